@@ -1,0 +1,133 @@
+"""What every Trefoil transformer stack is made of: the fields that the encoder and the decoder share."""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_rope_utils import RopeParameters
+
+
+@strict
+class TrefoilConfig(PreTrainedConfig):
+    """One transformer stack. Not used on its own: see `TrefoilEncoderConfig` and `TrefoilDecoderConfig`.
+
+    The defaults are the modern recipe (pre-norm RMSNorm, rotary positions, gated SiLU, no biases); `presets.py` holds
+    the settings that reproduce published architectures.
+
+    Args:
+        vocab_size: Number of token ids; `input_ids` lie in `[0, vocab_size)`.
+        hidden_size: Width of the residual stream.
+        intermediate_size: Width inside the feed-forward sublayer.
+        num_hidden_layers: Number of layers.
+        num_attention_heads: Query heads.
+        num_key_value_heads: Key and value heads; fewer than query heads is grouped-query attention
+            (Ainslie et al. 2023). Default: as many as query heads.
+        head_dim: Width of one head. Default: `hidden_size // num_attention_heads`.
+        hidden_act: Activation of the feed-forward sublayer, a name that `transformers.activations` knows.
+        is_gated_act: Gate the feed-forward sublayer (Shazeer 2020).
+        norm_type: `rms_norm` (Zhang & Sennrich 2019) or `layer_norm` (Ba et al. 2016).
+        norm_position: `pre`: norm before each sublayer and once at the end; `post`: after each residual sum
+            (Vaswani et al. 2017, figure 1).
+        norm_eps: Added to the variance.
+        embedding_norm: Normalise the sum of the embeddings (BERT, BART).
+        scale_embedding: Multiply token embeddings by `sqrt(hidden_size)` (Vaswani et al. 2017, §3.4).
+        position_embedding_type: `rotary` (Su et al. 2021; on queries and keys), `learned` or `sinusoidal`
+            (added to the embeddings; Vaswani et al. 2017, §3.5).
+        rope_parameters: Rotary settings, as transformers defines them; only read with `rotary`.
+        max_position_embeddings: Longest sequence, in tokens. A hard limit with `learned`; otherwise the length that
+            pipelines and trainers keep to.
+        type_vocab_size: Number of segment ids (BERT's `token_type_ids`); 0 for none.
+        attention_bias: Biases on the query, key, value and output projections.
+        mlp_bias: Biases in the feed-forward sublayer.
+        hidden_dropout: Dropout on the embeddings and on every sublayer's output.
+        attention_dropout: Dropout on the attention weights.
+        activation_dropout: Dropout inside the feed-forward sublayer, after the activation.
+        initializer_range: Standard deviation of initial weights.
+        tie_word_embeddings: Use the input embedding as the output projection (Press & Wolf 2017).
+
+    Raises:
+        ValueError: Sizes that do not fit together; the message names the fields and their values.
+    """
+
+    keys_to_ignore_at_inference = ["past_key_values"]
+    base_model_pp_plan = {
+        "embed_tokens": (["input_ids"], ["inputs_embeds"]),
+        "layers": (["hidden_states", "attention_mask"], ["hidden_states"]),
+        "norm": (["hidden_states"], ["hidden_states"]),
+    }
+
+    vocab_size: int = 32000
+    hidden_size: int = 512
+    intermediate_size: int = 1536
+    num_hidden_layers: int = 6
+    num_attention_heads: int = 8
+    num_key_value_heads: int | None = None
+    head_dim: int | None = None
+    hidden_act: str = "silu"
+    is_gated_act: bool = True
+    norm_type: Literal["rms_norm", "layer_norm"] = "rms_norm"
+    norm_position: Literal["pre", "post"] = "pre"
+    norm_eps: float = 1e-6
+    embedding_norm: bool = False
+    scale_embedding: bool = False
+    position_embedding_type: Literal["rotary", "learned", "sinusoidal"] = "rotary"
+    rope_parameters: RopeParameters | dict | None = None
+    max_position_embeddings: int = 1024
+    type_vocab_size: int = 0
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    hidden_dropout: float | int = 0.1
+    attention_dropout: float | int = 0.0
+    activation_dropout: float | int = 0.0
+    initializer_range: float = 0.02
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.head_dim is None and self.num_attention_heads > 0:
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        super().__post_init__(**kwargs)
+        if self.position_embedding_type != "rotary":
+            self.rope_parameters = None
+
+    def validate_architecture(self) -> None:
+        """Checks between fields; each message names the fields and their values."""
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                     "num_key_value_heads", "head_dim", "max_position_embeddings"):  # fmt: skip
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        derived_head_dim = self.head_dim == self.hidden_size // self.num_attention_heads
+        if derived_head_dim and self.hidden_size % self.num_attention_heads != 0:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}"
+            )
+        if self.num_attention_heads % self.num_key_value_heads != 0:
+            raise ValueError(
+                f"num_attention_heads={self.num_attention_heads} is not a multiple of "
+                f"num_key_value_heads={self.num_key_value_heads}"
+            )
+        if self.position_embedding_type == "rotary" and self.head_dim % 2 != 0:
+            raise ValueError(f"head_dim={self.head_dim} must be even with position_embedding_type='rotary'")
+        if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2 != 0:
+            raise ValueError(f"hidden_size={self.hidden_size} must be even with position_embedding_type='sinusoidal'")
+        for name in ("hidden_dropout", "attention_dropout", "activation_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+
+    def _attention_modules(self) -> list[str]:
+        return ["self_attn"]
+
+    @property
+    def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
+        """Tensor-parallel plan: projections into a sublayer are split by column, those out of it by row."""
+        plan = {}
+        for attention in self._attention_modules():
+            plan |= {f"layers.*.{attention}.{name}_proj": "colwise" for name in "qkv"}
+            plan[f"layers.*.{attention}.o_proj"] = "rowwise"
+        if self.is_gated_act:
+            plan["layers.*.mlp.gate_proj"] = "colwise"
+        return plan | {"layers.*.mlp.up_proj": "colwise", "layers.*.mlp.down_proj": "rowwise"}

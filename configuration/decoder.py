@@ -1,0 +1,26 @@
+"""The decoder: a stack that sees left only (GPT's kind), with cross-attention where it follows an encoder."""
+
+from huggingface_hub.dataclasses import strict
+
+from .base import TrefoilConfig
+
+
+@strict
+class TrefoilDecoderConfig(TrefoilConfig):
+    """Configuration of `TrefoilDecoderModel` and its heads; the fields are those of `TrefoilConfig` and:
+
+    Args:
+        use_cache: Return the key/value cache.
+        add_cross_attention: Add cross-attention to every layer, for use behind an encoder.
+        cross_attention_hidden_size: Width of the encoder's hidden states. Default: `hidden_size`.
+    """
+
+    model_type = "trefoil_decoder"
+
+    use_cache: bool = True
+    is_decoder: bool = True
+    add_cross_attention: bool = False
+    cross_attention_hidden_size: int | None = None
+
+    def _attention_modules(self) -> list[str]:
+        return ["self_attn", "cross_attn"] if self.add_cross_attention else ["self_attn"]

@@ -1,0 +1,87 @@
+"""The encoder-decoder: literally one encoder and one decoder (BART's and T5's kind)."""
+
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers.configuration_utils import PreTrainedConfig
+
+from .decoder import TrefoilDecoderConfig
+from .encoder import TrefoilEncoderConfig
+
+
+@strict
+class TrefoilEncoderDecoderConfig(PreTrainedConfig):
+    """Configuration of `TrefoilEncoderDecoderModel` and its head.
+
+    Args:
+        encoder: The encoder's configuration, or its fields as a dict. Default: `TrefoilEncoderConfig()`.
+        decoder: Likewise; cross-attention is switched on and its width set to the encoder's.
+        decoder_start_token_id: First input of the decoder. Default: `bos_token_id`.
+        pad_token_id, bos_token_id, eos_token_id: Default: the decoder's.
+        tie_word_embeddings: Use the decoder's embedding as the output projection.
+        share_encoder_decoder_embeddings: One embedding for both halves. Default: whether `tie_word_embeddings` is set
+            and both have the same `vocab_size` and `hidden_size`.
+
+    Raises:
+        ValueError: Embeddings are to be shared but differ in size.
+    """
+
+    model_type = "trefoil_encoder_decoder"
+    sub_configs = {"encoder": TrefoilEncoderConfig, "decoder": TrefoilDecoderConfig}
+    keys_to_ignore_at_inference = ["past_key_values"]
+
+    encoder: PreTrainedConfig | dict[str, Any] | None = None
+    decoder: PreTrainedConfig | dict[str, Any] | None = None
+    is_encoder_decoder: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    decoder_start_token_id: int | None = None
+    tie_word_embeddings: bool = True
+    share_encoder_decoder_embeddings: bool | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name, config_class in self.sub_configs.items():
+            half = getattr(self, name)
+            if not isinstance(half, PreTrainedConfig):
+                setattr(self, name, config_class(**(half or {})))
+        self.decoder.is_decoder = True
+        self.decoder.add_cross_attention = True
+        if self.encoder.hidden_size != self.decoder.hidden_size:
+            self.decoder.cross_attention_hidden_size = self.encoder.hidden_size
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            if getattr(self, name) is None:
+                setattr(self, name, getattr(self.decoder, name))
+        if self.decoder_start_token_id is None:
+            self.decoder_start_token_id = self.bos_token_id
+        if self.share_encoder_decoder_embeddings is None:
+            self.share_encoder_decoder_embeddings = self.tie_word_embeddings and self._embeddings_fit()
+        super().__post_init__(**kwargs)
+
+    @property
+    def vocab_size(self) -> int:
+        """The target vocabulary's size."""
+        return self.decoder.vocab_size
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the logits' hidden states."""
+        return self.decoder.hidden_size
+
+    def _embeddings_fit(self) -> bool:
+        sizes = [(half.vocab_size, half.hidden_size) for half in (self.encoder, self.decoder)]
+        return sizes[0] == sizes[1]
+
+    def validate_architecture(self) -> None:
+        """Checks between fields; each message names the fields and their values."""
+        if self.share_encoder_decoder_embeddings and not self._embeddings_fit():
+            raise ValueError(
+                "share_encoder_decoder_embeddings=True needs equal sizes, but the encoder's embedding is "
+                f"{self.encoder.vocab_size} x {self.encoder.hidden_size} and the decoder's "
+                f"{self.decoder.vocab_size} x {self.decoder.hidden_size} (vocab_size x hidden_size)"
+            )
+        if self.share_encoder_decoder_embeddings and not self.tie_word_embeddings:
+            raise ValueError(
+                "share_encoder_decoder_embeddings=True needs tie_word_embeddings=True: transformers ties either all "
+                "of a model's embeddings or none"
+            )

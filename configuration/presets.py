@@ -1,0 +1,100 @@
+"""Named settings: published architectures, and modern ones of our own in several sizes."""
+
+import copy
+from typing import Any
+
+from transformers.configuration_utils import PreTrainedConfig
+
+from .decoder import TrefoilDecoderConfig
+from .encoder import TrefoilEncoderConfig
+from .encoder_decoder import TrefoilEncoderDecoderConfig
+
+# Vaswani et al. 2017: table 3, row "base"; §5.4 for the dropout
+VASWANI: dict[str, Any] = {
+    "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "hidden_act": "relu", "is_gated_act": False, "norm_type": "layer_norm", "norm_position": "post",
+    "norm_eps": 1e-5, "position_embedding_type": "sinusoidal", "scale_embedding": True, "mlp_bias": True,
+    "max_position_embeddings": 1024, "hidden_dropout": 0.1, "initializer_range": 512**-0.5,
+}  # fmt: skip
+
+# Devlin et al. 2019, §3
+BERT: dict[str, Any] = {
+    "vocab_size": 30522, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "hidden_act": "gelu", "is_gated_act": False, "norm_type": "layer_norm",
+    "norm_position": "post", "norm_eps": 1e-12, "embedding_norm": True, "position_embedding_type": "learned",
+    "max_position_embeddings": 512, "type_vocab_size": 2, "attention_bias": True, "mlp_bias": True,
+    "hidden_dropout": 0.1, "attention_dropout": 0.1,
+}  # fmt: skip
+
+# Radford et al. 2019, §2.3
+GPT2: dict[str, Any] = {
+    "vocab_size": 50257, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "hidden_act": "gelu_new", "is_gated_act": False, "norm_type": "layer_norm",
+    "norm_position": "pre", "norm_eps": 1e-5, "position_embedding_type": "learned", "max_position_embeddings": 1024,
+    "attention_bias": True, "mlp_bias": True, "hidden_dropout": 0.1, "attention_dropout": 0.1,
+    "pad_token_id": None, "bos_token_id": 50256, "eos_token_id": 50256,
+}  # fmt: skip
+
+# Lewis et al. 2020, §2.1
+BART: dict[str, Any] = {
+    "vocab_size": 50265, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 6,
+    "num_attention_heads": 12, "hidden_act": "gelu", "is_gated_act": False, "norm_type": "layer_norm",
+    "norm_position": "post", "norm_eps": 1e-5, "embedding_norm": True, "position_embedding_type": "learned",
+    "max_position_embeddings": 1024, "attention_bias": True, "mlp_bias": True, "hidden_dropout": 0.1,
+    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+}  # fmt: skip
+
+# Touvron et al. 2023, §2, at the size of TinyLlama (Zhang et al. 2024, table 1)
+LLAMA: dict[str, Any] = {
+    "vocab_size": 32000, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 22,
+    "num_attention_heads": 32, "num_key_value_heads": 4, "norm_eps": 1e-5, "max_position_embeddings": 2048,
+    "hidden_dropout": 0.0, "tie_word_embeddings": False,
+}  # fmt: skip
+
+SIZES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "small": {"hidden_size": 256, "intermediate_size": 768, "num_hidden_layers": 4, "num_attention_heads": 4},
+    "base": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 8},
+}  # fmt: skip
+
+ENCODER, DECODER, ENCODER_DECODER = TrefoilEncoderConfig, TrefoilDecoderConfig, TrefoilEncoderDecoderConfig
+
+PRESETS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
+    "vaswani-base": (ENCODER_DECODER, VASWANI),
+    "bert-base": (ENCODER, BERT),
+    "gpt2": (DECODER, GPT2),
+    "bart-base": (ENCODER_DECODER, BART),
+    "llama-like": (DECODER, LLAMA),
+    **{f"encoder-{size}": (ENCODER, fields) for size, fields in SIZES.items()},
+    **{f"decoder-{size}": (DECODER, fields) for size, fields in SIZES.items()},
+    **{f"encoder-decoder-{size}": (ENCODER_DECODER, fields) for size, fields in SIZES.items()},
+}
+
+
+def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
+    """The configuration that a preset names, with some fields changed.
+
+    Args:
+        name: A key of `PRESETS`.
+        overrides: Fields to change. For an encoder-decoder, fields of a stack go to both halves; `encoder` and
+            `decoder` take dicts with fields for one half.
+
+    Raises:
+        ValueError: An unknown preset or field; the message lists what there is.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
+    config_class, fields = PRESETS[name]
+    fields, overrides = copy.deepcopy(fields), copy.deepcopy(overrides)
+    halves = getattr(config_class, "sub_configs", {})
+    allowed = set(config_class.__dataclass_fields__)  # type: ignore[attr-defined]
+    stack_fields = set(TrefoilDecoderConfig.__dataclass_fields__) if halves else allowed  # type: ignore[attr-defined]
+    unknown = set(overrides) - allowed - stack_fields
+    if unknown:
+        raise ValueError(f"{name}: unknown field {sorted(unknown)[0]!r} of {config_class.__name__}")
+    if not halves:
+        return config_class(**(fields | overrides))
+    per_half = {half: overrides.pop(half, None) or {} for half in halves}
+    shared = fields | {key: value for key, value in overrides.items() if key in stack_fields}
+    whole = {key: value for key, value in overrides.items() if key in allowed}
+    return config_class(**whole, **{half: shared | per_half[half] for half in halves})

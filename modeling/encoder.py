@@ -1,0 +1,120 @@
+"""The encoder (BERT's kind; Devlin et al. 2019) and its heads."""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from ..configuration.encoder import TrefoilEncoderConfig
+from .attention import MultiHeadAttention
+from .layer import TransformerLayer
+from .losses import token_cross_entropy
+from .masks import bidirectional_mask
+from .norms import make_norm
+from .stack import TransformerStack, TrefoilPreTrainedModel
+
+
+class TrefoilEncoderModel(TransformerStack):
+    """The bare encoder: hidden states that have seen the whole sequence."""
+
+    config: TrefoilEncoderConfig
+    _can_record_outputs = {"hidden_states": TransformerLayer, "attentions": MultiHeadAttention}
+
+    def __init__(self, config: TrefoilEncoderConfig) -> None:
+        super().__init__(config)
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        sequence_ids: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """
+        Args:
+            input_ids: `(B, T)`; or `inputs_embeds (B, T, C)`.
+            attention_mask: `(B, T)`, 1 for real tokens, 0 for padding; or a ready mask `(B, 1, T, T)`.
+            token_type_ids: `(B, T)` segments; read where the configuration has `type_vocab_size`.
+            position_ids: `(B, T)`. Default: counted over real tokens.
+            sequence_ids: `(B, T)`, the document that each token of a packed row belongs to.
+        """
+        inputs_embeds = self.embed(input_ids, inputs_embeds)
+        position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs_embeds)
+        mask = bidirectional_mask(self.config, inputs_embeds, attention_mask, sequence_ids=sequence_ids)
+        hidden_states = self.run_layers(
+            inputs_embeds, position_ids, mask, token_type_ids=token_type_ids, **kwargs
+        )
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+
+class MaskedLMTransform(nn.Module):
+    """What stands between the last layer and the vocabulary in BERT: dense, activation, norm."""
+
+    def __init__(self, config: TrefoilEncoderConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.mlp_bias)
+        self.act_fn = ACT2FN[config.hidden_act]
+        self.norm = make_norm(config.norm_type, config.hidden_size, config.norm_eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.act_fn(self.dense(hidden_states)))
+
+
+class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
+    """The encoder with a masked language-modelling head (Devlin et al. 2019, §3.1)."""
+
+    config: TrefoilEncoderConfig
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    def __init__(self, config: TrefoilEncoderConfig) -> None:
+        super().__init__(config)
+        self.model = TrefoilEncoderModel(config)
+        self.transform = MaskedLMTransform(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
+        self.loss_function = token_cross_entropy
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.LongTensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.FloatTensor | None = None,
+        labels: torch.LongTensor | None = None,
+        **kwargs,
+    ) -> MaskedLMOutput:
+        """
+        Args:
+            labels: `(B, T)` token ids; -100 where nothing was masked. The rest: `TrefoilEncoderModel.forward`.
+
+        Returns:
+            `logits (B, T, vocab_size)` and, with labels, the loss.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.lm_head(self.transform(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        return MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )

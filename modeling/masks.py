@@ -1,0 +1,97 @@
+"""Masks: who may look at whom. Causality and padding are transformers'; packing is added here.
+
+Packing puts several documents in one row. `position_ids` alone do not carry it everywhere (a bidirectional mask and a
+mask with a cache ignore them), so packed rows bring `sequence_ids`: positions see each other only where these agree.
+"""
+
+from collections.abc import Callable
+
+import torch
+from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+
+
+def position_ids_from_mask(
+    attention_mask: torch.Tensor | None, length: int, past_length: int | torch.Tensor, device: torch.device
+) -> torch.Tensor:
+    """Positions that count real tokens only, so that padding on either side changes nothing: `(B or 1, T)`.
+
+    Args:
+        attention_mask: `(B, past_length + length)`, 1 for real tokens; anything else counts every token.
+    """
+    if attention_mask is None or attention_mask.ndim != 2:
+        return (torch.arange(length, device=device) + past_length).unsqueeze(0)
+    positions = attention_mask.to(device=device, dtype=torch.long).cumsum(dim=-1) - 1
+    return positions.clamp(min=0)[:, -length:]
+
+
+def _same_sequence(query_ids: torch.Tensor, key_ids: torch.Tensor) -> Callable:
+    def same_sequence(batch_idx, head_idx, q_idx, kv_idx):
+        return query_ids[batch_idx, q_idx] == key_ids[batch_idx, kv_idx]
+
+    return same_sequence
+
+
+def _packing(config: PreTrainedConfig, query_ids: torch.Tensor | None, key_ids: torch.Tensor | None) -> dict:
+    if query_ids is None and key_ids is None:
+        return {}
+    if query_ids is None or key_ids is None:
+        raise ValueError("packed sequences need the sequence ids of both sides: sequence_ids and decoder_sequence_ids")
+    if "flash" in (config._attn_implementation or ""):
+        raise ValueError(
+            f"attn_implementation={config._attn_implementation!r} cannot mask by sequence_ids; "
+            "use 'sdpa', 'eager' or 'flex_attention'"
+        )
+    return {"and_mask_function": _same_sequence(query_ids, key_ids)}
+
+
+def causal_mask(
+    config: PreTrainedConfig,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    past_key_values: Cache | None,
+    position_ids: torch.Tensor | None,
+    sequence_ids: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """Each position sees itself and what is left of it: Vaswani et al. 2017, §3.2.3.
+
+    Args:
+        inputs_embeds: `(B, T, C)`, for its shape.
+        attention_mask: `(B, past + T)` with 1 for real tokens, or a ready mask `(B, 1, T, S)`, used as it is.
+        sequence_ids: `(B, T)` integers for packed rows.
+    """
+    return create_causal_mask(
+        config=config,
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        past_key_values=past_key_values,
+        position_ids=position_ids,
+        **_packing(config, sequence_ids, sequence_ids),
+    )
+
+
+def bidirectional_mask(
+    config: PreTrainedConfig,
+    inputs_embeds: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    encoder_hidden_states: torch.Tensor | None = None,
+    sequence_ids: torch.Tensor | None = None,
+    encoder_sequence_ids: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """Each position sees all of its sequence; given `encoder_hidden_states`, all of the source (cross-attention).
+
+    Args:
+        inputs_embeds: `(B, T, C)`, for its shape.
+        attention_mask: `(B, S)` with 1 for real tokens, or a ready mask `(B, 1, T, S)`, used as it is.
+        sequence_ids: `(B, T)` integers for packed rows.
+        encoder_sequence_ids: `(B, S)`, likewise of the source.
+    """
+    key_ids = encoder_sequence_ids if encoder_hidden_states is not None else sequence_ids
+    return create_bidirectional_mask(
+        config=config,
+        inputs_embeds=inputs_embeds,
+        attention_mask=attention_mask,
+        encoder_hidden_states=encoder_hidden_states,
+        **_packing(config, sequence_ids, key_ids),
+    )

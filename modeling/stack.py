@@ -1,0 +1,145 @@
+"""The stack: embeddings, layers and final norm, and what all Trefoil models have in common."""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_utils import PreTrainedModel
+
+from .attention import MultiHeadAttention
+from .feed_forward import FeedForward
+from .layer import TransformerLayer
+from .masks import position_ids_from_mask
+from .norms import make_norm
+from .positions import LearnedPositions, RotaryEmbedding, SinusoidalPositions
+
+
+class TrefoilPreTrainedModel(PreTrainedModel):
+    """What all transformer models and heads share: capabilities and initialisation."""
+
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["TransformerLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initial weights, `std = config.initializer_range`.
+
+        | weights | distribution |
+        |---|---|
+        | linear, embedding | normal(0, std); the padding token's embedding is zero |
+        | `o_proj`, `down_proj` with pre-norm | normal(0, std / sqrt(2 * num_hidden_layers)): Radford et al. 2019, §2.3 |
+        | biases | zero |
+        | norms | one |
+        """
+        super()._init_weights(module)
+        if isinstance(module, MultiHeadAttention | FeedForward):
+            config = self.config.get_text_config(decoder=True)
+            if config.norm_position == "pre":
+                into_residual = module.o_proj if isinstance(module, MultiHeadAttention) else module.down_proj
+                std = config.initializer_range / (2 * config.num_hidden_layers) ** 0.5
+                init.normal_(into_residual.weight, mean=0.0, std=std)
+
+
+class TransformerStack(TrefoilPreTrainedModel):
+    """Embeddings, layers and, with pre-norm, the final norm; encoder and decoder differ in their masks only."""
+
+    is_causal = False
+
+    def __init__(self, config: PreTrainedConfig, cross_attention_size: int | None = None) -> None:
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        self.embed_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
+        self.embed_types = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
+        self.embed_positions: nn.Module | None = None
+        self.rotary_emb: nn.Module | None = None
+        if config.position_embedding_type == "sinusoidal":
+            self.embed_positions = SinusoidalPositions(config.hidden_size)
+        elif config.position_embedding_type == "learned":
+            self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
+        else:
+            self.rotary_emb = RotaryEmbedding(config)
+        self.embed_norm = (
+            make_norm(config.norm_type, config.hidden_size, config.norm_eps) if config.embedding_norm else nn.Identity()
+        )
+        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.layers = nn.ModuleList(
+            TransformerLayer(config, layer_idx, self.is_causal, cross_attention_size)
+            for layer_idx in range(config.num_hidden_layers)
+        )
+        self.norm = (
+            make_norm(config.norm_type, config.hidden_size, config.norm_eps)
+            if config.norm_position == "pre"
+            else nn.Identity()
+        )
+        self.gradient_checkpointing = False
+
+    def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """Token embeddings `(B, T, C)` of exactly one of `input_ids (B, T)` and `inputs_embeds (B, T, C)`."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+
+    def resolve_position_ids(
+        self,
+        position_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor,
+        past_key_values: Cache | None = None,
+    ) -> torch.Tensor:
+        """The given `position_ids (B, T)`, or positions counted from the mask.
+
+        Raises:
+            ValueError: More tokens than there are learned positions.
+        """
+        if position_ids is not None:
+            return position_ids
+        length = inputs_embeds.shape[1]
+        past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if (
+            isinstance(self.embed_positions, LearnedPositions)
+            and not torch.compiler.is_compiling()
+            and length + past_length > self.config.max_position_embeddings
+        ):
+            raise ValueError(
+                f"a sequence of {int(length + past_length)} tokens is longer than this model's "
+                f"max_position_embeddings={self.config.max_position_embeddings}; truncate it"
+            )
+        return position_ids_from_mask(attention_mask, length, past_length, inputs_embeds.device)
+
+    def run_layers(
+        self,
+        inputs_embeds: torch.Tensor,
+        position_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        encoder_hidden_states: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        **kwargs,
+    ) -> torch.Tensor:
+        """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks are ready-made."""
+        hidden_states = inputs_embeds * self.embed_scale
+        if self.embed_types is not None:
+            if token_type_ids is None:
+                token_type_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+            hidden_states = hidden_states + self.embed_types(token_type_ids)
+        if self.embed_positions is not None:
+            hidden_states = hidden_states + self.embed_positions(position_ids).to(hidden_states)
+        hidden_states = self.dropout(self.embed_norm(hidden_states))
+        position_embeddings = None if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
+        for layer in self.layers:
+            hidden_states = layer(
+                hidden_states,
+                attention_mask,
+                encoder_hidden_states,  # positional: gradient checkpointing only follows positional tensors
+                position_embeddings=position_embeddings,
+                position_ids=position_ids,
+                **kwargs,
+            )
+        return self.norm(hidden_states)
