@@ -19,8 +19,9 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         decoder_start_token_id: First input of the decoder. Default: `bos_token_id`.
         pad_token_id, bos_token_id, eos_token_id: Default: the decoder's.
         tie_word_embeddings: Use the decoder's embedding as the output projection.
-        share_encoder_decoder_embeddings: One embedding for both halves. Default: whether `tie_word_embeddings` is set
-            and both have the same `vocab_size` and `hidden_size`.
+        share_encoder_decoder_embeddings: One embedding for both halves; counts only where `tie_word_embeddings` is
+            set, since transformers ties either all of a model's embeddings or none. Default: whether both halves have
+            the same `vocab_size` and `hidden_size`.
 
     Raises:
         ValueError: Embeddings are to be shared but differ in size.
@@ -55,18 +56,39 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         if self.decoder_start_token_id is None:
             self.decoder_start_token_id = self.bos_token_id
         if self.share_encoder_decoder_embeddings is None:
-            self.share_encoder_decoder_embeddings = self.tie_word_embeddings and self._embeddings_fit()
+            self.share_encoder_decoder_embeddings = self._embeddings_fit()
         super().__post_init__(**kwargs)
 
     @property
     def vocab_size(self) -> int:
-        """The target vocabulary's size."""
+        """The target vocabulary's size; setting it sets the source's too where they are shared."""
         return self.decoder.vocab_size
+
+    @vocab_size.setter
+    def vocab_size(self, value: int) -> None:
+        if self.share_encoder_decoder_embeddings:
+            self.encoder.vocab_size = value
+        self.decoder.vocab_size = value
 
     @property
     def hidden_size(self) -> int:
-        """Width of the logits' hidden states."""
+        """Width of the decoder."""
         return self.decoder.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Depth of the decoder."""
+        return self.decoder.num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Query heads of the decoder."""
+        return self.decoder.num_attention_heads
+
+    @property
+    def embeddings_are_shared(self) -> bool:
+        """Whether both halves use one embedding."""
+        return bool(self.tie_word_embeddings and self.share_encoder_decoder_embeddings)
 
     def _embeddings_fit(self) -> bool:
         sizes = [(half.vocab_size, half.hidden_size) for half in (self.encoder, self.decoder)]
@@ -74,14 +96,9 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""
-        if self.share_encoder_decoder_embeddings and not self._embeddings_fit():
+        if self.embeddings_are_shared and not self._embeddings_fit():
             raise ValueError(
                 "share_encoder_decoder_embeddings=True needs equal sizes, but the encoder's embedding is "
                 f"{self.encoder.vocab_size} x {self.encoder.hidden_size} and the decoder's "
                 f"{self.decoder.vocab_size} x {self.decoder.hidden_size} (vocab_size x hidden_size)"
-            )
-        if self.share_encoder_decoder_embeddings and not self.tie_word_embeddings:
-            raise ValueError(
-                "share_encoder_decoder_embeddings=True needs tie_word_embeddings=True: transformers ties either all "
-                "of a model's embeddings or none"
             )

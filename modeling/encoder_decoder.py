@@ -37,13 +37,13 @@ class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         encoder, decoder = self._halves()
         encoder.embed_tokens = value
-        if self.config.share_encoder_decoder_embeddings:
+        if self.config.embeddings_are_shared:
             decoder.embed_tokens = value
 
     def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True):
         embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         encoder, decoder = self._halves()
-        if not self.config.share_encoder_decoder_embeddings:
+        if not self.config.embeddings_are_shared:
             resized = self._get_resized_embeddings(
                 decoder.embed_tokens, new_num_tokens, pad_to_multiple_of, mean_resizing
             )
@@ -55,7 +55,7 @@ class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict:
         """Shared embeddings are tied to the encoder's; else the output projection to the decoder's."""
         tied = super().get_expanded_tied_weights_keys(all_submodels)
-        if self.config.share_encoder_decoder_embeddings:
+        if self.config.embeddings_are_shared:
             return tied
         return {
             target: source.replace("encoder.embed", "decoder.embed") if "lm_head" in target else source
