@@ -11,7 +11,7 @@ from transformers.modeling_rope_utils import RopeParameters
 class TrefoilConfig(PreTrainedConfig):
     """One transformer stack. Not used on its own: see `TrefoilEncoderConfig` and `TrefoilDecoderConfig`.
 
-    The defaults are the modern recipe (pre-norm RMSNorm, rotary positions, gated SiLU, no biases); `presets.py` holds
+    The defaults are the modern recipe (pre-norm RMSNorm, rotary positions, gated SiLU, no biases, no dropout); `presets.py` holds
     the settings that reproduce published architectures.
 
     Args:
@@ -76,7 +76,7 @@ class TrefoilConfig(PreTrainedConfig):
     type_vocab_size: int = 0
     attention_bias: bool = False
     mlp_bias: bool = False
-    hidden_dropout: float | int = 0.1
+    hidden_dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
     initializer_range: float = 0.02

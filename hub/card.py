@@ -1,0 +1,280 @@
+"""The model card: `hub_card.md`, filled with what is known. What is not known is left out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from transformers import PreTrainedConfig
+
+from ..configuration.errors import UserError
+
+# In a checkout the template lies beside the folder `hub`, in an installed package beside `trefoil/hub`.
+TEMPLATE = Path(__file__).parent.parent / "hub_card.md"
+
+
+@dataclass(frozen=True)
+class CardFields:
+    """What a card says that no file of the model can tell. Every field is optional.
+
+    Args:
+        title: Heading and name in `model-index`. Default: the last part of the model's id.
+        description: A paragraph: what the model does and for whom.
+        language: ISO 639 codes: `["ko", "en"]`.
+        license: A licence id of the Hub: `apache-2.0`.
+        datasets: Hub ids of the training data.
+        base_model: Hub id of the model that it was fine-tuned from.
+        tags: Tags beside `trefoil`.
+        limitations: What it does badly, a sentence each.
+        task: The Hub's name of the task. Default: that of the model's head.
+        example: An input for the code samples.
+    """
+
+    title: str | None = None
+    description: str | None = None
+    language: Sequence[str] = ()
+    license: str | None = None
+    datasets: Sequence[str] = ()
+    base_model: str | None = None
+    tags: Sequence[str] = ()
+    limitations: Sequence[str] = ()
+    task: str | None = None
+    example: str | None = None
+
+
+def fields_with_recipe(fields: CardFields | None, recipe: str | None) -> CardFields:
+    """What the recipe knows where the fields say nothing: the languages, and the data where it came from the Hub.
+
+    Raises:
+        UserError: The recipe is not YAML.
+    """
+    fields = fields or CardFields()
+    try:
+        known = yaml.safe_load(recipe or "") or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"recipe.yaml: is not YAML: {' '.join(str(error).split())}") from error
+    data = known.get("data") or {}
+    return replace(
+        fields,
+        language=fields.language or known.get("language") or (),
+        datasets=fields.datasets or ([data["name"]] if data.get("name") else ()),
+    )
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measured figure, with everything that is needed to measure it again."""
+
+    name: str
+    type: str
+    value: float
+    dataset_name: str
+    dataset_type: str
+    dataset_config: str | None = None
+    split: str | None = None
+    signature: str | None = None
+
+    @property
+    def rounded(self) -> str:
+        return f"{self.value:.4g}"
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a head is used: its task, a call of the pipeline (None: transformers has none) and of the model itself."""
+
+    task: str
+    name: str
+    call: str | None
+    model_call: list[str] = field(default_factory=lambda: ["print(model(inputs.input_ids).logits)"])
+
+
+_TOKENIZE = 'inputs = tokenizer({example}, return_tensors="pt")'
+_GENERATE = [
+    "output = model.generate(inputs.input_ids, attention_mask=inputs.attention_mask)",
+    "print(tokenizer.decode(output[0], skip_special_tokens=True))",
+]
+USES = {
+    "AutoModel": Use(
+        "feature-extraction", "encode", "encode({example})", ["print(model(inputs.input_ids).last_hidden_state)"]
+    ),
+    "AutoModelForSeq2SeqLM": Use("translation", "translate", "translate({example})", _GENERATE),
+    "AutoModelForCausalLM": Use("text-generation", "write", "write({example})", _GENERATE),
+    "AutoModelForMaskedLM": Use("fill-mask", "fill", "fill({example} + fill.tokenizer.mask_token)"),
+    "AutoModelForSequenceClassification": Use("text-classification", "classify", "classify({example})"),
+    "AutoModelForTokenClassification": Use("token-classification", "tag", "tag({example})"),
+    "AutoModelForQuestionAnswering": Use(
+        "question-answering", "answer", None, ["print(model(inputs.input_ids).start_logits)"]
+    ),
+}
+
+
+def render_card(
+    config: PreTrainedConfig,
+    auto_class: str,
+    *,
+    model_id: str,
+    version: str,
+    fields: CardFields | None = None,
+    results: Sequence[Result] = (),
+    recipe: str | None = None,
+    has_tokenizer: bool = True,
+    has_curve: bool = False,
+    num_parameters: int | None = None,
+) -> str:
+    """The text of `README.md`, with the metadata that the Hub reads.
+
+    Args:
+        config: The model's configuration, for the table of its sizes.
+        auto_class: The Auto class that loads it, e.g. `AutoModelForSeq2SeqLM`.
+        model_id: What stands in the code samples as the model: a Hub id or a folder.
+        version: The version of trefoil-transformers that publishes it.
+        recipe: The text of `recipe.yaml`, which also tells languages and data where the fields do not.
+        num_parameters: Counted once where weights are tied.
+    """
+    fields = fields_with_recipe(fields, recipe)
+    use = USES[auto_class]
+    task = fields.task or use.task
+    title = fields.title or model_id.rpartition("/")[2]
+    example = json.dumps(fields.example or title, ensure_ascii=False)
+    call = use.call if has_tokenizer and task == use.task else None
+    environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+    text = template.render(
+        metadata=_metadata(task, title, fields, results).to_yaml(),
+        title=title,
+        fields=fields,
+        family=config.model_type.removeprefix("trefoil_").replace("_", "-"),
+        parameters=_spoken(num_parameters) if num_parameters else None,
+        architecture=_architecture(config),
+        task=task,
+        model_id=model_id,
+        auto_class=auto_class,
+        has_tokenizer=has_tokenizer,
+        pipeline_name=use.name,
+        pipeline_call=call and call.format(example=example),
+        model_call=[_TOKENIZE.format(example=example), *use.model_call],
+        recipe=recipe and recipe.rstrip(),
+        has_curve=has_curve,
+        results=results,
+        limits=[*fields.limitations, *_limits_of(config)],
+        version=version,
+    )
+    return ModelCard(text.rstrip() + "\n").content
+
+
+def read_results(entries: Any, origin: str) -> list[Result]:
+    """The entries of `results.json`, checked: a list, or an object whose `metrics` is that list.
+
+    Each is a dict with `name`, `type` (the Hub's id of the metric), `value` and `dataset` (a name, or a dict with
+    `name`, `type` and perhaps `config`), and perhaps `split` and `signature`.
+
+    Raises:
+        UserError: An entry lacks something, or its value is no number; the message names entry and key.
+    """
+    if isinstance(entries, Mapping):
+        entries = entries.get("metrics")
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise UserError(f"{origin}: the results must be a list, or an object with a list `metrics`")
+    results = []
+    for number, entry in enumerate(entries, start=1):
+        place = f"{origin}, entry {number}"
+        if not isinstance(entry, Mapping):
+            raise UserError(f"{place}: must be an object with name, type, value and dataset, not {entry!r}")
+        missing = [key for key in ("name", "type", "value", "dataset") if entry.get(key) is None]
+        if missing:
+            raise UserError(f"{place}: has no {', '.join(missing)}; a result has name, type, value and dataset")
+        if not isinstance(entry["value"], int | float) or isinstance(entry["value"], bool):
+            raise UserError(f"{place}: value must be a number, not {entry['value']!r}")
+        dataset = entry["dataset"]
+        if not isinstance(dataset, Mapping):
+            dataset = {"name": str(dataset)}
+        if not dataset.get("name"):
+            raise UserError(f"{place}: dataset has no name; give a name, or an object with name and type")
+        results.append(
+            Result(
+                name=entry["name"],
+                type=entry["type"],
+                value=entry["value"],
+                dataset_name=dataset["name"],
+                dataset_type=dataset.get("type") or dataset["name"].replace(" ", "-"),
+                dataset_config=dataset.get("config"),
+                split=entry.get("split"),
+                signature=entry.get("signature"),
+            )
+        )
+    return results
+
+
+def _metadata(task: str, title: str, fields: CardFields, results: Sequence[Result]) -> ModelCardData:
+    return ModelCardData(
+        language=list(fields.language) or None,
+        license=fields.license,
+        library_name="transformers",
+        pipeline_tag=task,
+        tags=["trefoil", *fields.tags],
+        base_model=fields.base_model,
+        datasets=list(fields.datasets) or None,
+        metrics=sorted({result.type for result in results}) or None,
+        model_name=title if results else None,
+        eval_results=[
+            EvalResult(
+                task_type=task,
+                dataset_type=result.dataset_type,
+                dataset_name=result.dataset_name,
+                dataset_config=result.dataset_config,
+                dataset_split=result.split,
+                metric_type=result.type,
+                metric_value=result.value,
+                metric_name=result.name,
+                metric_args={"signature": result.signature} if result.signature else None,
+            )
+            for result in results
+        ]
+        or None,
+    )
+
+
+_SIZES = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "attention heads": "num_attention_heads",
+    "key/value heads": "num_key_value_heads",
+    "feed-forward width": "intermediate_size",
+    "positions": "position_embedding_type",
+    "longest sequence": "max_position_embeddings",
+    "norm": "norm_type",
+    "norm position": "norm_position",
+    "vocabulary": "vocab_size",
+}
+
+
+def _halves(config: PreTrainedConfig) -> dict[str, PreTrainedConfig]:
+    halves = {name: getattr(config, name) for name in config.sub_configs}
+    return halves or {config.model_type.removeprefix("trefoil_"): config}
+
+
+def _architecture(config: PreTrainedConfig) -> dict[str, Any] | None:
+    halves = _halves(config)
+    rows = {}
+    for label, name in _SIZES.items():
+        values = [getattr(half, name, None) for half in halves.values()]
+        if None not in values:
+            rows[label] = [str(value).replace("_", " ") for value in values]
+    return {"columns": list(halves), "rows": rows} if rows else None
+
+
+def _limits_of(config: PreTrainedConfig) -> list[str]:
+    lengths = {name: getattr(half, "max_position_embeddings", None) for name, half in _halves(config).items()}
+    return [f"The {name} is made for sequences of up to {length} tokens." for name, length in lengths.items() if length]
+
+
+def _spoken(count: int) -> str:
+    for size, unit in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)

@@ -1,0 +1,252 @@
+"""Whether a published folder keeps its promise: loads anywhere, gives the same outputs, holds nothing but what it says."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import ModelCard
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from transformers import PreTrainedConfig
+from transformers.utils import logging
+
+from .. import __version__
+from ..configuration.errors import UserError
+from ..registration import AUTO_CLASSES
+from . import clean_process
+from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
+from .publish import unexpected_files
+
+# How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
+PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
+TIME_LIMIT = 900
+_REPO_ID = "trefoil/published"
+_COMMIT = "0" * 40
+_OWN_CACHES = ("HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_ENDPOINT")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked. `message` says what was found and, if it failed, what would be right."""
+
+    name: str
+    ok: bool
+    message: str
+
+    def __str__(self) -> str:
+        return f"ok      {self.name}: {self.message}" if self.ok else f"FAILED  {self.name}: {self.message}"
+
+
+def print_checks(checks: Iterable[Check]) -> int:
+    """Prints one line a check; returns the exit code: 1 if any failed."""
+    failed = False
+    for check in checks:
+        print(check)
+        failed |= not check.ok
+    return int(failed)
+
+
+def check_published(folder: str | os.PathLike) -> list[Check]:
+    """Checks a published folder, or one downloaded from the Hub.
+
+    Runs the folder's code in a process of its own, unless that code claims to be this package's and is not.
+
+    Raises:
+        UserError: It is no published folder at all.
+    """
+    folder = Path(os.path.abspath(folder))
+    config = _read_config(folder)
+    families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
+    if config.get("model_type") not in families:
+        raise UserError(
+            f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
+        )
+    config_class = families[config["model_type"]]
+    checks = [
+        _check_files(folder),
+        _check_weights(folder),
+        _check_card(folder),
+        _check_config(config, config_class),
+        _check_code(folder, config, config_class),
+    ]
+    if all(check.ok for check in checks if check.name in ("config", "code")):
+        return checks + _check_loading(folder, config)
+    reason = "not loaded, as config.json or the code is not what it should be"
+    return [*checks, Check("loading", False, f"{reason}; mend that and check again")]
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder}: has no config.json; name a folder that `trefoil publish` wrote") from error
+    except ValueError as error:
+        raise UserError(f"{folder / 'config.json'}: is not JSON: {error}") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _check_files(folder: Path) -> Check:
+    unexpected = unexpected_files(folder)
+    if unexpected:
+        return Check("files", False, f"{', '.join(unexpected)}: nothing that publishing writes; remove it")
+    return Check("files", True, f"{sum(1 for path in folder.iterdir() if path.is_file())}, all of them expected")
+
+
+def _check_weights(folder: Path) -> Check:
+    pickles = [path.name for path in sorted(folder.iterdir()) if path.is_file() and _is_pickle(path)]
+    if pickles:
+        message = f"{', '.join(pickles)}: can run code when loaded; publish safetensors only"
+        return Check("weights", False, message)
+    weights = sorted(folder.glob("*.safetensors"))
+    names, index = {path.name for path in weights}, folder / "model.safetensors.index.json"
+    try:
+        expected = {"model.safetensors"}
+        if index.is_file():
+            expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        count = sum(len(_tensor_names(path)) for path in weights)
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        return Check("weights", False, f"a file cannot be read: {error}; publish again")
+    if names != expected:
+        wrong = sorted(names ^ expected)
+        return Check("weights", False, f"{', '.join(wrong)}: files and index disagree; publish again")
+    return Check("weights", True, f"safetensors, {count} tensors in {', '.join(sorted(names))}")
+
+
+def _is_pickle(path: Path) -> bool:
+    if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"):
+        return True
+    with path.open("rb") as file:
+        return file.read(4).startswith(PICKLE_STARTS)
+
+
+def _tensor_names(path: Path) -> list[str]:
+    with safe_open(path, framework="pt") as file:
+        return list(file.keys())
+
+
+def _check_card(folder: Path) -> Check:
+    try:
+        data = ModelCard.load(folder / "README.md").data
+    except (OSError, ValueError) as error:
+        return Check("card", False, f"README.md: {' '.join(str(error).split())}; publish again")
+    if data.library_name != "transformers" or not data.pipeline_tag:
+        return Check(
+            "card", False, "README.md: the Hub needs library_name: transformers and a pipeline_tag in its head"
+        )
+    return Check("card", True, f"{data.pipeline_tag}, {len(data.eval_results or [])} results")
+
+
+def _check_config(config: dict[str, Any], config_class: type[PreTrainedConfig]) -> Check:
+    expected = {"auto_map": auto_map(config_class), "custom_pipelines": custom_pipelines(config_class)}
+    for key, right in expected.items():
+        if config.get(key, {}) != right:
+            return Check("config", False, f"config.json: {key} is {config.get(key)}; right would be {right}")
+    return Check("config", True, f"auto_map names {', '.join(config['auto_map'])}")
+
+
+def _check_code(folder: Path, config: dict[str, Any], config_class: type[PreTrainedConfig]) -> Check:
+    right = bundle_code(config_class)
+    found = {path.name: path.read_bytes() for path in folder.glob("*.py")}
+    wrong = sorted(name for name in right.keys() | found.keys() if right.get(name) != found.get(name))
+    version = config.get("trefoil_version")
+    if not wrong:
+        return Check(
+            "code", True, f"{len(found)} files, the same bytes as trefoil-transformers {__version__} publishes"
+        )
+    if version is not None and version != __version__:
+        note = f"note: published by trefoil-transformers {version}, compared with {__version__}, which differs in"
+        return Check("code", True, f"{note} {', '.join(wrong)}")
+    message = f"{', '.join(wrong)}: not what trefoil-transformers {__version__} publishes; publish again"
+    return Check("code", False, message)
+
+
+def _check_loading(folder: Path, config: dict[str, Any]) -> list[Check]:
+    with tempfile.TemporaryDirectory(prefix="trefoil-check-") as scratch:
+        report, tensors = _run_clean_process(folder, Path(scratch))
+    if isinstance(report, str):
+        return [Check("clean process", False, report)]
+    checks = [Check("clean process", True, f"{PACKAGE} hidden, no network, caches of its own")]
+    with _quiet():
+        outputs_here = {
+            auto_class: clean_process.load_and_run(auto_class, str(folder))
+            for auto_class in config["auto_map"]
+            if auto_class != "AutoConfig"
+        }
+    for name, error in report.items():
+        auto_class = name.split(" from ")[0]
+        if error is not None:
+            checks.append(Check(name, False, f"{error}; publish again with a version that passes its own check"))
+        elif auto_class in outputs_here:
+            prefix = f"{name}: "
+            there = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            checks.append(_compare(name, outputs_here[auto_class], there))
+        else:
+            checks.append(Check(name, True, "loads" if auto_class in ("AutoConfig", "tokenizer") else "runs"))
+    return checks
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports at length on heads that a checkpoint has no weights for; here that is no news."""
+    verbosity, shows_progress = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if shows_progress:
+            logging.enable_progress_bar()
+
+
+def _compare(name: str, here: dict[str, torch.Tensor], there: dict[str, torch.Tensor]) -> Check:
+    if here.keys() != there.keys():
+        return Check(name, False, f"returns {', '.join(there)}; the installed code returns {', '.join(here)}")
+    for key, tensor in here.items():
+        if tensor.dtype != there[key].dtype or tensor.shape != there[key].shape:
+            shapes = f"{tuple(there[key].shape)} {there[key].dtype}, not {tuple(tensor.shape)} {tensor.dtype}"
+            return Check(name, False, f"{key} is {shapes}, as the installed code has it")
+        if not torch.equal(tensor.view(torch.uint8), there[key].view(torch.uint8)):
+            difference = (tensor - there[key]).abs().max().item()
+            return Check(name, False, f"{key} differs from the installed code's by up to {difference:.3g}, not 0")
+    return Check(name, True, f"{', '.join(here)} equal bit for bit with the installed code's")
+
+
+def _run_clean_process(folder: Path, scratch: Path) -> tuple[dict[str, str | None] | str, dict[str, torch.Tensor]]:
+    """The report and the outputs, or a sentence that says why there are none."""
+    home = scratch / "home"
+    _lay_out_as_hub_cache(folder, home / "hub")
+    environment = {key: value for key, value in os.environ.items() if key not in _OWN_CACHES}
+    environment |= {"HF_HOME": str(home), "HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
+    arguments = [PACKAGE, str(folder), _REPO_ID, str(scratch), str(torch.get_num_threads())]
+    try:
+        process = subprocess.run(
+            [sys.executable, "-I", clean_process.__file__, *arguments],
+            env=environment, cwd=scratch, capture_output=True, text=True, timeout=TIME_LIMIT, check=False,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return f"did not end within {TIME_LIMIT} s", {}
+    if process.returncode != 0:
+        last = (process.stderr.strip().splitlines() or ["without a word"])[-1]
+        return f"ended with code {process.returncode}: {last}", {}
+    report = json.loads((scratch / "report.json").read_text(encoding="utf-8"))
+    return report, load_file(scratch / "outputs.safetensors")
+
+
+def _lay_out_as_hub_cache(folder: Path, cache: Path) -> None:
+    repository = cache / f"models--{_REPO_ID.replace('/', '--')}"
+    snapshot = repository / "snapshots" / _COMMIT
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(_COMMIT, encoding="utf-8")
+    for path in folder.iterdir():
+        if path.is_file():
+            (snapshot / path.name).symlink_to(path.resolve())

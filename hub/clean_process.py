@@ -1,0 +1,151 @@
+"""Run as a script with `python -I`: loads a published folder where only transformers and torch can be imported.
+
+It knows nothing of the package but what the folder holds. `check.py` starts it, gives it the same inputs as the model
+loaded from the installed package, and compares the outputs.
+"""
+
+import importlib
+import importlib.abc
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# The pipelines of transformers itself, for heads that it has one for: Auto class → task.
+STOCK_PIPELINES = {
+    "AutoModelForCausalLM": "text-generation",
+    "AutoModelForMaskedLM": "fill-mask",
+    "AutoModelForSequenceClassification": "text-classification",
+    "AutoModelForTokenClassification": "token-classification",
+}
+GENERATING_TASKS = {"translation", "text-generation"}
+TEXT = "one two three"
+
+
+def load_and_run(auto_class: str, model: str, **options: Any) -> dict[str, Any]:
+    """A model's outputs for fixed inputs: name → tensor. Heads that the weights lack are drawn from a fixed seed."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    loaded = getattr(transformers, auto_class).from_pretrained(model, **options).eval()
+    with torch.no_grad():
+        outputs = loaded(**fixed_inputs(loaded.config))
+    return {name: value.contiguous() for name, value in outputs.items() if isinstance(value, torch.Tensor)}
+
+
+def fixed_inputs(config: Any) -> dict[str, Any]:
+    """Two sequences, the second padded, of ids that every vocabulary of the model has."""
+    import torch
+
+    parts = [getattr(config, name) for name in config.sub_configs] or [config]
+    vocab_size = min(part.vocab_size for part in parts)
+    length = min(8, *(getattr(part, "max_position_embeddings", 8) for part in parts))
+    input_ids = (torch.arange(2 * length).view(2, length) * 7 + 3) % vocab_size
+    attention_mask = torch.ones_like(input_ids)
+    attention_mask[1, length // 2 :] = 0
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = input_ids.flip(1)
+    return inputs
+
+
+class _Blocked(importlib.abc.MetaPathFinder):
+    """Hides the package. An isolated interpreter still sees what is installed into its environment."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:
+        if fullname.split(".")[0] == self.package:
+            raise ModuleNotFoundError(f"{fullname} is hidden from this process", name=fullname)
+
+
+def _isolate(package: str) -> None:
+    sys.meta_path.insert(0, _Blocked(package))
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError:
+        pass
+    else:
+        raise RuntimeError(f"{package} can be imported, so this process proves nothing")
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError("this process has no network")
+
+    for name in ("connect", "connect_ex"):
+        setattr(socket.socket, name, refuse)
+    socket.getaddrinfo = refuse
+
+
+def _run_pipeline(task: str, model: str) -> None:
+    from transformers import pipeline
+
+    pipe = pipeline(task, model=model, trust_remote_code=True, device="cpu")
+    text = TEXT + pipe.tokenizer.mask_token if task == "fill-mask" else TEXT
+    answer = pipe(text, max_new_tokens=4) if task in GENERATING_TASKS else pipe(text)
+    if not isinstance(answer, list):
+        raise TypeError(f"expected a list of answers, got {answer!r}")
+
+
+def _load_tokenizer(model: str) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(model, trust_remote_code=False)(TEXT)
+
+
+def _tasks(config: dict[str, Any]) -> list[str]:
+    architecture = (config.get("architectures") or [""])[0]
+    heads = [name for name, place in config["auto_map"].items() if place.endswith(f".{architecture}")]
+    return [*config.get("custom_pipelines", {}), *(STOCK_PIPELINES[head] for head in heads if head in STOCK_PIPELINES)]
+
+
+def main(package: str, folder: str, repo_id: str, output_folder: str, num_threads: str) -> None:
+    """Loads the folder by its path and as `repo_id` from the Hub's cache, and writes `report.json` and the outputs."""
+    _isolate(package)
+    import torch
+    from safetensors.torch import save_file
+
+    # The order of summation, and so the last bit, depends on the number of threads.
+    torch.set_num_threads(int(num_threads))
+    config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+    has_tokenizer = any(Path(folder, name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
+    report: dict[str, str | None] = {}
+    tensors: dict[str, Any] = {}
+
+    def attempt(name: str, action: Callable[[], Any]) -> Any:
+        try:
+            result = action()
+        except Exception as error:
+            report[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            return None
+        report[name] = None
+        return result
+
+    for place, model in (("folder", folder), ("Hub cache", repo_id)):
+        for auto_class in config["auto_map"]:
+            name = f"{auto_class} from {place}"
+            if auto_class == "AutoConfig":
+                from transformers import AutoConfig
+
+                attempt(name, lambda model=model: AutoConfig.from_pretrained(model, trust_remote_code=True))
+                continue
+            outputs = attempt(
+                name,
+                lambda auto_class=auto_class, model=model: load_and_run(auto_class, model, trust_remote_code=True),
+            )
+            for key, tensor in (outputs or {}).items():
+                tensors[f"{name}: {key}"] = tensor
+        if has_tokenizer:
+            attempt(f"tokenizer from {place}", lambda model=model: _load_tokenizer(model))
+            for task in _tasks(config):
+                attempt(f"pipeline {task} from {place}", lambda task=task, model=model: _run_pipeline(task, model))
+    save_file(tensors, os.path.join(output_folder, "outputs.safetensors"))
+    Path(output_folder, "report.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

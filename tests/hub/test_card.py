@@ -1,0 +1,127 @@
+import re
+
+import pytest
+from huggingface_hub import ModelCard
+from transformers import AutoConfig
+
+import trefoil
+from trefoil.configuration.errors import UserError
+from trefoil.hub.card import USES, CardFields, read_results, render_card
+from trefoil.registration import AUTO_CLASSES
+
+ENTRY = {
+    "name": "chrF",
+    "type": "chrf",
+    "value": 41.256789,
+    "dataset": "Korean expressions",
+    "signature": "nrefs:1|nc:6",
+}
+
+
+@pytest.fixture(scope="module")
+def config():
+    half = {"hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 24, "norm_type": "layer_norm"}
+    return trefoil.TrefoilEncoderDecoderConfig(encoder=dict(half), decoder=dict(half))
+
+
+def render(config, **options):
+    options = {"model_id": "me/tiny", "version": "1.2.3", **options}
+    return render_card(config, "AutoModelForSeq2SeqLM", **options)
+
+
+def test_metadata_is_what_the_hub_reads(config):
+    fields = CardFields(
+        title="Tiny",
+        language=["ko", "en"],
+        license="apache-2.0",
+        datasets=["me/data"],
+        base_model="me/base",
+        tags=["x"],
+    )
+    card = ModelCard(render(config, fields=fields, results=read_results([ENTRY], "results.json")))
+    data = card.data
+    assert (data.language, data.license, data.datasets) == (["ko", "en"], "apache-2.0", ["me/data"])
+    assert (data.library_name, data.pipeline_tag, data.tags) == ("transformers", "translation", ["trefoil", "x"])
+    assert (data.base_model, data.metrics, data.model_name) == ("me/base", ["chrf"], "Tiny")
+    (result,) = data.eval_results
+    assert (result.metric_type, result.metric_value, result.metric_name) == ("chrf", 41.256789, "chrF")
+    assert (result.dataset_name, result.dataset_type) == ("Korean expressions", "Korean-expressions")
+    assert result.metric_args == {"signature": "nrefs:1|nc:6"}
+
+
+def test_results_are_a_table_with_signatures(config):
+    text = render(config, results=read_results([ENTRY], "results.json"))
+    assert r"| chrF | 41.26 | Korean expressions |  | `nrefs:1\|nc:6` |" in text
+
+
+def test_what_is_unknown_is_left_out(config):
+    text = render(config)
+    assert not re.search(r"None|\{\{|\{%|\[\]|TODO|More information", text)
+    assert not re.search(r"\n\n\n", text)
+    for heading in ("## Training", "## Results"):
+        assert heading not in text
+    data = ModelCard(text).data.to_dict()
+    assert data.keys() == {"library_name", "pipeline_tag", "tags"}
+
+
+def test_training_is_told_by_the_recipe(config):
+    text = render(config, recipe="seed: 7\n", has_curve=True, fields=CardFields(limitations=["It is small."]))
+    assert "```yaml\nseed: 7\n```" in text
+    assert "](curve.png)" in text
+    assert "- It is small.\n- The encoder is made for sequences of up to 24 tokens" in text
+    assert "| norm | layer norm | layer norm |" in text
+
+
+def test_the_recipe_tells_languages_and_data(config):
+    recipe = "language: [en, de]\ndata:\n  name: me/data\n"
+    data = ModelCard(render(config, recipe=recipe)).data
+    assert (data.language, data.datasets) == (["en", "de"], ["me/data"])
+    data = ModelCard(render(config, recipe=recipe, fields=CardFields(language=["ko"]))).data
+    assert (data.language, data.datasets) == (["ko"], ["me/data"])
+    with pytest.raises(UserError, match="is not YAML"):
+        render(config, recipe="a: [")
+
+
+def test_results_of_a_run_are_under_metrics():
+    assert read_results({"weights": "step 5", "metrics": [ENTRY]}, "r") == read_results([ENTRY], "r")
+
+
+def test_the_code_in_it_runs(published, capsys):
+    text = render(
+        AutoConfig.from_pretrained(published), model_id=str(published), fields=CardFields(example='say "세 개"')
+    )
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+    first, _, third = capsys.readouterr().out.splitlines()
+    assert first == third
+    assert "translation_text" in first
+
+
+def test_every_registered_head_has_a_card():
+    for config_class, auto_classes in AUTO_CLASSES.items():
+        for auto_class in auto_classes:
+            assert USES[auto_class.__name__].task
+            for has_tokenizer in (True, False):
+                text = render_card(
+                    config_class(), auto_class.__name__, model_id="m", version="1", has_tokenizer=has_tokenizer
+                )
+                assert f"import {auto_class.__name__}" in text
+                for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+                    compile(block, "README.md", "exec")
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"bleu": 1}, "results.json: the results must be a list, or an object with a list `metrics`"),
+        ([1], "results.json, entry 1: must be an object"),
+        ([ENTRY, {"name": "BLEU", "type": "bleu"}], "results.json, entry 2: has no value, dataset"),
+        ([ENTRY | {"value": "41"}], "results.json, entry 1: value must be a number, not '41'"),
+        ([ENTRY | {"dataset": {"type": "x"}}], "results.json, entry 1: dataset has no name"),
+    ],
+)
+def test_results_that_lack_something_are_refused(entries, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_results(entries, "results.json")

@@ -1,0 +1,280 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+
+import trefoil
+from trefoil.configuration.errors import UserError
+from trefoil.hub import publish as publish_module
+from trefoil.hub.bundle import flatten
+from trefoil.hub.publish import publish
+from trefoil.pipelines.translation import TranslationPipeline
+
+PACKAGE_FOLDERS = {"configuration": "configuration_", "modeling": "modeling_", "pipelines": "pipeline_"}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_it_holds_what_is_needed_and_nothing_else(published):
+    names = {path.name for path in published.iterdir()}
+    assert {name for name in names if not name.endswith(".py")} == {
+        "README.md",
+        "config.json",
+        "curve.png",
+        "generation_config.json",
+        "model.safetensors",
+        "recipe.yaml",
+        "results.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert {"configuration_encoder_decoder.py", "modeling_encoder_decoder.py", "pipeline_translation.py"} <= names
+    assert "configuration_presets.py" not in names
+
+
+def test_code_is_the_source_but_for_import_lines(published):
+    sources = {
+        prefix + path.name: path
+        for folder, prefix in PACKAGE_FOLDERS.items()
+        for path in Path(sys.modules[f"trefoil.{folder}"].__file__).parent.glob("*.py")
+    }
+    for path in published.glob("*.py"):
+        original = sources[path.name].read_bytes().splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True)
+        added = [
+            line for line in lines if line == b"from .pipeline_translation import TranslationPipeline  # noqa: F401\n"
+        ]
+        assert len(added) == (path.name == "modeling_encoder_decoder.py")
+        kept = [line for line in lines if line not in added]
+        assert len(kept) == len(original)
+        changed = [(before, after) for before, after in zip(original, kept, strict=True) if before != after]
+        assert all(re.match(rb"from \.{1,2}[\w.]+ import", before) for before, _ in changed)
+        assert all(re.match(rb"from \.(configuration|modeling|pipeline)_\w+ import", after) for _, after in changed)
+
+
+def test_config_points_at_every_class(published):
+    config = json.loads((published / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_encoder_decoder.TrefoilEncoderDecoderConfig",
+        "AutoModel": "modeling_encoder_decoder.TrefoilEncoderDecoderModel",
+        "AutoModelForSeq2SeqLM": "modeling_encoder_decoder.TrefoilEncoderDecoderForConditionalGeneration",
+    }
+    assert config["custom_pipelines"]["translation"]["impl"] == "pipeline_translation.TranslationPipeline"
+    assert config["trefoil_version"] == trefoil.__version__
+
+
+def test_twice_the_same_bytes(source, published, tmp_path):
+    again = publish(
+        source,
+        tmp_path / "tiny",
+        card=publish_module.CardFields(language=["ko", "en"], license="apache-2.0", example="세 개의 사과"),
+    )
+    assert contents(again) == contents(published)
+
+
+def test_large_weights_are_sharded(source, published, tmp_path):
+    sharded = publish(source, tmp_path / "sharded", max_shard_size="100KB")
+    assert len(list(sharded.glob("model-*-of-*.safetensors"))) > 1
+    whole, parts = (AutoModelForSeq2SeqLM.from_pretrained(folder).state_dict() for folder in (published, sharded))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_run_folder_is_published_from_its_best_model(source, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "best").symlink_to(source, target_is_directory=True)
+    assert (publish(tmp_path / "run", tmp_path / "out") / "results.json").exists()
+
+
+def test_installed_code_is_used_where_the_package_is_imported(published, tmp_path):
+    pipe = pipeline("translation", model=str(published), device="cpu")
+    assert type(pipe) is TranslationPipeline
+    assert type(pipe.model) is trefoil.TrefoilEncoderDecoderForConditionalGeneration
+    pipe.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert not saved.keys() & {"auto_map", "custom_pipelines", "trefoil_version"}
+    assert not list(tmp_path.glob("*.py"))
+
+
+CLEAN = """
+import importlib.abc, json, sys
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname.split(".")[0] == "trefoil":
+            raise ModuleNotFoundError(fullname)
+sys.meta_path.insert(0, Hidden())
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+ids = torch.tensor([[5, 6, 7, 2]])
+"""
+FINE_TUNE = """
+model = AutoModelForSeq2SeqLM.from_pretrained(sys.argv[1], trust_remote_code=True)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+model.train()
+model(input_ids=ids, labels=ids).loss.backward()
+optimizer.step()
+model.eval().save_pretrained(sys.argv[2])
+AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True).save_pretrained(sys.argv[2])
+print(json.dumps(model(input_ids=ids, decoder_input_ids=ids).logits[0].tolist()))
+"""
+USE = """
+pipe = pipeline("translation", model=sys.argv[1], trust_remote_code=True, device="cpu")
+logits = pipe.model(input_ids=ids, decoder_input_ids=ids).logits[0].tolist()
+print(json.dumps({"type": type(pipe).__module__, "answer": pipe("세 개의 사과"), "logits": logits}))
+"""
+
+
+def run_clean(script, home, *arguments):
+    environment = os.environ | {"HF_HOME": str(home), "HF_MODULES_CACHE": str(home / "modules"), "HF_HUB_OFFLINE": "1"}
+    process = subprocess.run(
+        [sys.executable, "-I", "-c", CLEAN + script, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def test_it_survives_fine_tuning_and_saving_again_without_the_package(published, tmp_path):
+    logits = run_clean(FINE_TUNE, tmp_path / "home-a", published, tmp_path / "tuned")
+    assert {path.name for path in published.glob("*.py")} == {path.name for path in (tmp_path / "tuned").glob("*.py")}
+    used = run_clean(USE, tmp_path / "home-b", tmp_path / "tuned")
+    assert used["type"].startswith("transformers_modules.tuned.")
+    assert used["answer"][0].keys() == {"translation_text"}
+    assert used["logits"] == logits
+    before = AutoModelForSeq2SeqLM.from_pretrained(published)
+    ids = torch.tensor([[5, 6, 7, 2]])
+    assert before(input_ids=ids, decoder_input_ids=ids).logits[0].tolist() != logits
+
+
+def test_without_a_token_nothing_is_begun(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    with pytest.raises(UserError, match=r"cannot push to me/tiny: there is no Hub token; run `hf auth login`"):
+        publish(source, tmp_path / "out", push_to_hub="me/tiny")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_wrong_hub_id_is_refused(source, tmp_path):
+    with pytest.raises(UserError, match="cannot push to 'a/b/c'"):
+        publish(source, tmp_path / "out", push_to_hub="a/b/c")
+
+
+def test_pushing_uploads_the_folder(source, tmp_path, monkeypatch):
+    calls = []
+
+    class Api:
+        def create_repo(self, repo_id, **options):
+            calls.append(("create", repo_id, options))
+            return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
+
+        def upload_folder(self, **options):
+            calls.append(("upload", options["repo_id"], sorted(path.name for path in options["folder_path"].iterdir())))
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_token")
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    folder = publish(source, tmp_path / "out", push_to_hub="me/tiny", private=True)
+    assert calls[0] == ("create", "me/tiny", {"private": True, "exist_ok": True})
+    assert calls[1] == ("upload", "me/tiny", sorted(path.name for path in folder.iterdir()))
+    assert 'from_pretrained("me/tiny", trust_remote_code=True)' in (folder / "README.md").read_text()
+
+
+def test_it_replaces_only_what_it_published(source, tmp_path):
+    out = publish(source, tmp_path / "out")
+    with pytest.raises(UserError, match="is not empty; choose another folder"):
+        publish(source, out)
+    publish(source, out, overwrite=True, metrics=[])
+    assert "Results" not in (out / "README.md").read_text()
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds other files too"):
+        publish(source, out, overwrite=True)
+    assert (out / "notes.txt").read_text() == "mine"
+    with pytest.raises(UserError, match="overlap"):
+        publish(source, source / "out", overwrite=True)
+
+
+def test_a_failure_leaves_nothing_behind(source, tmp_path, monkeypatch):
+    def fail(config_class):
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(publish_module, "bundle_code", fail)
+    with pytest.raises(RuntimeError, match="disk full"):
+        publish(source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def without(folder, *names, **changes):
+    """Makes `folder` a run that lacks files, or whose config.json differs."""
+
+    def build(source):
+        folder.mkdir()
+        for path in source.iterdir():
+            if path.name not in names:
+                (folder / path.name).write_bytes(path.read_bytes())
+        config = folder / "config.json"
+        if config.exists():
+            config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+        return folder
+
+    return build
+
+
+@pytest.mark.parametrize(
+    ("names", "changes", "message"),
+    [
+        (["config.json"], {}, "there is no config.json"),
+        (["model.safetensors"], {}, "holds no safetensors weights"),
+        ([], {"model_type": "bert"}, "model_type 'bert' is not one of trefoil_encoder, "),
+        ([], {"architectures": ["Bert"]}, "architectures 'Bert' is not one of TrefoilEncoderDecoderModel, "),
+        ([], {"tie_word_embeddings": False, "share_encoder_decoder_embeddings": False}, "missing keys"),
+    ],
+)
+def test_mistakes_are_named(source, tmp_path, names, changes, message):
+    with pytest.raises(UserError, match=message):
+        publish(without(tmp_path / "run", *names, **changes)(source), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_that_does_not_fit_is_refused(source, tmp_path):
+    folder = without(tmp_path / "run")(source)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["<ko>", "<en>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match=r"the tokenizer has \d+ tokens, but the model's embedding only \d+"):
+        publish(folder, tmp_path / "out")
+
+
+def test_imports_become_flat():
+    text, needed = flatten(
+        "trefoil.modeling.encoder", "from ..configuration.encoder import A\nfrom .layer import (\n    B,\n)\n"
+    )
+    assert text == "from .configuration_encoder import A\nfrom .modeling_layer import (\n    B,\n)\n"
+    assert needed == ["trefoil.configuration.encoder", "trefoil.modeling.layer"]
+
+
+@pytest.mark.parametrize(
+    "source_text",
+    [
+        "from . import layer\n",
+        "from .. import configuration\n",
+        "from ..training.loop import x\n",
+        "def f():\n    from .layer import x\n",
+        "from trefoil.modeling.layer import x\n",
+        "import trefoil\n",
+        '"""Write\n\nfrom .layer import x\n"""\n',
+    ],
+)
+def test_imports_that_cannot_be_flat_are_refused(source_text):
+    with pytest.raises(ValueError, match=r"trefoil\.modeling\.encoder"):
+        flatten("trefoil.modeling.encoder", source_text)

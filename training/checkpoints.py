@@ -1,0 +1,137 @@
+"""Checkpoints: complete or absent, safetensors and JSON only, with everything that the next step depends on.
+
+A checkpoint is a folder `step-00001000` that holds the model as `save_pretrained` writes it, `optimizer.safetensors`,
+and `state.json`. Random numbers need no state: they are drawn from (seed, step, rank).
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
+
+from ..configuration.errors import UserError
+
+OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE = "optimizer.safetensors", "state.json", "config.json"
+FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
+
+
+def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+    """Let `fill` write a folder aside, sync it to disk and put it in place of `folder`, so that a reader finds the
+    old one, the new one or none, never half of one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = folder.parent / f".{folder.name}.writing"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    fill(aside)
+    for path in [*(path for path in aside.rglob("*")), aside]:
+        _sync(path)
+    old = folder.parent / f".{folder.name}.old"
+    if folder.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
+    aside.rename(folder)
+    _sync(folder.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def checkpoint_folders(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    save_model: Callable[[Path], None],
+    model: torch.nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    state: dict[str, Any],
+    keep: int,
+    is_main_process: bool,
+) -> None:
+    """Write the checkpoint of `step` and delete all but the `keep` newest. Every process calls this."""
+    optimizer_state = get_optimizer_state_dict(model, optimizers, options=FULL)
+    if not is_main_process:
+        return
+    tensors = {key: value.contiguous() for key, value in optimizer_state.items() if isinstance(value, torch.Tensor)}
+    others = {key: value for key, value in optimizer_state.items() if not isinstance(value, torch.Tensor)}
+
+    def fill(aside: Path) -> None:
+        save_model(aside)
+        save_file({key: value.clone() for key, value in tensors.items()}, aside / OPTIMIZER_FILE)
+        (aside / STATE_FILE).write_text(json.dumps({**state, "step": step, "optimizer": others}), encoding="utf-8")
+
+    write_folder(folder / f"step-{step:08}", fill)
+    for old in checkpoint_folders(folder)[:-keep]:
+        trash = old.with_name(f".{old.name}.old")
+        old.rename(trash)
+        shutil.rmtree(trash)
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint.
+
+    Raises:
+        UserError: A file of it is missing.
+    """
+    found = checkpoint_folders(folder)
+    if not found:
+        return None
+    for name in (OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE):
+        if not (found[-1] / name).is_file():
+            raise UserError(f"{found[-1]}: {name} is missing, so the run cannot go on from it; delete this folder")
+    return found[-1]
+
+
+def load_state(checkpoint: Path) -> dict[str, Any]:
+    """What `save_checkpoint` was given as `state`."""
+    return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+
+
+def load_optimizers(checkpoint: Path, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Restore the optimisers of a prepared model.
+
+    Raises:
+        UserError: The checkpoint was written by another optimiser or for another model.
+    """
+    state: dict[str, Any] = dict(load_file(checkpoint / OPTIMIZER_FILE))
+    for key, value in load_state(checkpoint)["optimizer"].items():
+        state[key] = tuple(value) if isinstance(value, list) else value
+    expected = set(get_optimizer_state_dict(model, optimizers, options=FULL))
+    if expected != set(state):
+        key = sorted(expected ^ set(state))[0]
+        raise UserError(f"{checkpoint / OPTIMIZER_FILE}: does not fit this model and optimiser (first key: {key})")
+    set_optimizer_state_dict(model, optimizers, state, options=FULL)
+
+
+def average_weights(checkpoints: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of the checkpoints' weights, summed in float64 and returned in their own dtype."""
+    sums: dict[str, torch.Tensor] = {}
+    dtypes: dict[str, torch.dtype] = {}
+    for checkpoint in checkpoints:
+        for file in sorted(checkpoint.glob("model*.safetensors")):
+            with safe_open(file, framework="pt") as weights:
+                for key in weights.keys():  # noqa: SIM118
+                    tensor = weights.get_tensor(key)
+                    dtypes[key] = tensor.dtype
+                    sums[key] = sums.get(key, 0) + tensor.double()
+    return {key: (total / len(checkpoints)).to(dtypes[key]) for key, total in sums.items()}

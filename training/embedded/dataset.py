@@ -1,0 +1,143 @@
+"""The embedded data set: texts drawn from the grammar, as `datasets` for three tasks."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Any, Literal, get_args
+
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, NamedSplit, Value
+
+from .grammar import TOPICS, Sentence, draw
+from .tagging import bio_tags, token_spans
+
+EmbeddedTask = Literal["translation", "token-classification", "text-classification"]
+
+ENTITY_LABELS = ("DAT", "TIM", "MNY", "QTY", "PER", "LOC")
+"""Dates, times, amounts of money, quantities, persons and locations."""
+
+DEFAULT_SIZES = {"train": 20_000, "validation": 1_000, "test": 2_000}
+LARGEST_SIZES = {"train": 1_000_000, "validation": 100_000, "test": 100_000}
+"""The most that a split can hold: single-clause texts still come without many repetitions up to here."""
+
+
+def load_embedded(
+    task: EmbeddedTask,
+    *,
+    seed: int = 0,
+    sizes: Mapping[str, int] | None = None,
+    clauses: tuple[int, int] = (1, 1),
+) -> DatasetDict:
+    """Generate the embedded data set for a task. It is a pure function of the arguments and touches no disk or network.
+
+    Columns by task:
+
+    - translation: `id`, `ko`, `en`. One Korean text has one English text, so exact match is a fair metric.
+    - token-classification: `id`, `tokens`, `ner_tags` (BIO2 strings over `ENTITY_LABELS`; see `token_spans` for the
+      tokens), `text`, `entities` (a list of `start`, `end`, `label` where `text[start:end]` is the surface without
+      particles).
+    - text-classification: `id`, `text`, `label` (a ClassLabel of the topics).
+
+    The row with a given id is the same text in all three tasks. A hash of the English decides the split that a text
+    belongs to, whatever the seed and the sizes: no text, and no other way of writing the same expressions (3월 15일,
+    삼월 십오일), is ever in two splits. A smaller size is a prefix of a larger one.
+
+    Args:
+        task: one of the three above.
+        seed: which texts are drawn.
+        sizes: the number of rows of each split that is wanted; `DEFAULT_SIZES` if None.
+        clauses: the least and the most number of clauses in a text, which dials its length.
+
+    Raises:
+        ValueError: an unknown task or split, a size that is negative or above `LARGEST_SIZES`, or a range of clauses
+            that is empty or begins below 1.
+    """
+    if task not in get_args(EmbeddedTask):
+        raise ValueError(f"unknown task {task!r}: choose one of {', '.join(get_args(EmbeddedTask))}")
+    if not _is_integer(seed):
+        raise ValueError(f"seed={seed!r} is not an integer")
+    sizes = dict(DEFAULT_SIZES if sizes is None else sizes)
+    _check_sizes(sizes)
+    if len(clauses) != 2 or not all(map(_is_integer, clauses)) or not 1 <= clauses[0] <= clauses[1]:
+        raise ValueError(f"clauses={clauses!r} is not a range of clauses: give (least, most) with 1 <= least <= most")
+    features, row = _TASKS[task]
+    splits = DatasetDict()
+    for split, sentences in _draw_splits(seed, sizes, (clauses[0], clauses[1])).items():
+        rows = [{"id": f"{split}-{index:06d}", **row(sentence)} for index, sentence in enumerate(sentences)]
+        columns = {name: [each[name] for each in rows] for name in features}
+        splits[split] = Dataset.from_dict(columns, features=features, split=NamedSplit(split))
+    return splits
+
+
+def split_of(english: str) -> str:
+    """The split that texts with this English belong to: eight tenths train, one validation, one test."""
+    tenth = int.from_bytes(hashlib.sha256(english.encode()).digest()[:8], "big") % 10
+    return {8: "validation", 9: "test"}.get(tenth, "train")
+
+
+def _draw_splits(seed: int, sizes: Mapping[str, int], clauses: tuple[int, int]) -> dict[str, list[Sentence]]:
+    # Seeding with a string goes through SHA-512: the same on every platform, and no two seeds coincide (-1 and 1 would).
+    rng = Random(f"embedded {seed} {clauses}")
+    # The Korean texts of each split; a dict keeps them in the order in which they were drawn.
+    splits: dict[str, dict[str, Sentence]] = {split: {} for split in sizes}
+    unfilled = {split for split, size in sizes.items() if size}
+    while unfilled:
+        sentence = draw(rng, clauses)
+        split = split_of(sentence.en)
+        if split in unfilled:
+            splits[split].setdefault(sentence.ko, sentence)
+            if len(splits[split]) == sizes[split]:
+                unfilled.remove(split)
+    return {split: list(sentences.values()) for split, sentences in splits.items()}
+
+
+def _check_sizes(sizes: Mapping[str, int]) -> None:
+    for split, size in sizes.items():
+        if split not in LARGEST_SIZES:
+            raise ValueError(f"unknown split {split!r} in sizes: choose among {', '.join(LARGEST_SIZES)}")
+        if not _is_integer(size) or not 0 <= size <= LARGEST_SIZES[split]:
+            raise ValueError(f"sizes[{split!r}]={size!r}: give an integer from 0 to {LARGEST_SIZES[split]:,}")
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _translation_row(sentence: Sentence) -> dict[str, Any]:
+    return {"ko": sentence.ko, "en": sentence.en}
+
+
+def _token_classification_row(sentence: Sentence) -> dict[str, Any]:
+    spans = token_spans(sentence.ko)
+    return {
+        "tokens": [sentence.ko[start:end] for start, end in spans],
+        "ner_tags": bio_tags(spans, sentence.entities),
+        "text": sentence.ko,
+        "entities": [{"start": start, "end": end, "label": label} for start, end, label in sentence.entities],
+    }
+
+
+def _text_classification_row(sentence: Sentence) -> dict[str, Any]:
+    return {"text": sentence.ko, "label": sentence.topic}
+
+
+_STRING = Value("string")
+_ENTITY = {"start": Value("int32"), "end": Value("int32"), "label": _STRING}
+_TASKS: dict[str, tuple[Features, Callable[[Sentence], dict[str, Any]]]] = {
+    "translation": (Features({"id": _STRING, "ko": _STRING, "en": _STRING}), _translation_row),
+    "token-classification": (
+        Features(
+            {
+                "id": _STRING,
+                "tokens": List(_STRING),
+                "ner_tags": List(_STRING),
+                "text": _STRING,
+                "entities": List(_ENTITY),
+            }
+        ),
+        _token_classification_row,
+    ),
+    "text-classification": (
+        Features({"id": _STRING, "text": _STRING, "label": ClassLabel(names=list(TOPICS))}),
+        _text_classification_row,
+    ),
+}

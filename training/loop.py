@@ -1,0 +1,328 @@
+"""The loop: optimiser steps from the last checkpoint to the last step, whatever the model and the task."""
+
+import json
+import math
+import signal
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate import Accelerator
+from accelerate.utils import send_to_device
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel
+
+from .batching import Share, StepDataset, plan_epoch, plan_in_order
+from .checkpoints import load_optimizers, load_state, save_checkpoint, write_folder
+from .optimization import make_optimizers, make_schedule
+from .progress import TrainingProgress, duration, progress_bar, say
+from .recipe import Recipe
+from .tasks import Task
+from .throughput import count_tokens, matmul_speed, training_flops_per_token
+
+LOG_FILE = "log.jsonl"
+
+
+@dataclass
+class Position:
+    """Where a run stands; saved with every checkpoint."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # optimiser steps done in this epoch
+    seconds: float = 0.0  # of training so far
+    best_step: int = 0
+    best_metric: float | None = None
+    worse_evaluations: int = 0  # since the best
+
+
+class TrainingLoop:
+    """Trains `model` on encoded examples.
+
+    Args:
+        recipe, task, accelerator: The run's.
+        run_folder: Gets `checkpoints/`, `best/` and `log.jsonl`.
+        model: Not yet prepared by accelerate; on resuming, with the checkpoint's weights.
+        train: Encoded examples.
+        validation: Encoded and raw examples; may be None for none.
+        checkpoint: To resume from.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        task: Task,
+        accelerator: Accelerator,
+        run_folder: Path,
+        model: PreTrainedModel,
+        train: datasets.Dataset,
+        validation: tuple[datasets.Dataset, datasets.Dataset],
+        checkpoint: Path | None,
+    ) -> None:
+        self.recipe, self.task, self.accelerator, self.run_folder = recipe, task, accelerator, run_folder
+        self.train_examples, (self.validation_encoded, self.validation_raw) = train, validation
+        self.lengths = task.lengths(train)
+        self.total_steps = self._total_steps()
+        self.model = accelerator.prepare_model(model)
+        self.optimizers = [
+            accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(model, recipe.optimization)
+        ]
+        self.schedules = [
+            make_schedule(optimizer, recipe.optimization, self.total_steps) for optimizer in self.optimizers
+        ]
+        self.position = Position()
+        if checkpoint is not None:
+            state = load_state(checkpoint)
+            self.position = Position(**state["position"])
+            load_optimizers(checkpoint, self.model, self._bare_optimizers())
+            for schedule in self.schedules:
+                schedule.last_epoch = self.position.step
+            if accelerator.scaler is not None and state.get("scaler"):
+                accelerator.scaler.load_state_dict(state["scaler"])
+        batches = recipe.batches
+        accumulation = 1
+        if batches.tokens_per_device is not None:
+            devices = batches.tokens_per_device * accelerator.num_processes
+            accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
+        self.share = Share(accelerator.process_index, accelerator.num_processes, accumulation)
+        self.stop_requested = self.stopping = False
+        self.elapsed = 0.0  # seconds of the last step, not yet in the position
+
+    def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
+        return [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
+
+    def _plan(self, epoch: int):
+        return plan_epoch(self.lengths, self.recipe.batches.tokens_per_batch, self.recipe.seed, epoch)
+
+    def _total_steps(self) -> int | None:
+        training = self.recipe.training
+        if training.max_epochs is None:
+            return training.max_steps
+        steps = sum(len(self._plan(epoch)) for epoch in range(training.max_epochs))
+        return steps if training.max_steps is None else min(steps, training.max_steps)
+
+    def run(self) -> Position:
+        """Train to the end, or until asked to stop (SIGTERM, SIGINT), and leave a checkpoint.
+
+        Returns:
+            Where the run stands.
+        """
+        training = self.recipe.training
+        handlers = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._trim_log()
+        progress = TrainingProgress(self.total_steps, self.position.step, self.accelerator.is_main_process)
+        saved_at = self.position.step
+        try:
+            while not self._finished():
+                plan = self._plan(self.position.epoch)
+                dataset = StepDataset(self.task, self.train_examples, plan, self.share)
+                loader = DataLoader(
+                    dataset,
+                    batch_size=None,
+                    sampler=range(self.position.batch, len(plan)),
+                    num_workers=self.recipe.batches.workers,
+                )
+                for micro_batches in loader:
+                    values = self._step(micro_batches)
+                    self.position.batch += 1
+                    progress.step()
+                    step = self.position.step
+                    if step % training.log_every == 0 or step == 1:
+                        values["epoch"] = self.position.epoch + self.position.batch / len(plan)
+                        self._log(values)
+                        progress.show(step, values)
+                    finished = self._finished()
+                    if step % training.evaluate_every == 0 or (finished and not self.stopping):
+                        self._evaluate()
+                        finished = self._finished()
+                    if step % (training.save_every or training.evaluate_every) == 0 or finished:
+                        self._save()
+                        saved_at = step
+                    if finished:
+                        break
+                else:
+                    self.position.epoch += 1
+                    self.position.batch = 0
+            if saved_at != self.position.step:
+                self._save()
+        finally:
+            progress.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        return self.position
+
+    def _request_stop(self, number: int, frame: Any) -> None:
+        self.stop_requested = True
+
+    def _finished(self) -> bool:
+        training, position = self.recipe.training, self.position
+        return (
+            self.stopping
+            or (self.total_steps is not None and position.step >= self.total_steps)
+            or (training.max_epochs is not None and position.epoch >= training.max_epochs)
+            or (training.max_minutes is not None and position.seconds >= 60 * training.max_minutes)
+            or (training.patience is not None and position.worse_evaluations >= training.patience)
+        )
+
+    def _seed(self) -> None:
+        """Dropout at a step depends on (seed, step, rank) alone, so a resumed run draws the same numbers."""
+        key = (self.recipe.seed * 1_000_003 + self.position.step) * 4099 + self.share.rank
+        torch.manual_seed(key % 2**63)
+
+    def _step(self, micro_batches: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
+        started = time.perf_counter()
+        accelerator, optimization = self.accelerator, self.recipe.optimization
+        self.model.train()
+        self._seed()
+        micro_batches = send_to_device(micro_batches, accelerator.device)
+        labels = sum(int((batch["labels"] != -100).sum()) for batch in micro_batches)
+        tokens = sum(count_tokens(batch) for batch in micro_batches)
+        # one reduction for all that the processes must agree on
+        mine = [float(labels), float(tokens), float(self.stop_requested), self.elapsed / accelerator.num_processes]
+        totals = accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum")
+        global_labels, global_tokens, stop, seconds = totals.tolist()
+        self.stopping = stop > 0
+        self.position.seconds += seconds
+
+        # gradients are averaged over processes, so the sum of losses is divided by this process's even share of labels
+        num_items = max(1.0, global_labels) / accelerator.num_processes
+        loss = torch.zeros((), device=accelerator.device)
+        for number, batch in enumerate(micro_batches):
+            context = accelerator.no_sync(self.model) if number < len(micro_batches) - 1 else accelerator.autocast()
+            with context:
+                output = self.model(
+                    **batch, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing
+                )
+                accelerator.backward(output.loss)
+            loss += output.loss.detach()
+        norm = None
+        if optimization.max_grad_norm is not None:
+            norm = accelerator.clip_grad_norm_(self.model.parameters(), optimization.max_grad_norm)
+        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
+            learning_rate = optimizer.param_groups[0]["lr"]
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        self.position.step += 1
+        loss = accelerator.reduce(loss, "mean")
+        self.elapsed = time.perf_counter() - started
+        return {
+            "step": self.position.step,
+            "loss": loss,
+            "learning_rate": learning_rate,
+            "grad_norm": norm,
+            "tokens_per_second": global_tokens / self.elapsed,
+            "tokens": global_tokens,
+            "batch": micro_batches[0],
+        }
+
+    def _log(self, values: dict[str, Any]) -> None:
+        batch = values.pop("batch")
+        if not hasattr(self, "flops_per_token"):
+            bare = self.accelerator.unwrap_model(self.model)
+            self.flops_per_token = training_flops_per_token(bare, batch)
+            dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+            dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
+            self.device_speed = matmul_speed(self.accelerator.device, dtype) * self.accelerator.num_processes
+        values["loss"] = float(values["loss"])
+        values["grad_norm"] = None if values["grad_norm"] is None else float(values["grad_norm"])
+        values["mfu"] = values["tokens_per_second"] * self.flops_per_token / self.device_speed
+        values["seconds"] = self.position.seconds
+        self._write(values)
+        if not math.isfinite(values["loss"]):
+            say(f"step {values['step']}: the loss is {values['loss']}; lower optimization.learning_rate")
+
+    def _write(self, values: dict[str, Any]) -> None:
+        step = values["step"]
+        numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and key != "step"}
+        self.accelerator.log({f"train/{key}": value for key, value in numbers.items()}, step=step)
+        if self.accelerator.is_main_process:
+            with (self.run_folder / LOG_FILE).open("a", encoding="utf-8") as log:
+                log.write(json.dumps({"step": step, **numbers}) + "\n")
+
+    def _trim_log(self) -> None:
+        """Drop what was logged after the checkpoint that this run goes on from."""
+        log = self.run_folder / LOG_FILE
+        if not self.accelerator.is_main_process or not log.exists():
+            return
+        kept = []
+        for line in log.read_text(encoding="utf-8").splitlines():
+            try:
+                if json.loads(line)["step"] <= self.position.step:
+                    kept.append(line + "\n")
+            except json.JSONDecodeError:
+                break  # the process died while writing this line
+        log.write_text("".join(kept), encoding="utf-8")
+
+    def _evaluate(self) -> None:
+        """Loss and scores on the validation split; keeps the model if it is the best so far."""
+        started = time.perf_counter()
+        self.model.eval()
+        bare = self.accelerator.unwrap_model(self.model)
+        values: dict[str, Any] = {"step": self.position.step, "validation_loss": self._validation_loss()}
+        scores = self.task.evaluate(bare, self.validation_raw, self.accelerator, final=False)
+        values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
+        values["evaluation_seconds"] = time.perf_counter() - started
+        metric = values[f"validation_{self.recipe.evaluation.metric}"]
+        position = self.position
+        if position.best_metric is None or metric > position.best_metric:
+            position.best_metric, position.best_step, position.worse_evaluations = metric, position.step, 0
+            self._save_best()
+        else:
+            position.worse_evaluations += 1
+        self._write(values)
+        if self.accelerator.is_main_process:
+            shown = "  ".join(
+                f"{key.removeprefix('validation_')} {value:.4g}"
+                for key, value in values.items()
+                if key.startswith("validation_")
+            )
+            best = "  (best so far)" if position.best_step == position.step else ""
+            say(f"validation at step {position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
+
+    @torch.no_grad()
+    def _validation_loss(self) -> float:
+        """Cross-entropy for each label, without smoothing."""
+        lengths = self.task.lengths(self.validation_encoded)
+        plan = plan_in_order(lengths, self.recipe.evaluation.tokens_per_batch)
+        dataset = StepDataset(self.task, self.validation_encoded, plan, Share(self.share.rank, self.share.world_size))
+        total = torch.zeros(2, dtype=torch.float64)
+        for (batch,) in progress_bar(dataset, "validation loss", self.accelerator.is_main_process):
+            batch = send_to_device(batch, self.accelerator.device)
+            with self.accelerator.autocast():
+                loss = self.model(**batch, num_items_in_batch=1).loss
+            total += torch.tensor([float(loss), float((batch["labels"] != -100).sum())])
+        total = self.accelerator.reduce(total.to(self.accelerator.device), "sum")
+        return float(total[0] / total[1])
+
+    def _save_model(self, folder: Path, state_dict: dict | None = None) -> None:
+        bare = self.accelerator.unwrap_model(self.model)
+        bare.save_pretrained(folder, state_dict=state_dict)
+        self.task.tokenizer.save_pretrained(folder)
+
+    def _save_best(self) -> None:
+        state_dict = self.accelerator.get_state_dict(self.model)
+        if self.accelerator.is_main_process:
+            write_folder(self.run_folder / "best", lambda folder: self._save_model(folder, state_dict))
+        self.accelerator.wait_for_everyone()
+
+    def _save(self) -> None:
+        state_dict = self.accelerator.get_state_dict(self.model)
+        scaler = self.accelerator.scaler
+        save_checkpoint(
+            self.run_folder / "checkpoints",
+            self.position.step,
+            lambda folder: self._save_model(folder, state_dict),
+            self.model,
+            self._bare_optimizers(),
+            {"position": asdict(self.position), "scaler": scaler.state_dict() if scaler is not None else None},
+            keep=max(2, self.recipe.training.average_checkpoints),
+            is_main_process=self.accelerator.is_main_process,
+        )
+        self.accelerator.wait_for_everyone()
+
+
+

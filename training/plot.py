@@ -1,0 +1,46 @@
+"""The picture of a run: training and validation loss, and the metric, against optimiser steps."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def read_log(log: Path) -> list[dict[str, Any]]:
+    """The entries of a run's log, in the order of the steps."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
+
+
+def plot_run(log: Path, metric: str, picture: Path) -> None:
+    """Draw a run's log as a PNG file."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    entries = read_log(log)
+
+    def series(key: str) -> tuple[list[int], list[float]]:
+        points = [(entry["step"], entry[key]) for entry in entries if key in entry]
+        return [step for step, _ in points], [value for _, value in points]
+
+    figure, (losses, scores) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    losses.plot(*series("loss"), color="tab:blue", alpha=0.5, linewidth=0.8, label="training (label-smoothed)")
+    losses.plot(*series("validation_loss"), color="tab:orange", marker="o", markersize=3, label="validation")
+    losses.set(xlabel="optimiser step", ylabel="loss (nats per token)", title="Loss")
+    values = series("loss")[1]
+    if values:
+        losses.set_ylim(0.95 * min(values + series("validation_loss")[1]), 1.02 * max(values[len(values) // 100 :]))
+    losses.legend()
+    steps, metric_values = series(f"validation_{metric}")
+    scores.plot(steps, metric_values, color="tab:green", marker="o", markersize=3)
+    if metric_values:
+        best = max(range(len(steps)), key=metric_values.__getitem__)
+        scores.annotate(
+            f"{metric_values[best]:.1f}", (steps[best], metric_values[best]), textcoords="offset points",
+            xytext=(0, -14), ha="center",
+        )  # fmt: skip
+    scores.set(xlabel="optimiser step", ylabel=metric, title=f"Validation {metric}")
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)

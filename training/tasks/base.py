@@ -1,0 +1,61 @@
+"""What a task is to the loop."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import datasets
+import numpy as np
+import torch
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..data import list_lengths
+from ..recipe import Recipe
+
+
+class Task:
+    """The loop asks a task for columns, encoded examples, batches and scores, and knows nothing else of it.
+
+    Args:
+        recipe: The run's recipe.
+        tokenizer: The run's tokenizer; None until one is trained.
+    """
+
+    name: ClassVar[str]
+    auto_class: ClassVar[type]  # which head to load
+    family: ClassVar[tuple[str, ...]]  # model types that can do this
+    sides: ClassVar[tuple[str, ...]]  # encoded columns whose lengths count in a batch
+
+    def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        self.recipe = recipe
+        self.tokenizer = tokenizer
+
+    def columns(self) -> list[str]:
+        """Columns that every split must have."""
+        raise NotImplementedError
+
+    def texts(self, examples: datasets.Dataset) -> Iterator[list[str]]:
+        """Texts to train a tokenizer on, in lists."""
+        raise NotImplementedError
+
+    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        """Rows as token ids, with the columns of `sides`.
+
+        Raises:
+            UserError: A row that cannot be encoded; names the row.
+        """
+        raise NotImplementedError
+
+    def lengths(self, encoded: datasets.Dataset) -> np.ndarray:
+        """`(examples, sides)`: the tokens of each side."""
+        return np.stack([list_lengths(encoded, side) for side in self.sides], axis=1)
+
+    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+        """Encoded rows, column by column, as a batch of tensors with `labels`."""
+        raise NotImplementedError
+
+    def prepare_config(self, config: PreTrainedConfig) -> None:
+        """Set what the task knows of the model: token ids, labels."""
+
+    def evaluate(self, model: PreTrainedModel, examples: Any, accelerator: Any, final: bool) -> dict[str, Any]:
+        """Scores of raw `examples` and, under `predictions`, what the model said, in the order of the examples."""
+        raise NotImplementedError

@@ -1,0 +1,143 @@
+"""The command line: `trefoil train | evaluate | publish | translate`."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .configuration.errors import UserError
+
+OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="trefoil", description="Train, measure, publish and use transformers.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a model as a recipe says, or go on where it was left")
+    train.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with the package")
+    train.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="measure a trained or published model")
+    evaluate.add_argument("folder", help="a run's folder, or a published one")
+    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    evaluate.add_argument("--split", help="default: the recipe's test split")
+    evaluate.add_argument("--predictions", metavar="FILE", help="also write what the model said, as JSON lines")
+    evaluate.set_defaults(run=_evaluate)
+
+    publish = commands.add_parser("publish", help="write a folder that transformers alone can load")
+    publish.add_argument("source", nargs="?", help="a run's folder, or one that save_pretrained wrote")
+    publish.add_argument("output", nargs="?", help="the folder to write")
+    publish.add_argument("--check", metavar="FOLDER", help="check a published folder instead, in a clean process")
+    publish.add_argument("--overwrite", action="store_true", help="replace a published folder")
+    publish.add_argument("--push-to-hub", metavar="NAME/MODEL", help="also push it to the Hub")
+    publish.add_argument("--private", action="store_true", help="make a new Hub repository private")
+    publish.add_argument("--max-shard-size", default="5GB", help="split larger weights (default: 5GB)")
+    publish.set_defaults(run=_publish)
+
+    translate = commands.add_parser("translate", help="translate sentences, or lines of standard input")
+    translate.add_argument("folder", help="a run's folder, a published one, or a Hub id")
+    translate.add_argument("sentences", nargs="*", help="default: the lines of standard input")
+    translate.add_argument("--num-beams", type=int, help="default: the model's")
+    translate.add_argument("--batch-size", type=int, default=16)
+    translate.set_defaults(run=_translate)
+    return parser
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    from .training.recipe import load_recipe
+    from .training.run import train
+
+    train(load_recipe(arguments.recipe, arguments.overrides))
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from .training.run import evaluate
+
+    scores = evaluate(model_folder(arguments.folder), arguments.overrides, arguments.split, arguments.predictions)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(json.dumps(scores, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from .hub.check import check_published, print_checks
+    from .hub.publish import publish
+
+    if arguments.check is not None:
+        if arguments.source is not None:
+            raise UserError("trefoil publish: give either SOURCE and OUTPUT, or --check FOLDER")
+        return print_checks(check_published(arguments.check))
+    if arguments.source is None or arguments.output is None:
+        raise UserError("trefoil publish: give SOURCE and OUTPUT, or --check FOLDER")
+    folder = publish(
+        arguments.source,
+        arguments.output,
+        max_shard_size=arguments.max_shard_size,
+        overwrite=arguments.overwrite,
+        push_to_hub=arguments.push_to_hub,
+        private=arguments.private,
+    )
+    print(f"published {arguments.source} in {folder}", file=sys.stderr)
+    return 0
+
+
+def _translate(arguments: argparse.Namespace) -> int:
+    from transformers import pipeline
+
+    folder = model_folder(arguments.folder)
+    try:
+        translator = pipeline("translation", model=str(folder))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+    options = {} if arguments.num_beams is None else {"num_beams": arguments.num_beams}
+    lines = arguments.sentences or (line.rstrip("\n") for line in sys.stdin)
+    for batch in _batches(lines, arguments.batch_size):
+        for output in translator(batch, batch_size=arguments.batch_size, **options):
+            output = output[0] if isinstance(output, list) else output
+            print(output["translation_text"], flush=True)
+    return 0
+
+
+def _batches(lines, size: int):
+    batch: list[str] = []
+    for line in lines:
+        batch.append(line)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def model_folder(folder: str) -> Path | str:
+    """A run's best model, or the folder or Hub id itself."""
+    best = Path(folder) / "best"
+    if best.is_dir():
+        return best
+    if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
+        raise UserError(f"{folder}: no model; give a run's folder that has best/, or a folder with config.json")
+    return Path(folder) if Path(folder).is_dir() else folder
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
+    parsed = make_parser().parse_args(arguments)
+    try:
+        return parsed.run(parsed)
+    except UserError as error:
+        # all processes of a launch make the same mistake; one says so
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if int(os.environ.get("RANK", 0)) == 0:
+            print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
