@@ -170,5 +170,5 @@ class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
             past_key_values=outputs.past_key_values,
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
-            cross_attentions=outputs.cross_attentions,
+            cross_attentions=outputs.cross_attentions or None,
         )

@@ -17,7 +17,7 @@ ENTITY_LABELS = ("DAT", "TIM", "MNY", "QTY", "PER", "LOC")
 
 DEFAULT_SIZES = {"train": 20_000, "validation": 1_000, "test": 2_000}
 LARGEST_SIZES = {"train": 1_000_000, "validation": 100_000, "test": 100_000}
-"""The most that a split can hold: single-clause texts still come without many repetitions up to here."""
+"""The most rows that a split can have. Single-clause texts fill them, although the short templates run out by then."""
 
 
 def load_embedded(

@@ -1,0 +1,38 @@
+# Everything here sets up its own environment in .venv and needs only Python 3.11+, git, make and pip.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEMO := runs/demo
+INSTALLED := $(VENV)/.installed
+
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test lint clean help
+
+help:
+	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
+	@echo "make test   run all tests"
+	@echo "make lint   check style and types"
+	@echo "make clean  delete the environment and the demo's files"
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "== setting up $(VENV) (once, a few minutes: PyTorch is large)"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lint]"
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/python benchmarks/demo.py $(DEMO)
+
+test: $(INSTALLED)
+	@echo "== running the tests on all cores"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(DEMO)

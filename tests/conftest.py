@@ -1,0 +1,67 @@
+"""Small models of every family, shared by all tests."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+import trefoil
+
+torch.set_num_threads(1)
+
+SMALL = {
+    "vocab_size": 67, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64,
+}  # fmt: skip
+
+# every kind of position, norm and feed-forward, over all families
+VARIANTS = {
+    "modern": {},
+    "vaswani": {
+        "norm_type": "layer_norm", "norm_position": "post", "position_embedding_type": "sinusoidal",
+        "scale_embedding": True, "is_gated_act": False, "hidden_act": "relu", "mlp_bias": True,
+    },
+    "bert": {
+        "norm_type": "layer_norm", "norm_position": "post", "position_embedding_type": "learned",
+        "embedding_norm": True, "is_gated_act": False, "hidden_act": "gelu", "attention_bias": True, "mlp_bias": True,
+        "num_key_value_heads": 4,
+    },
+}  # fmt: skip
+
+FAMILIES = {
+    "encoder": (trefoil.TrefoilEncoderConfig, trefoil.TrefoilEncoderForMaskedLM),
+    "decoder": (trefoil.TrefoilDecoderConfig, trefoil.TrefoilDecoderForCausalLM),
+    "encoder-decoder": (
+        trefoil.TrefoilEncoderDecoderConfig,
+        trefoil.TrefoilEncoderDecoderForConditionalGeneration,
+    ),
+}
+
+
+def tiny_config(family, variant="modern", **overrides):
+    fields = SMALL | VARIANTS[variant] | overrides
+    config_class, _ = FAMILIES[family]
+    if family != "encoder-decoder":
+        return config_class(**fields)
+    return config_class(encoder=fields, decoder=fields, tie_word_embeddings=fields.get("tie_word_embeddings", True))
+
+
+def tiny_model(family, variant="modern", seed=0, attn_implementation="sdpa", **overrides):
+    """A randomly initialised model whose weights are large enough for its outputs to depend on every input."""
+    torch.manual_seed(seed)
+    config = tiny_config(family, variant, initializer_range=0.2, **overrides)
+    config._attn_implementation = attn_implementation
+    return FAMILIES[family][1](config).eval()
+
+
+@pytest.fixture(params=[(family, variant) for family in FAMILIES for variant in VARIANTS], ids="-".join)
+def family_and_variant(request):
+    return request.param
+
+
+@pytest.fixture
+def token_ids():
+    return torch.randint(3, SMALL["vocab_size"], (2, 9), generator=torch.Generator().manual_seed(1))
