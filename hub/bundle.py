@@ -11,8 +11,8 @@ from importlib import resources
 
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..registration import AUTO_CLASSES
-from ..registration_pipelines import PIPELINES
+from ..modeling.auto import AUTO_CLASSES
+from ..pipelines.registration import PIPELINES
 
 PACKAGE = __package__.rpartition(".")[0]
 PREFIXES = {"configuration": "configuration_", "modeling": "modeling_", "pipelines": "pipeline_"}

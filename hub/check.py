@@ -18,9 +18,9 @@ from safetensors.torch import load_file
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from .. import __version__
+from ..configuration.version import __version__
 from ..configuration.errors import UserError
-from ..registration import AUTO_CLASSES
+from ..modeling.auto import AUTO_CLASSES
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
 from .publish import unexpected_files

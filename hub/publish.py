@@ -15,9 +15,9 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .. import __version__
+from ..configuration.version import __version__
 from ..configuration.errors import UserError
-from ..registration import AUTO_CLASSES
+from ..modeling.auto import AUTO_CLASSES
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card
 

@@ -51,6 +51,7 @@ class ModelRecipe:
     preset: str | None = None
     init_from: str | None = None  # a folder or Hub id with weights to start from
     config: dict[str, Any] = field(default_factory=dict)  # fields of the preset's configuration to change
+    attn_implementation: str | None = None  # eager, sdpa, flash_attention_2 …; default: transformers' choice
 
 
 @strict

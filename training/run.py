@@ -170,8 +170,9 @@ def _tokenizer(
 
 def _model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTrainedModel:
     fields = dict(recipe.model.config)
+    attention = _attention(recipe)
     if checkpoint is not None:
-        model = task.auto_class.from_pretrained(checkpoint)
+        model = task.auto_class.from_pretrained(checkpoint, **attention)
         task.prepare_config(model.config)
     elif recipe.model.init_from is not None:
         model = _pretrained(recipe, task, fields)
@@ -182,7 +183,7 @@ def _model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTrainedMod
             raise UserError(f"model: {str(error).splitlines()[-1].strip().removeprefix('ValueError: ')}") from None
         _check_family(config, task, f"model.preset={recipe.model.preset!r}")
         task.prepare_config(config)
-        model = task.auto_class.from_config(config)
+        model = task.auto_class.from_config(config, **attention)
     _check_token_ids(model.config, task)
     if recipe.training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
@@ -191,13 +192,20 @@ def _model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTrainedMod
     return model
 
 
+def _attention(recipe: Recipe) -> dict[str, str]:
+    chosen = recipe.model.attn_implementation
+    return {} if chosen is None else {"attn_implementation": chosen}
+
+
 def _pretrained(recipe: Recipe, task: Task, fields: dict[str, Any]) -> PreTrainedModel:
     source = recipe.model.init_from
     try:
         config = AutoConfig.from_pretrained(source, **fields)
         _check_family(config, task, f"model.init_from={source!r}")
         task.prepare_config(config)
-        model, report = task.auto_class.from_pretrained(source, config=config, output_loading_info=True)
+        model, report = task.auto_class.from_pretrained(
+            source, config=config, output_loading_info=True, **_attention(recipe)
+        )
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"model.init_from={source!r}: {str(error).strip().splitlines()[0]}") from None
     if report["missing_keys"]:

@@ -1,12 +1,13 @@
 """Trefoil: from-scratch encoder, decoder and encoder-decoder transformers in the Hugging Face ecosystem.
 
-Importing this package registers every family with transformers' Auto classes.
+Importing this package registers every family with transformers' Auto classes, and its pipelines.
 """
 
 from .configuration import *
+from .configuration.version import __version__ as __version__
 from .modeling import *
-from .registration import register
+from .modeling.auto import register_models
+from .pipelines.registration import register_pipelines
 
-__version__ = "0.1.0"
-
-register()
+register_models()
+register_pipelines()

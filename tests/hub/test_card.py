@@ -7,7 +7,7 @@ from transformers import AutoConfig
 import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.hub.card import USES, CardFields, read_results, render_card
-from trefoil.registration import AUTO_CLASSES
+from trefoil.modeling.auto import AUTO_CLASSES
 
 ENTRY = {
     "name": "chrF",

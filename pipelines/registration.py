@@ -1,17 +1,12 @@
 """Makes `pipeline("translation", ...)` work wherever `trefoil` is imported, without running a folder's own code."""
 
-from typing import Any
-
 from transformers import AutoModelForSeq2SeqLM, pipelines
-from transformers.configuration_utils import PreTrainedConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .pipelines.translation import TranslationPipeline, languages_of_task
+from .translation import TranslationPipeline, languages_of_task
 
 # task -> pipeline class, Auto class; the publisher's `custom_pipelines` comes from here too
 PIPELINES = {"translation": (TranslationPipeline, AutoModelForSeq2SeqLM)}
-# What `config.json` of a published folder says of the code beside it.
-CODE_KEYS = ("auto_map", "custom_pipelines", "trefoil_version")
 
 
 def register_pipelines() -> None:
@@ -26,21 +21,6 @@ def register_pipelines() -> None:
         # Left in place, it makes `pipe.save_pretrained` copy this package's file and name it as the folder's own code.
         del pipeline_class._registered_impl
     PIPELINE_REGISTRY.task_aliases = _TranslationPairs(PIPELINE_REGISTRY.task_aliases)
-
-
-def use_installed_code(config_class: type[PreTrainedConfig]) -> None:
-    """Makes a registered configuration class forget the code that a published folder brings along.
-
-    The installed classes are the ones that run. If the configuration still pointed at the folder's code, `pipeline()`
-    would ask to trust it, and saving the model again would write a `config.json` that names files that are not there.
-    """
-    from_dict = config_class.from_dict.__func__
-
-    def from_dict_without_code(cls: type[PreTrainedConfig], config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        kept = {key: value for key, value in config_dict.items() if key not in CODE_KEYS}
-        return from_dict(cls, kept, **kwargs)
-
-    config_class.from_dict = classmethod(from_dict_without_code)
 
 
 class _TranslationPairs(dict):
