@@ -23,7 +23,13 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/python benchmarks/demo.py $(DEMO)
+	@echo "== training a Korean-English transformer from nothing, on data that the package generates"
+	$(BIN)/trefoil train translation-embedded-ko-en output_dir=$(DEMO)/run
+	@echo "== publishing it as a folder that loads with transformers alone"
+	$(BIN)/trefoil publish $(DEMO)/run $(DEMO)/published --overwrite
+	@echo "== using the folder in another process, without Trefoil and without a network"
+	@$(BIN)/python -I benchmarks/demo_elsewhere.py $(DEMO)/published
+	@echo "== done: the model is in $(DEMO)/published, its results in README.md there, its curve in curve.png"
 
 test: $(INSTALLED)
 	@echo "== running the tests on all cores"
