@@ -28,7 +28,7 @@ demo: $(INSTALLED)
 	@echo "== publishing it as a folder that loads with transformers alone"
 	$(BIN)/trefoil publish $(DEMO)/run $(DEMO)/published --overwrite
 	@echo "== using the folder in another process, without Trefoil and without a network"
-	@$(BIN)/python -I benchmarks/demo_elsewhere.py $(DEMO)/published
+	@$(BIN)/python -I benchmarks/elsewhere.py $(DEMO)/published
 	@echo "== done: the model is in $(DEMO)/published, its results in README.md there, its curve in curve.png"
 
 test: $(INSTALLED)

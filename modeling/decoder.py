@@ -103,7 +103,7 @@ class TrefoilDecoderModel(TransformerStack):
             **kwargs,
         )
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=hidden_states, past_key_values=past_key_values if use_cache else None
+            last_hidden_state=hidden_states, past_key_values=past_key_values
         )
 
 

@@ -40,15 +40,13 @@ def plan_in_order(lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray
 
 def _cut(order: np.ndarray, lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
     batches, start = [], 0
-    longest = np.zeros(lengths.shape[1], dtype=np.int64)
-    for position, index in enumerate(order):
-        grown = np.maximum(longest, lengths[index])
-        if position > start and grown.sum() * (position - start + 1) > tokens_per_batch:
-            batches.append(order[start:position])
-            start, grown = position, lengths[index]
-        longest = grown
-    if start < len(order):
-        batches.append(order[start:])
+    while start < len(order):
+        fits_at_most = tokens_per_batch // max(1, int(lengths[order[start]].sum())) + 1
+        longest = np.maximum.accumulate(lengths[order[start : start + fits_at_most]], axis=0)
+        tokens = longest.sum(axis=1, dtype=np.int64) * np.arange(1, len(longest) + 1)
+        size = max(1, int(np.searchsorted(tokens, tokens_per_batch, side="right")))
+        batches.append(order[start : start + size])
+        start += size
     return batches
 
 

@@ -137,7 +137,7 @@ def _check_rows(file: Path, delimiter: str) -> None:
 
 
 def list_lengths(dataset: datasets.Dataset, column: str) -> np.ndarray:
-    """The lengths of a column of lists, `(examples,)` integers, without reading the lists."""
+    """The lengths of a column of lists, `(examples,)` int32, without reading the lists."""
     table = dataset.with_format("arrow")
     chunks = [pc.list_value_length(batch[column]) for batch in table.iter(batch_size=100_000)]
-    return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in chunks]).astype(np.int64)
+    return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in chunks]).astype(np.int32)

@@ -65,13 +65,13 @@ class TrainingLoop:
         self.recipe, self.task, self.accelerator, self.run_folder = recipe, task, accelerator, run_folder
         self.train_examples, (self.validation_encoded, self.validation_raw) = train, validation
         self.lengths = task.lengths(train)
-        self.total_steps = self._total_steps()
+        self.horizon = self._horizon()
         self.model = accelerator.prepare_model(model)
         self.optimizers = [
             accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(model, recipe.optimization)
         ]
         self.schedules = [
-            make_schedule(optimizer, recipe.optimization, self.total_steps) for optimizer in self.optimizers
+            make_schedule(optimizer, recipe.optimization, self.horizon) for optimizer in self.optimizers
         ]
         self.position = Position()
         if checkpoint is not None:
@@ -97,11 +97,12 @@ class TrainingLoop:
     def _plan(self, epoch: int):
         return plan_epoch(self.lengths, self.recipe.batches.tokens_per_batch, self.recipe.seed, epoch)
 
-    def _total_steps(self) -> int | None:
+    def _horizon(self) -> int | None:
+        """Optimiser steps to come in all, for schedules and the time left; epochs differ by a few steps."""
         training = self.recipe.training
         if training.max_epochs is None:
             return training.max_steps
-        steps = sum(len(self._plan(epoch)) for epoch in range(training.max_epochs))
+        steps = training.max_epochs * len(self._plan(0))
         return steps if training.max_steps is None else min(steps, training.max_steps)
 
     def run(self) -> Position:
@@ -113,7 +114,7 @@ class TrainingLoop:
         training = self.recipe.training
         handlers = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         self._trim_log()
-        progress = TrainingProgress(self.total_steps, self.position.step, self.accelerator.is_main_process)
+        progress = TrainingProgress(self.horizon, self.position.step, self.accelerator.is_main_process)
         saved_at = self.position.step
         try:
             while not self._finished():
@@ -161,7 +162,7 @@ class TrainingLoop:
         training, position = self.recipe.training, self.position
         return (
             self.stopping
-            or (self.total_steps is not None and position.step >= self.total_steps)
+            or (training.max_steps is not None and position.step >= training.max_steps)
             or (training.max_epochs is not None and position.epoch >= training.max_epochs)
             or (training.max_minutes is not None and position.seconds >= 60 * training.max_minutes)
             or (training.patience is not None and position.worse_evaluations >= training.patience)

@@ -77,14 +77,15 @@ class TranslationTask(Task):
                 "labels": [encoded[target][position] for position in keep],
             }
 
+        in_memory = len(examples) < 1_000_000
         encoded = examples.map(
             encode_rows,
             batched=True,
             with_indices=True,
             remove_columns=examples.column_names,
             features=datasets.Features({side: datasets.List(datasets.Value("int32")) for side in self.sides}),
-            load_from_cache_file=False,
-            keep_in_memory=len(examples) < 1_000_000,
+            keep_in_memory=in_memory,
+            load_from_cache_file=not in_memory,  # a large split is encoded by one process and read by the others
             desc=f"encoding {where}",
         )
         if len(encoded) == 0:

@@ -1,14 +1,16 @@
-"""The last step of `make demo`: use a published folder where Trefoil is not installed and there is no network.
+"""Use a published translation model where Trefoil is not installed and there is no network.
 
-    python -I benchmarks/demo_elsewhere.py FOLDER
+    python -I benchmarks/elsewhere.py FOLDER                             a few lines: the last step of `make demo`
+    python -I benchmarks/elsewhere.py FOLDER PAIRS.jsonl SOURCE TARGET   BLEU on sentence pairs
 """
 
+import json
 import os
 import socket
 import sys
 import tempfile
 
-folder = sys.argv[1]
+folder, *data = sys.argv[1:]
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(), "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -36,6 +38,7 @@ try:
 except OSError as error:
     print(f"   network: {error}")
 
+import sacrebleu  # noqa: E402
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
@@ -49,13 +52,25 @@ SENTENCES = [
     "민수라는 이름으로 오후 7시 20분에 예약했어요.",
 ]
 
-model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True)
-tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-print(f"   {type(model).__name__} from {folder}: {model.num_parameters():,} parameters")
-output = model.generate(**tokenizer(SENTENCES[0], return_tensors="pt"))
-print(f"   generate()  {SENTENCES[0]}  ->  {tokenizer.decode(output[0], skip_special_tokens=True)}")
-
 translator = pipeline("translation", model=folder, trust_remote_code=True)
-for sentence, output in zip(SENTENCES, translator(SENTENCES, batch_size=4), strict=True):
-    output = output[0] if isinstance(output, list) else output
-    print(f"   pipeline()  {sentence}  ->  {output['translation_text']}")
+
+
+def translate(sentences, **options):
+    return [output["translation_text"] for output in translator(sentences, batch_size=32, **options)]
+
+
+if data:
+    file, source, target = data
+    with open(file, encoding="utf-8") as lines:
+        rows = [json.loads(line) for line in lines]
+    bleu = sacrebleu.metrics.BLEU()
+    score = bleu.corpus_score(translate([row[source] for row in rows]), [[row[target] for row in rows]])
+    print(f"   pipeline() on {len(rows)} sentences of {file}: BLEU {score.score:.2f}  {bleu.get_signature()}")
+else:
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    print(f"   {type(model).__name__} from {folder}: {model.num_parameters():,} parameters")
+    output = model.generate(**tokenizer(SENTENCES[0], return_tensors="pt"))
+    print(f"   generate()  {SENTENCES[0]}  ->  {tokenizer.decode(output[0], skip_special_tokens=True)}")
+    for sentence, translation in zip(SENTENCES, translate(SENTENCES), strict=True):
+        print(f"   pipeline()  {sentence}  ->  {translation}")
