@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
@@ -94,7 +95,8 @@ class TrainingLoop:
     def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
         return [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
 
-    def _plan(self, epoch: int):
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The global batches of an epoch."""
         return plan_epoch(self.lengths, self.recipe.batches.tokens_per_batch, self.recipe.seed, epoch)
 
     def _horizon(self) -> int | None:
@@ -102,7 +104,7 @@ class TrainingLoop:
         training = self.recipe.training
         if training.max_epochs is None:
             return training.max_steps
-        steps = training.max_epochs * len(self._plan(0))
+        steps = training.max_epochs * len(self.plan(0))
         return steps if training.max_steps is None else min(steps, training.max_steps)
 
     def run(self) -> Position:
@@ -118,7 +120,7 @@ class TrainingLoop:
         saved_at = self.position.step
         try:
             while not self._finished():
-                plan = self._plan(self.position.epoch)
+                plan = self.plan(self.position.epoch)
                 dataset = StepDataset(self.task, self.train_examples, plan, self.share)
                 loader = DataLoader(
                     dataset,
@@ -127,7 +129,7 @@ class TrainingLoop:
                     num_workers=self.recipe.batches.workers,
                 )
                 for micro_batches in loader:
-                    values = self._step(micro_batches)
+                    values = self.step(micro_batches)
                     self.position.batch += 1
                     progress.step()
                     step = self.position.step
@@ -173,7 +175,8 @@ class TrainingLoop:
         key = (self.recipe.seed * 1_000_003 + self.position.step) * 4099 + self.share.rank
         torch.manual_seed(key % 2**63)
 
-    def _step(self, micro_batches: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
+    def step(self, micro_batches: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
+        """One optimiser step on this process's micro-batches; loss, norm and speed are of the global batch."""
         started = time.perf_counter()
         accelerator, optimization = self.accelerator, self.recipe.optimization
         self.model.train()

@@ -20,7 +20,7 @@ from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint,
 from .data import load_split
 from .loop import LOG_FILE, TrainingLoop
 from .plot import plot_run
-from .progress import duration, on_terminal, say
+from .progress import duration, say
 from .recipe import Recipe, load_recipe
 from .tasks import Task, get_task
 from .tokenizer import load_tokenizer, train_tokenizer
@@ -45,8 +45,6 @@ def train(recipe: Recipe) -> dict[str, Any]:
     run_folder = Path(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
     main = accelerator.is_main_process
-    if not on_terminal():
-        datasets.disable_progress_bars()
     if main:
         _claim_folder(recipe, run_folder)
     accelerator.wait_for_everyone()
@@ -54,10 +52,10 @@ def train(recipe: Recipe) -> dict[str, Any]:
 
     task = task_class(recipe)
     splits = load_splits(recipe, task, accelerator)
-    tokenizer = _tokenizer(recipe, task, splits["train"], run_folder, accelerator)
+    tokenizer = make_tokenizer(recipe, task, splits["train"], run_folder, accelerator)
     task = task_class(recipe, tokenizer)
     checkpoint = latest_checkpoint(run_folder / "checkpoints")
-    model = _model(recipe, task, checkpoint)
+    model = make_model(recipe, task, checkpoint)
     started = time.perf_counter()
     with accelerator.main_process_first():
         train_examples = task.encode(splits["train"], _name(recipe, recipe.data.train_split))
@@ -154,7 +152,7 @@ def load_splits(recipe: Recipe, task: Task, accelerator: Accelerator) -> dict[st
     return splits
 
 
-def _tokenizer(
+def make_tokenizer(
     recipe: Recipe, task: Task, examples: datasets.Dataset, run_folder: Path, accelerator: Accelerator
 ) -> PreTrainedTokenizerBase:
     folder = run_folder / "tokenizer"
@@ -168,7 +166,7 @@ def _tokenizer(
     return load_tokenizer(given or folder)
 
 
-def _model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTrainedModel:
+def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTrainedModel:
     fields = dict(recipe.model.config)
     attention = _attention(recipe)
     if checkpoint is not None:

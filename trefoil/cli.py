@@ -36,6 +36,8 @@ def make_parser() -> argparse.ArgumentParser:
     publish.add_argument("--push-to-hub", metavar="NAME/MODEL", help="also push it to the Hub")
     publish.add_argument("--private", action="store_true", help="make a new Hub repository private")
     publish.add_argument("--max-shard-size", default="5GB", help="split larger weights (default: 5GB)")
+    publish.add_argument("--title", help="the model card's title (default: the model's name)")
+    publish.add_argument("--license", help="the weights' licence for the model card, such as apache-2.0")
     publish.set_defaults(run=_publish)
 
     translate = commands.add_parser("translate", help="translate sentences, or lines of standard input")
@@ -65,6 +67,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
+    from .hub.card import CardFields
     from .hub.check import check_published, print_checks
     from .hub.publish import publish
 
@@ -81,6 +84,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         push_to_hub=arguments.push_to_hub,
         private=arguments.private,
+        card=CardFields(title=arguments.title, license=arguments.license),
     )
     print(f"published {arguments.source} in {folder}", file=sys.stderr)
     return 0
@@ -114,6 +118,15 @@ def _batches(lines, size: int):
         yield batch
 
 
+def _silence_progress_bars() -> None:
+    """In a log, the bars of libraries are noise; our own work shows plain lines there."""
+    import datasets
+    from transformers.utils import logging
+
+    datasets.disable_progress_bars()
+    logging.disable_progress_bar()
+
+
 def model_folder(folder: str) -> Path | str:
     """A run's best model, or the folder or Hub id itself."""
     best = Path(folder) / "best"
@@ -127,6 +140,8 @@ def model_folder(folder: str) -> Path | str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
     parsed = make_parser().parse_args(arguments)
+    if not sys.stderr.isatty():
+        _silence_progress_bars()
     try:
         return parsed.run(parsed)
     except UserError as error:

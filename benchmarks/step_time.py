@@ -1,0 +1,80 @@
+"""Time the optimiser steps of a recipe, alone or against variants of it, interleaved so that a drifting machine is fair.
+
+    python benchmarks/step_time.py RECIPE [key=value …] [--versus key=value … [--versus …]] [--steps 20]
+
+For example, what the attention implementation and the precision change:
+
+    python benchmarks/step_time.py translation-multi30k data.path=FOLDER --versus model.attn_implementation=sdpa \
+        --versus training.mixed_precision=no
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from trefoil.training.batching import StepDataset
+from trefoil.training.loop import TrainingLoop
+from trefoil.training.recipe import load_recipe
+from trefoil.training.run import load_splits, make_accelerator, make_model, make_tokenizer
+from trefoil.training.tasks import get_task
+
+
+def make_stepper(recipe_name, overrides, folder):
+    """A function that runs step i of the recipe's first epoch and returns its seconds and tokens."""
+    recipe = load_recipe(recipe_name, [*overrides, f"output_dir={folder}"])
+    accelerator = make_accelerator(recipe)
+    task_class = get_task(recipe.task)
+    splits = load_splits(recipe, task_class(recipe), accelerator)
+    tokenizer = make_tokenizer(recipe, task_class(recipe), splits["train"], Path(folder), accelerator)
+    task = task_class(recipe, tokenizer)
+    examples = task.encode(splits["train"], "train")
+    model = make_model(recipe, task, None)
+    loop = TrainingLoop(recipe, task, accelerator, Path(folder), model, examples, (examples, splits["train"]), None)
+    steps = StepDataset(task, examples, loop.plan(0), loop.share)
+
+    def run(number):
+        batch = steps[number % len(steps)]
+        started = time.perf_counter()
+        values = loop.step(batch)
+        return time.perf_counter() - started, values["tokens"]
+
+    return run
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--versus", nargs="+", action="append", default=[], metavar="key=value")
+    parser.add_argument("--steps", type=int, default=20)
+    arguments = parser.parse_args()
+    variants = [[], *arguments.versus]
+    with tempfile.TemporaryDirectory() as folder:
+        steppers = [
+            make_stepper(arguments.recipe, [*arguments.overrides, *variant], f"{folder}/{number}")
+            for number, variant in enumerate(variants)
+        ]
+        for run in steppers:
+            for number in range(3):
+                run(number)
+        seconds = [[] for _ in variants]
+        tokens = 0
+        for number in range(arguments.steps):
+            for run, times in zip(steppers, seconds, strict=True):
+                elapsed, tokens_of_step = run(number)
+                times.append(elapsed)
+            tokens += tokens_of_step
+    base = seconds[0]
+    print(f"{'variant':60} {'ms/step':>9} {'tokens/s':>9} {'ratio':>6}  (medians of {arguments.steps} steps)")
+    for variant, times in zip(variants, seconds, strict=True):
+        ratio = statistics.median(other / own for own, other in zip(base, times, strict=True))
+        print(
+            f"{' '.join(variant) or 'as it is':60} {1000 * statistics.median(times):9.0f} "
+            f"{tokens / sum(times):9,.0f} {ratio:6.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
