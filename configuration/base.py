@@ -123,11 +123,21 @@ class TrefoilConfig(PreTrainedConfig):
 
     @property
     def base_model_tp_plan(self) -> dict[str, str]:  # type: ignore[override]
-        """Tensor-parallel plan: projections into a sublayer are split by column, those out of it by row."""
+        """Tensor-parallel plan: projections into a sublayer are split by column, those out of it by row.
+
+        It follows the fields, so that every pattern matches a module of the configured model. Entries that
+        transformers assigns (for tied embeddings before 5.18, for quantised weights) come on top.
+        """
         plan = {}
         for attention in self._attention_modules():
             plan |= {f"layers.*.{attention}.{name}_proj": "colwise" for name in "qkv"}
             plan[f"layers.*.{attention}.o_proj"] = "rowwise"
         if self.is_gated_act:
             plan["layers.*.mlp.gate_proj"] = "colwise"
-        return plan | {"layers.*.mlp.up_proj": "colwise", "layers.*.mlp.down_proj": "rowwise"}
+        plan |= {"layers.*.mlp.up_proj": "colwise", "layers.*.mlp.down_proj": "rowwise"}
+        return plan | self.__dict__.get("base_model_tp_plan", {})
+
+    @base_model_tp_plan.setter
+    def base_model_tp_plan(self, plan: dict[str, str]) -> None:
+        # under the property's own name, which transformers leaves out when it writes config.json
+        self.__dict__["base_model_tp_plan"] = dict(plan)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ PUBLISHED_FILES = (
     "configuration_*.py", "modeling_*.py", "pipeline_*.py",
     "recipe.yaml", "results.json", "curve.png",
 )  # fmt: skip
+
+
+LOCAL_PATH = re.compile(r"^( *(?:output_dir|path|init_from): )(?:[/~.]|[A-Za-z]:)\S*[/\\]([^/\\\s]+)/?$", re.MULTILINE)
 
 
 def publish(
@@ -79,6 +83,9 @@ def publish(
     else:
         metrics, origin = metrics or [], "metrics"
     results = read_results(metrics, origin)
+    recipe = None
+    if "recipe.yaml" in extras:
+        recipe = without_local_folders(extras.pop("recipe.yaml").read_text(encoding="utf-8"))
     tokenizer = _load_tokenizer(folder)
     model = _load_model(model_class, folder, tokenizer)
     readme = render_card(
@@ -88,7 +95,7 @@ def publish(
         version=__version__,
         fields=card,
         results=results,
-        recipe=extras["recipe.yaml"].read_text(encoding="utf-8") if "recipe.yaml" in extras else None,
+        recipe=recipe,
         has_tokenizer=tokenizer is not None,
         has_curve="curve.png" in extras,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
@@ -106,6 +113,8 @@ def publish(
             tokenizer.save_pretrained(new)
         for name, path in extras.items():
             shutil.copyfile(path, new / name)
+        if recipe is not None:
+            (new / "recipe.yaml").write_text(recipe, encoding="utf-8")
         (new / "README.md").write_text(readme, encoding="utf-8")
         for path in new.iterdir():
             path.chmod(0o644)
@@ -116,6 +125,12 @@ def publish(
     if push_to_hub is not None:
         _push(target, push_to_hub, private)
     return target
+
+
+def without_local_folders(recipe: str) -> str:
+    """A recipe's text in which local paths are cut down to their last part: where the author's files lay is nobody's
+    business, and of no use elsewhere."""
+    return LOCAL_PATH.sub(r"\1\2", recipe)
 
 
 def is_published(folder: Path) -> bool:

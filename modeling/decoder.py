@@ -8,7 +8,6 @@ from transformers.modeling_outputs import (
     BaseModelOutputWithPastAndCrossAttentions,
     CausalLMOutputWithCrossAttentions,
 )
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -17,7 +16,7 @@ from .attention import MultiHeadAttention
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import bidirectional_mask, causal_mask
-from .stack import TransformerStack, TrefoilPreTrainedModel
+from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
 
 
 class TrefoilDecoderModel(TransformerStack):
@@ -160,7 +159,7 @@ class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)

@@ -5,14 +5,13 @@ from torch import nn
 from transformers.cache_utils import Cache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
-from transformers.modeling_utils import slice_logits_to_keep
 from transformers.utils.generic import can_return_tuple
 
 from ..configuration.encoder_decoder import TrefoilEncoderDecoderConfig
 from .decoder import TrefoilDecoderModel
 from .encoder import TrefoilEncoderModel
 from .losses import token_cross_entropy
-from .stack import TrefoilPreTrainedModel
+from .stack import TrefoilPreTrainedModel, select_positions
 
 
 def shift_right(labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int) -> torch.Tensor:
@@ -215,7 +214,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(slice_logits_to_keep(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
             loss = self.loss_function(

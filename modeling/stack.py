@@ -143,3 +143,19 @@ class TransformerStack(TrefoilPreTrainedModel):
                 **kwargs,
             )
         return self.norm(hidden_states)
+
+
+def select_positions(hidden_states: torch.Tensor, positions: int | torch.Tensor) -> torch.Tensor:
+    """The hidden states `(B, T, C)` that logits are wanted for.
+
+    Args:
+        positions: The last so many, 0 for all; or which, as indices `(K,)` or `(B, K)` or as a boolean mask `(B, T)`.
+
+    Returns:
+        `(B, K, C)`; with a mask, which may choose differently many in each row, `(K, C)`.
+    """
+    if isinstance(positions, int):
+        return hidden_states[:, -positions:]
+    if positions.ndim == 1:
+        return hidden_states[:, positions]
+    return hidden_states[positions] if positions.dtype == torch.bool else hidden_states.take_along_dim(positions[..., None], 1)

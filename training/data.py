@@ -3,8 +3,10 @@
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -27,7 +29,10 @@ def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, se
     if recipe.path is not None:
         dataset, where = _load_files(Path(recipe.path), split, columns)
     elif recipe.embedded:
-        splits = load_embedded(task, seed=seed, sizes=recipe.embedded_sizes)  # type: ignore[arg-type]
+        try:
+            splits = load_embedded(task, seed=seed, sizes=recipe.embedded_sizes)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise UserError(f"data.embedded_sizes={recipe.embedded_sizes}: {error}") from None
         if split not in splits:
             raise UserError(f"the embedded data has no split {split!r}; there are {', '.join(splits)}")
         dataset, where = splits[split], f"embedded data, split {split!r}"
@@ -37,8 +42,12 @@ def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, se
     if missing:
         raise UserError(f"{where}: no column {missing[0]!r}; there are {', '.join(dataset.column_names)}")
     if len(dataset) == 0:
-        raise UserError(f"{where}: the split {split!r} is empty; it needs at least one example")
+        raise _empty(where, split)
     return dataset
+
+
+def _empty(where: str | Path, split: str) -> UserError:
+    return UserError(f"{where}: the split {split!r} is empty; it needs at least one example")
 
 
 def _load_from_hub(recipe: DataRecipe, split: str) -> tuple[datasets.Dataset, str]:
@@ -77,40 +86,52 @@ def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Da
     suffix = Path(file.name.removesuffix(".gz")).suffix
     if suffix not in BUILDERS:
         raise UserError(f"{file}: unknown kind {suffix!r}; there are {', '.join(BUILDERS)}, each also with .gz")
-    if file.stat().st_size == 0:
-        raise UserError(f"{file}: the split {split!r} is empty; it needs at least one example")
-    options = {"delimiter": "\t"} if suffix == ".tsv" else {}
+    options: dict[str, Any] = {}
     if suffix == ".jsonl":
-        _check_json_lines(file, columns)
-    elif suffix != ".parquet":
-        for _ in numbered_lines(file):
-            pass
-    if suffix in (".csv", ".tsv"):
-        _check_rows(file, options.get("delimiter", ","))
+        rows = _check_json_lines(file, columns)
+    elif suffix in (".csv", ".tsv"):
+        delimiter = "\t" if suffix == ".tsv" else ","
+        header, rows = _check_rows(file, columns, delimiter)
+        # every value is text, as it stands: else 007 would be read as 7, and NA and None as nothing
+        options = {"delimiter": delimiter, "converters": dict.fromkeys(header, str), "keep_default_na": False}
+    elif suffix == ".parquet":
+        rows = file.stat().st_size
+    else:
+        rows = sum(1 for _ in numbered_lines(file))
+    if rows == 0:
+        raise _empty(file, split)
     try:
         return datasets.load_dataset(BUILDERS[suffix], data_files=str(file), split="train", **options), str(file)
     except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
         cause = error.__cause__ or error
+        if "corresponds to no data" in str(cause):
+            raise _empty(file, split) from None
         raise UserError(f"{file}: {str(cause).splitlines()[0]}") from None
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a UTF-8 file, gzipped or not, counted from 1.
+    """Lines of a UTF-8 file, gzipped or not, counted from 1, without a byte order mark.
 
     Raises:
-        UserError: Bytes that are not UTF-8; names the line.
+        UserError: Bytes that are not UTF-8; names the line. A damaged gzip file.
     """
     with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield number, line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{file} line {number}: not UTF-8 (byte {error.start + 1} of the line); convert the file to UTF-8"
-                ) from None
+        try:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f"{file} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
+                        "convert the file to UTF-8"
+                    ) from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{file}: a damaged gzip file ({error}); compress it again") from None
 
 
-def _check_json_lines(file: Path, columns: list[str]) -> None:
+def _check_json_lines(file: Path, columns: list[str]) -> int:
+    """Check every row; returns how many there are."""
+    number = 0
     for number, line in numbered_lines(file):
         if not line.strip():
             raise UserError(f"{file} line {number}: empty; every line must be a JSON object, so delete it")
@@ -123,17 +144,27 @@ def _check_json_lines(file: Path, columns: list[str]) -> None:
         for name in columns:
             if name not in row:
                 raise UserError(f"{file} line {number}: no column {name!r}; there are {', '.join(row)}")
+    return number
 
 
-def _check_rows(file: Path, delimiter: str) -> None:
+def _check_rows(file: Path, columns: list[str], delimiter: str) -> tuple[list[str], int]:
+    """Check every row; returns the header and how many rows there are."""
     lines = (line for _, line in numbered_lines(file))
     rows = csv.reader(lines, delimiter=delimiter)
-    header = next(rows)
-    for row in rows:
-        if not row:
-            raise UserError(f"{file} line {rows.line_num}: empty; delete it")
-        if len(row) != len(header):
-            raise UserError(f"{file} line {rows.line_num}: {len(row)} values for {len(header)} columns")
+    count = 0
+    try:
+        header = next(rows, columns)
+        for name in columns:
+            if name not in header:
+                raise UserError(f"{file} line 1: no column {name!r}; there are {', '.join(header)}")
+        for count, row in enumerate(rows, start=1):
+            if not row:
+                raise UserError(f"{file} line {rows.line_num}: empty; delete it")
+            if len(row) != len(header):
+                raise UserError(f"{file} line {rows.line_num}: {len(row)} values for {len(header)} columns")
+    except csv.Error as error:
+        raise UserError(f"{file} line {rows.line_num}: {error}") from None
+    return header, count
 
 
 def list_lengths(dataset: datasets.Dataset, column: str) -> np.ndarray:

@@ -4,6 +4,7 @@ import json
 import math
 import signal
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
+from ..configuration.errors import UserError
 from .batching import Share, StepDataset, plan_epoch, plan_in_order
 from .checkpoints import load_optimizers, load_state, save_checkpoint, write_folder
 from .optimization import make_optimizers, make_schedule
@@ -117,7 +119,6 @@ class TrainingLoop:
         handlers = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         self._trim_log()
         progress = TrainingProgress(self.horizon, self.position.step, self.accelerator.is_main_process)
-        saved_at = self.position.step
         try:
             while not self._finished():
                 plan = self.plan(self.position.epoch)
@@ -131,26 +132,23 @@ class TrainingLoop:
                 for micro_batches in loader:
                     values = self.step(micro_batches)
                     self.position.batch += 1
+                    values["epoch"] = self.position.epoch + self.position.batch / len(plan)
+                    if self.position.batch == len(plan):
+                        self.position.epoch, self.position.batch = self.position.epoch + 1, 0
                     progress.step()
-                    step = self.position.step
-                    if step % training.log_every == 0 or step == 1:
-                        values["epoch"] = self.position.epoch + self.position.batch / len(plan)
+                    step, finished = self.position.step, self._finished()
+                    evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
+                    save = step % (training.save_every or training.evaluate_every) == 0 or finished
+                    if evaluate or save or step % training.log_every == 0 or step == 1:
                         self._log(values)
                         progress.show(step, values)
-                    finished = self._finished()
-                    if step % training.evaluate_every == 0 or (finished and not self.stopping):
+                    if evaluate:
                         self._evaluate()
                         finished = self._finished()
-                    if step % (training.save_every or training.evaluate_every) == 0 or finished:
+                    if save or finished:
                         self._save()
-                        saved_at = step
                     if finished:
                         break
-                else:
-                    self.position.epoch += 1
-                    self.position.batch = 0
-            if saved_at != self.position.step:
-                self._save()
         finally:
             progress.close()
             for number, handler in handlers.items():
@@ -181,9 +179,9 @@ class TrainingLoop:
         accelerator, optimization = self.accelerator, self.recipe.optimization
         self.model.train()
         self._seed()
-        micro_batches = send_to_device(micro_batches, accelerator.device)
         labels = sum(int((batch["labels"] != -100).sum()) for batch in micro_batches)
         tokens = sum(count_tokens(batch) for batch in micro_batches)
+        micro_batches = send_to_device(micro_batches, accelerator.device)
         # one reduction for all that the processes must agree on
         mine = [float(labels), float(tokens), float(self.stop_requested), self.elapsed / accelerator.num_processes]
         totals = accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum")
@@ -195,8 +193,8 @@ class TrainingLoop:
         num_items = max(1.0, global_labels) / accelerator.num_processes
         loss = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro_batches):
-            context = accelerator.no_sync(self.model) if number < len(micro_batches) - 1 else accelerator.autocast()
-            with context:
+            last = number == len(micro_batches) - 1
+            with nullcontext() if last else accelerator.no_sync(self.model):
                 output = self.model(
                     **batch, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing
                 )
@@ -237,7 +235,10 @@ class TrainingLoop:
         values["seconds"] = self.position.seconds
         self._write(values)
         if not math.isfinite(values["loss"]):
-            say(f"step {values['step']}: the loss is {values['loss']}; lower optimization.learning_rate")
+            raise UserError(
+                f"step {values['step']}: the loss is {values['loss']}, so training stops here; checkpoints up to now are "
+                f"kept. Lower optimization.learning_rate={self.recipe.optimization.learning_rate} or lengthen the warm-up"
+            )
 
     def _write(self, values: dict[str, Any]) -> None:
         step = values["step"]
@@ -296,8 +297,7 @@ class TrainingLoop:
         total = torch.zeros(2, dtype=torch.float64)
         for (batch,) in progress_bar(dataset, "validation loss", self.accelerator.is_main_process):
             batch = send_to_device(batch, self.accelerator.device)
-            with self.accelerator.autocast():
-                loss = self.model(**batch, num_items_in_batch=1).loss
+            loss = self.model(**batch, num_items_in_batch=1).loss
             total += torch.tensor([float(loss), float((batch["labels"] != -100).sum())])
         total = self.accelerator.reduce(total.to(self.accelerator.device), "sum")
         return float(total[0] / total[1])

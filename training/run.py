@@ -183,6 +183,8 @@ def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTraine
         task.prepare_config(config)
         model = task.auto_class.from_config(config, **attention)
     _check_token_ids(model.config, task)
+    if model.can_generate():
+        model.generation_config = task.generation_config(model.config)
     if recipe.training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if recipe.training.compile:
@@ -311,7 +313,8 @@ def evaluate(
 
 def evaluate_folder(folder: Path, task: Task, examples: datasets.Dataset, accelerator: Accelerator) -> dict[str, Any]:
     """Scores of a saved model on raw examples, decoded as the published model will."""
-    model = task.auto_class.from_pretrained(folder).to(accelerator.device).eval()
+    model = task.auto_class.from_pretrained(folder, **_attention(task.recipe)).to(accelerator.device).eval()
+    task.prepare_config(model.config)
     with accelerator.autocast():
         return task.evaluate(model, examples, accelerator, final=True)
 

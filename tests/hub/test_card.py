@@ -7,6 +7,7 @@ from transformers import AutoConfig
 import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.hub.card import USES, CardFields, read_results, render_card
+from trefoil.hub.publish import without_local_folders
 from trefoil.modeling.auto import AUTO_CLASSES
 
 ENTRY = {
@@ -125,3 +126,9 @@ def test_every_registered_head_has_a_card():
 def test_results_that_lack_something_are_refused(entries, message):
     with pytest.raises(UserError, match=re.escape(message)):
         read_results(entries, "results.json")
+
+
+def test_a_published_recipe_does_not_tell_where_files_lay():
+    recipe = "output_dir: /home/me/runs/x\ndata:\n  path: ../data/pairs/\nmodel:\n  init_from: name/model\n  path: null\n"
+    expected = "output_dir: x\ndata:\n  path: pairs\nmodel:\n  init_from: name/model\n  path: null\n"
+    assert without_local_folders(recipe) == expected

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import datasets
 import numpy as np
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data import list_lengths
 from ..recipe import Recipe
@@ -54,7 +54,11 @@ class Task:
         raise NotImplementedError
 
     def prepare_config(self, config: PreTrainedConfig) -> None:
-        """Set what the task knows of the model: token ids, labels."""
+        """Tell the model what the task knows (token ids, labels) and learn what it can take (lengths)."""
+
+    def generation_config(self, config: PreTrainedConfig) -> GenerationConfig:
+        """How a model of this task generates unless told otherwise; only asked of models that can."""
+        raise NotImplementedError
 
     def evaluate(self, model: PreTrainedModel, examples: Any, accelerator: Any, final: bool) -> dict[str, Any]:
         """Scores of raw `examples` and, under `predictions`, what the model said, in the order of the examples."""

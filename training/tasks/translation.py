@@ -34,14 +34,16 @@ class TranslationTask(Task):
             part.pad_token_id = self.tokenizer.pad_token_id
             part.eos_token_id = self.tokenizer.eos_token_id
             part.bos_token_id = self.tokenizer.bos_token_id
+        self.positions = config.encoder.max_position_embeddings, config.decoder.max_position_embeddings
+        self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, self.max_lengths()[0])
         start = self.tokenizer.bos_token_id
         config.decoder_start_token_id = self.tokenizer.pad_token_id if start is None else start
 
-    def max_lengths(self, config: PreTrainedConfig | None = None) -> tuple[int, int]:
+    def max_lengths(self) -> tuple[int, int]:
         """Longest source and target in tokens, the end token included."""
-        limit = self.tokenizer.model_max_length
         batches = self.recipe.batches
-        return min(batches.max_source_length or limit, limit), min(batches.max_target_length or limit, limit)
+        source, target = self.positions
+        return min(batches.max_source_length or source, source), min(batches.max_target_length or target, target)
 
     def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
         source, target = self.columns()
