@@ -1,7 +1,7 @@
 """Use a published translation model where Trefoil is not installed and there is no network.
 
-    python -I benchmarks/elsewhere.py FOLDER                             a few lines: the last step of `make demo`
-    python -I benchmarks/elsewhere.py FOLDER PAIRS.jsonl SOURCE TARGET   BLEU on sentence pairs
+python -I benchmarks/elsewhere.py FOLDER                             a few lines: the last step of `make demo`
+python -I benchmarks/elsewhere.py FOLDER PAIRS.jsonl SOURCE TARGET   BLEU on sentence pairs
 """
 
 import json

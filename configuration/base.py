@@ -100,6 +100,8 @@ class TrefoilConfig(PreTrainedConfig):
                      "num_key_value_heads", "head_dim", "max_position_embeddings"):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        assert self.head_dim is not None  # these two were filled in by __post_init__
+        assert self.num_key_value_heads is not None
         derived_head_dim = self.head_dim == self.hidden_size // self.num_attention_heads
         if derived_head_dim and self.hidden_size % self.num_attention_heads != 0:
             raise ValueError(
@@ -128,7 +130,7 @@ class TrefoilConfig(PreTrainedConfig):
         It follows the fields, so that every pattern matches a module of the configured model. Entries that
         transformers assigns (for tied embeddings before 5.18, for quantised weights) come on top.
         """
-        plan = {}
+        plan: dict[str, str] = {}
         for attention in self._attention_modules():
             plan |= {f"layers.*.{attention}.{name}_proj": "colwise" for name in "qkv"}
             plan[f"layers.*.{attention}.o_proj"] = "rowwise"

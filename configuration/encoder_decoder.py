@@ -1,12 +1,17 @@
 """The encoder-decoder: literally one encoder and one decoder (BART's and T5's kind)."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
+
+if TYPE_CHECKING:
+    Half = Any  # once __post_init__ is through, always a configuration
+else:
+    Half = PreTrainedConfig | dict[str, Any] | None
 
 
 @strict
@@ -31,8 +36,8 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
     sub_configs = {"encoder": TrefoilEncoderConfig, "decoder": TrefoilDecoderConfig}
     keys_to_ignore_at_inference = ["past_key_values"]
 
-    encoder: PreTrainedConfig | dict[str, Any] | None = None
-    decoder: PreTrainedConfig | dict[str, Any] | None = None
+    encoder: Half = None
+    decoder: Half = None
     is_encoder_decoder: bool = True
     pad_token_id: int | None = None
     bos_token_id: int | None = None

@@ -102,7 +102,8 @@ def _refuse_what_cannot_be_flat(module: str, source: str) -> None:
     for node in imports:
         if isinstance(node, ast.ImportFrom) and node.level:
             absolute = _resolve(module, node.level, node.module or "")
-            ok = node.col_offset == 0 and re.fullmatch(rf"{PACKAGE}\.({'|'.join(PREFIXES)})\.\w+", absolute)
+            flat_name = rf"{PACKAGE}\.({'|'.join(PREFIXES)})\.\w+"
+            ok = node.col_offset == 0 and re.fullmatch(flat_name, absolute) is not None
         else:
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             ok = not any((name or "").split(".")[0] == PACKAGE for name in names)

@@ -61,7 +61,7 @@ def fields_with_recipe(fields: CardFields | None, recipe: str | None) -> CardFie
     return replace(
         fields,
         language=fields.language or known.get("language") or (),
-        datasets=fields.datasets or ([data["name"]] if data.get("name") else ()),
+        datasets=fields.datasets or ([data["name"]] if data.get("name") and not data.get("path") else ()),
     )
 
 

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from ..configuration.version import __version__
 from ..configuration.errors import UserError
+from ..configuration.version import __version__
 from ..modeling.auto import AUTO_CLASSES
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines

@@ -11,6 +11,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,7 @@ def _isolate(package: str) -> None:
 
     for name in ("connect", "connect_ex"):
         setattr(socket.socket, name, refuse)
-    socket.getaddrinfo = refuse
+    socket.getaddrinfo = refuse  # type: ignore[assignment]
 
 
 def _run_pipeline(task: str, model: str) -> None:
@@ -131,18 +132,15 @@ def main(package: str, folder: str, repo_id: str, output_folder: str, num_thread
             if auto_class == "AutoConfig":
                 from transformers import AutoConfig
 
-                attempt(name, lambda model=model: AutoConfig.from_pretrained(model, trust_remote_code=True))
+                attempt(name, partial(AutoConfig.from_pretrained, model, trust_remote_code=True))
                 continue
-            outputs = attempt(
-                name,
-                lambda auto_class=auto_class, model=model: load_and_run(auto_class, model, trust_remote_code=True),
-            )
+            outputs = attempt(name, partial(load_and_run, auto_class, model, trust_remote_code=True))
             for key, tensor in (outputs or {}).items():
                 tensors[f"{name}: {key}"] = tensor
         if has_tokenizer:
-            attempt(f"tokenizer from {place}", lambda model=model: _load_tokenizer(model))
+            attempt(f"tokenizer from {place}", partial(_load_tokenizer, model))
             for task in _tasks(config):
-                attempt(f"pipeline {task} from {place}", lambda task=task, model=model: _run_pipeline(task, model))
+                attempt(f"pipeline {task} from {place}", partial(_run_pipeline, task, model))
     save_file(tensors, os.path.join(output_folder, "outputs.safetensors"))
     Path(output_folder, "report.json").write_text(json.dumps(report), encoding="utf-8")
 

@@ -16,8 +16,8 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configuration.version import __version__
 from ..configuration.errors import UserError
+from ..configuration.version import __version__
 from ..modeling.auto import AUTO_CLASSES
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card

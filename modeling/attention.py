@@ -52,7 +52,7 @@ def repeat_key_value_heads(states: torch.Tensor, groups: int) -> torch.Tensor:
 
 
 def eager_attention_forward(
-    module: nn.Module,
+    module: "MultiHeadAttention",
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,

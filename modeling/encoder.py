@@ -30,12 +30,12 @@ class TrefoilEncoderModel(TransformerStack):
     @capture_outputs
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        sequence_ids: torch.LongTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        sequence_ids: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutput:
         """
@@ -49,9 +49,7 @@ class TrefoilEncoderModel(TransformerStack):
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs_embeds)
         mask = bidirectional_mask(self.config, inputs_embeds, attention_mask, sequence_ids=sequence_ids)
-        hidden_states = self.run_layers(
-            inputs_embeds, position_ids, mask, token_type_ids=token_type_ids, **kwargs
-        )
+        hidden_states = self.run_layers(inputs_embeds, position_ids, mask, token_type_ids=token_type_ids, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
 
@@ -88,12 +86,12 @@ class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         **kwargs,
     ) -> MaskedLMOutput:
         """

@@ -14,8 +14,14 @@ from .losses import token_cross_entropy
 from .stack import TrefoilPreTrainedModel, select_positions
 
 
-def shift_right(labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int) -> torch.Tensor:
-    """The decoder's inputs from its labels `(B, T)`: the start token, then all labels but the last; -100 as padding."""
+def shift_right(labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None) -> torch.Tensor:
+    """The decoder's inputs from its labels `(B, T)`: the start token, then all labels but the last; -100 as padding.
+
+    Raises:
+        ValueError: There is no start token.
+    """
+    if decoder_start_token_id is None:
+        raise ValueError("decoder_start_token_id=None: set it in the configuration, or give decoder_input_ids")
     shifted = labels.roll(1, dims=-1)
     shifted[..., 0] = decoder_start_token_id
     return shifted.masked_fill(shifted == -100, decoder_start_token_id if pad_token_id is None else pad_token_id)
@@ -33,7 +39,7 @@ class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self._halves()[0].embed_tokens
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
         encoder, decoder = self._halves()
         encoder.embed_tokens = value
         if self.config.embeddings_are_shared:
@@ -77,18 +83,18 @@ class TrefoilEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        decoder_position_ids: torch.LongTensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        decoder_inputs_embeds: torch.FloatTensor | None = None,
-        sequence_ids: torch.LongTensor | None = None,
-        decoder_sequence_ids: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        sequence_ids: torch.Tensor | None = None,
+        decoder_sequence_ids: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> Seq2SeqModelOutput:
@@ -100,7 +106,7 @@ class TrefoilEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
                 source, shifted right, as in denoising pre-training.
             decoder_attention_mask: `(B, past + T)`, likewise.
             position_ids: `(B, S)`. Default: counted over real tokens; `decoder_position_ids (B, T)` likewise.
-            encoder_outputs: The encoder's, computed before.
+            encoder_outputs: The encoder's, computed before; also as a tuple of their fields.
             past_key_values: Keys and values of earlier target positions and of the source.
             sequence_ids: `(B, S)`, the pair that each source token of a packed row belongs to, with
                 `decoder_sequence_ids (B, T)` for the target.
@@ -170,17 +176,17 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
     @can_return_tuple
     def forward(
         self,
-        input_ids: torch.LongTensor | None = None,
+        input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.LongTensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        decoder_position_ids: torch.LongTensor | None = None,
-        encoder_outputs: BaseModelOutput | tuple | None = None,
+        position_ids: torch.Tensor | None = None,
+        decoder_position_ids: torch.Tensor | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        decoder_inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.LongTensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
@@ -217,9 +223,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
         logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None:
-            loss = self.loss_function(
-                logits=logits, labels=labels, vocab_size=self.config.decoder.vocab_size, **kwargs
-            )
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.decoder.vocab_size, **kwargs)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,

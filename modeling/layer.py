@@ -96,7 +96,7 @@ class TransformerLayer(GradientCheckpointingLayer):
             )[0]
 
         def cross_attention(states: torch.Tensor) -> torch.Tensor:
-            return self.cross_attn(
+            return self.cross_attn(  # type: ignore[misc]  # not None where this is called
                 states,
                 key_value_states=encoder_hidden_states,
                 attention_mask=encoder_attention_mask,

@@ -158,4 +158,6 @@ def select_positions(hidden_states: torch.Tensor, positions: int | torch.Tensor)
         return hidden_states[:, -positions:]
     if positions.ndim == 1:
         return hidden_states[:, positions]
-    return hidden_states[positions] if positions.dtype == torch.bool else hidden_states.take_along_dim(positions[..., None], 1)
+    if positions.dtype == torch.bool:
+        return hidden_states[positions]
+    return hidden_states.take_along_dim(positions[..., None], dim=1)

@@ -23,10 +23,11 @@ from torch.distributed.checkpoint.state_dict import (
 from ..configuration.errors import UserError
 
 OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE = "optimizer.safetensors", "state.json", "config.json"
-FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, flatten_optimizer_state_dict=True)
+# not flattened: torch 2.13 cannot load back the full state that it flattened itself
+FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a folder aside, sync it to disk and put it in place of `folder`, so that a reader finds the
     old one, the new one or none, never half of one."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +44,15 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     aside.rename(folder)
     _sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what `write_folder` and `save_checkpoint` leave behind in `folder` when they are interrupted."""
+    for aside in [*folder.glob(".*.writing"), *folder.glob(".*.deleted")]:
+        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+    for old in folder.glob(".*.old"):
+        replaced = folder / old.name.removeprefix(".").removesuffix(".old")
+        shutil.rmtree(old) if replaced.exists() else old.rename(replaced)
 
 
 def _sync(path: Path) -> None:
@@ -69,22 +79,32 @@ def save_checkpoint(
     is_main_process: bool,
 ) -> None:
     """Write the checkpoint of `step` and delete all but the `keep` newest. Every process calls this."""
-    optimizer_state = get_optimizer_state_dict(model, optimizers, options=FULL)
+    optimizer_state: dict[str, Any] = get_optimizer_state_dict(model, optimizers, options=FULL)
     if not is_main_process:
         return
-    tensors = {key: value.contiguous() for key, value in optimizer_state.items() if isinstance(value, torch.Tensor)}
-    others = {key: value for key, value in optimizer_state.items() if not isinstance(value, torch.Tensor)}
+    groups = optimizer_state["param_groups"]
 
     def fill(aside: Path) -> None:
         save_model(aside)
-        save_file({key: value.clone() for key, value in tensors.items()}, aside / OPTIMIZER_FILE)
-        (aside / STATE_FILE).write_text(json.dumps({**state, "step": step, "optimizer": others}), encoding="utf-8")
+        tensors = _tensors(optimizer_state)
+        save_file({key: value.contiguous().clone() for key, value in tensors.items()}, aside / OPTIMIZER_FILE)
+        (aside / STATE_FILE).write_text(json.dumps({**state, "step": step, "optimizer": groups}), encoding="utf-8")
 
     write_folder(folder / f"step-{step:08}", fill)
     for old in checkpoint_folders(folder)[:-keep]:
-        trash = old.with_name(f".{old.name}.old")
+        trash = old.with_name(f".{old.name}.deleted")
+        shutil.rmtree(trash, ignore_errors=True)
         old.rename(trash)
         shutil.rmtree(trash)
+
+
+def _tensors(optimizer_state: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Moments and the like, by `PARAMETER.NAME`."""
+    return {
+        f"{parameter}.{name}": tensor
+        for parameter, values in optimizer_state["state"].items()
+        for name, tensor in values.items()
+    }
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
@@ -113,13 +133,20 @@ def load_optimizers(checkpoint: Path, model: torch.nn.Module, optimizers: list[t
     Raises:
         UserError: The checkpoint was written by another optimiser or for another model.
     """
-    state: dict[str, Any] = dict(load_file(checkpoint / OPTIMIZER_FILE))
-    for key, value in load_state(checkpoint)["optimizer"].items():
-        state[key] = tuple(value) if isinstance(value, list) else value
-    expected = set(get_optimizer_state_dict(model, optimizers, options=FULL))
-    if expected != set(state):
-        key = sorted(expected ^ set(state))[0]
+    tensors = load_file(checkpoint / OPTIMIZER_FILE)
+    expected: dict[str, Any] = get_optimizer_state_dict(model, optimizers, options=FULL)
+    shapes, expected_shapes = (
+        {key: tensor.shape for key, tensor in each.items()} for each in (tensors, _tensors(expected))
+    )
+    if shapes != expected_shapes:
+        key = min(key for key in shapes | expected_shapes if shapes.get(key) != expected_shapes.get(key))
         raise UserError(f"{checkpoint / OPTIMIZER_FILE}: does not fit this model and optimiser (first key: {key})")
+    state: dict[str, Any] = {"state": {}, "param_groups": load_state(checkpoint)["optimizer"]}
+    for key, tensor in tensors.items():
+        parameter, _, name = key.rpartition(".")
+        state["state"].setdefault(parameter, {})[name] = tensor
+    for group in state["param_groups"]:
+        group |= {key: tuple(value) for key, value in group.items() if key == "betas"}
     set_optimizer_state_dict(model, optimizers, state, options=FULL)
 
 

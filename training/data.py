@@ -77,7 +77,9 @@ def split_file(path: Path, split: str) -> Path:
     if len(found) != 1:
         names = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
         problem = "more than one file" if found else "no file"
-        raise UserError(f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …); it holds {names}")
+        raise UserError(
+            f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …); it holds {names}"
+        )
     return found[0]
 
 
@@ -157,7 +159,8 @@ def _check_rows(file: Path, columns: list[str], delimiter: str) -> tuple[list[st
         for name in columns:
             if name not in header:
                 raise UserError(f"{file} line 1: no column {name!r}; there are {', '.join(header)}")
-        for count, row in enumerate(rows, start=1):
+        for row in rows:
+            count += 1
             if not row:
                 raise UserError(f"{file} line {rows.line_num}: empty; delete it")
             if len(row) != len(header):

@@ -40,6 +40,7 @@ class Position:
     best_step: int = 0
     best_metric: float | None = None
     worse_evaluations: int = 0  # since the best
+    evaluated_step: int = 0
 
 
 class TrainingLoop:
@@ -73,9 +74,7 @@ class TrainingLoop:
         self.optimizers = [
             accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(model, recipe.optimization)
         ]
-        self.schedules = [
-            make_schedule(optimizer, recipe.optimization, self.horizon) for optimizer in self.optimizers
-        ]
+        self.schedules = [make_schedule(optimizer, recipe.optimization, self.horizon) for optimizer in self.optimizers]
         self.position = Position()
         if checkpoint is not None:
             state = load_state(checkpoint)
@@ -149,6 +148,10 @@ class TrainingLoop:
                         self._save()
                     if finished:
                         break
+            # where it was stopped at its last step, or is to end before the step that it had reached
+            if not self.stopping and self.position.evaluated_step != self.position.step:
+                self._evaluate()
+                self._save()
         finally:
             progress.close()
             for number, handler in handlers.items():
@@ -195,9 +198,7 @@ class TrainingLoop:
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
             with nullcontext() if last else accelerator.no_sync(self.model):
-                output = self.model(
-                    **batch, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing
-                )
+                output = self.model(**batch, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing)
                 accelerator.backward(output.loss)
             loss += output.loss.detach()
         norm = None
@@ -260,7 +261,9 @@ class TrainingLoop:
                     kept.append(line + "\n")
             except json.JSONDecodeError:
                 break  # the process died while writing this line
-        log.write_text("".join(kept), encoding="utf-8")
+        aside = log.with_name(f".{log.name}.writing")
+        aside.write_text("".join(kept), encoding="utf-8")
+        aside.replace(log)
 
     def _evaluate(self) -> None:
         """Loss and scores on the validation split; keeps the model if it is the best so far."""
@@ -273,6 +276,7 @@ class TrainingLoop:
         values["evaluation_seconds"] = time.perf_counter() - started
         metric = values[f"validation_{self.recipe.evaluation.metric}"]
         position = self.position
+        position.evaluated_step = position.step
         if position.best_metric is None or metric > position.best_metric:
             position.best_metric, position.best_step, position.worse_evaluations = metric, position.step, 0
             self._save_best()
@@ -327,6 +331,3 @@ class TrainingLoop:
             is_main_process=self.accelerator.is_main_process,
         )
         self.accelerator.wait_for_everyone()
-
-
-

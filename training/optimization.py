@@ -1,5 +1,7 @@
 """Optimisers and learning-rate schedules."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -12,7 +14,9 @@ from .recipe import OptimizationRecipe
 def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) on the matrices inside the layers with AdamW on
     the rest. Weight decay goes to matrices only, not to biases, norms and embeddings."""
-    matrices, embeddings, vectors = [], [], []
+    matrices: list[nn.Parameter] = []
+    embeddings: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
     inside_layers = {
         id(parameter) for name, parameter in model.named_parameters() if ".layers." in name and parameter.ndim == 2
     }
@@ -29,7 +33,7 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.
             embeddings.append(parameter)
         else:
             (matrices if parameter.ndim >= 2 else vectors).append(parameter)
-    adamw = {
+    adamw: dict[str, Any] = {
         "lr": recipe.learning_rate,
         "betas": (recipe.beta1, recipe.beta2),
         "eps": recipe.epsilon,

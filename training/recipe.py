@@ -2,6 +2,8 @@
 
 import dataclasses
 import difflib
+import math
+import os
 import types
 import typing
 from dataclasses import dataclass, field
@@ -15,17 +17,18 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 from .. import recipes
 from ..configuration.errors import UserError
+from ..configuration.presets import PRESETS
 
 
 @strict
 @dataclass
 class DataRecipe:
-    """Where the examples come from: exactly one of `name`, `path` and `embedded`."""
+    """Where the examples come from: `embedded`, or `path`, or `name` where no path is given."""
 
     name: str | None = None  # a data set on the Hub
     config: str | None = None  # its configuration
     revision: str | None = None
-    path: str | None = None  # a folder or file: JSON lines, CSV, TSV, Parquet or text, also gzipped
+    path: str | None = None  # a folder with a file for each split: JSON lines, CSV, TSV, Parquet, text, also gzipped
     embedded: bool = False  # the data set that the package generates
     embedded_sizes: dict[str, int] | None = None
     train_split: str = "train"
@@ -116,7 +119,7 @@ class Recipe:
     language: list[str] = field(default_factory=list)  # for the model card: ISO 639 codes
     seed: int = 0
     output_dir: str = "runs/run"
-    overwrite: bool = False  # delete another run that output_dir holds
+    overwrite: bool = False  # delete another or a finished run that output_dir holds
     data: DataRecipe = field(default_factory=DataRecipe)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
@@ -129,7 +132,9 @@ class Recipe:
         return dataclasses.asdict(self)
 
     def save(self, path: Path) -> None:
-        path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        aside = path.with_name(f".{path.name}.writing")
+        aside.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        os.replace(aside, path)
 
 
 def load_recipe(path: str | Path, overrides: typing.Sequence[str] = ()) -> Recipe:
@@ -179,13 +184,17 @@ def _apply_override(content: dict, override: str) -> None:
         raise UserError(f"{override!r}: {text!r} is not a YAML value") from None
     *parents, last = key.split(".")
     for parent in parents:
-        content = content.setdefault(parent, {}) if isinstance(content, dict) else content
+        if not isinstance(content, dict):
+            break
+        if content.get(parent) is None:
+            content[parent] = {}
+        content = content[parent]
     if not isinstance(content, dict):
         raise UserError(f"{override!r}: {'.'.join(parents)} is a value, it has no keys")
     content[last] = value
 
 
-def build(kind: type, content: Any, where: str, prefix: str = "") -> Any:
+def build(kind: Any, content: Any, where: str, prefix: str = "") -> Any:
     """A dataclass from nested mappings, every key and type checked.
 
     Raises:
@@ -206,9 +215,7 @@ def build(kind: type, content: Any, where: str, prefix: str = "") -> Any:
         return kind(**values)
     except StrictDataclassFieldValidationError as error:
         name = getattr(error, "field", None) or str(error).split("'")[1]
-        raise UserError(
-            f"{where}: {prefix}{name}={values.get(name)!r} is not {_describe(hints.get(name))}"
-        ) from None
+        raise UserError(f"{where}: {prefix}{name}={values.get(name)!r} is not {_describe(hints.get(name))}") from None
 
 
 def _number(value: Any, hint: Any) -> Any:
@@ -255,8 +262,11 @@ def validate(recipe: Recipe, where: str) -> None:
     training = recipe.training
     if training.max_steps is None and training.max_epochs is None and training.max_minutes is None:
         raise UserError(f"{where}: training needs max_steps, max_epochs or max_minutes, or it would never end")
-    if recipe.model.preset is None and recipe.model.init_from is None:
+    preset = recipe.model.preset
+    if preset is None and recipe.model.init_from is None:
         raise UserError(f"{where}: model needs preset (to start from nothing) or init_from (to start from weights)")
+    if preset is not None and preset not in PRESETS:
+        refuse("model.preset", preset, f"is no preset{_nearest(preset, list(PRESETS))}")
     positive = {
         "training": ("max_steps", "max_epochs", "max_minutes", "log_every", "evaluate_every", "save_every", "patience",
                      "average_checkpoints"),
@@ -269,9 +279,16 @@ def validate(recipe: Recipe, where: str) -> None:
     for section, keys in positive.items():
         for key in keys:
             value = getattr(getattr(recipe, section), key)
-            if value is not None and value <= 0:
+            if value is not None and not 0 < value < math.inf:
                 refuse(f"{section}.{key}", value, "must be positive")
     optimization = recipe.optimization
+    for key in ("weight_decay", "epsilon", "warmup_steps"):
+        if not 0 <= getattr(optimization, key) < math.inf:
+            refuse(f"optimization.{key}", getattr(optimization, key), "must not be negative")
+    if recipe.batches.workers < 0:
+        refuse("batches.workers", recipe.batches.workers, "must not be negative")
+    if not 0 <= recipe.seed < 2**32:
+        refuse("seed", recipe.seed, "must lie in [0, 2**32)")
     if not 0 <= optimization.label_smoothing < 1:
         refuse("optimization.label_smoothing", optimization.label_smoothing, "must lie in [0, 1)")
     for key in ("beta1", "beta2"):
@@ -281,4 +298,8 @@ def validate(recipe: Recipe, where: str) -> None:
 
     schedules = [kind.value for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy")]
     if optimization.schedule not in schedules:
-        refuse("optimization.schedule", optimization.schedule, f"is no schedule{_nearest(optimization.schedule, schedules)}")
+        refuse(
+            "optimization.schedule",
+            optimization.schedule,
+            f"is no schedule{_nearest(optimization.schedule, schedules)}",
+        )

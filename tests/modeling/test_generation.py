@@ -15,7 +15,9 @@ MODES = {
 
 def generate(model, ids, mask=None, **options):
     set_seed(5)
-    return model.generate(ids, attention_mask=mask, max_new_tokens=12, min_new_tokens=4, repetition_penalty=2.0, **options)
+    return model.generate(
+        ids, attention_mask=mask, max_new_tokens=12, min_new_tokens=4, repetition_penalty=2.0, **options
+    )
 
 
 @pytest.mark.parametrize("mode", MODES)

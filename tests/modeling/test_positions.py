@@ -33,7 +33,9 @@ def test_rotary_scores_depend_on_distance_alone():
 
 
 def test_rotary_turns_a_part_of_a_head_where_asked():
-    config = tiny_config("decoder", rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5})
+    config = tiny_config(
+        "decoder", rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+    )
     states = torch.randn(1, 1, 1, 8)
     turned = apply_rotary_positions(states, *RotaryEmbedding(config)(states, torch.tensor([[7]])))
     assert torch.equal(turned[..., 4:], states[..., 4:])

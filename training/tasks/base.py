@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ...configuration.errors import UserError
 from ..data import list_lengths
 from ..recipe import Recipe
 
@@ -18,16 +19,25 @@ class Task:
     Args:
         recipe: The run's recipe.
         tokenizer: The run's tokenizer; None until one is trained.
+
+    Raises:
+        UserError: The recipe's metric is none of this task's.
     """
 
     name: ClassVar[str]
-    auto_class: ClassVar[type]  # which head to load
+    auto_class: ClassVar[Any]  # which head to load
     family: ClassVar[tuple[str, ...]]  # model types that can do this
     sides: ClassVar[tuple[str, ...]]  # encoded columns whose lengths count in a batch
+    metrics: ClassVar[tuple[str, ...]]  # scores by which models can be chosen; higher is better
 
     def __init__(self, recipe: Recipe, tokenizer: PreTrainedTokenizerBase | None = None) -> None:
+        if recipe.evaluation.metric not in self.metrics:
+            raise UserError(
+                f"evaluation.metric={recipe.evaluation.metric!r}: the task {self.name} has no such metric; "
+                f"there are {', '.join(self.metrics)}"
+            )
         self.recipe = recipe
-        self.tokenizer = tokenizer
+        self.tokenizer: Any = tokenizer
 
     def columns(self) -> list[str]:
         """Columns that every split must have."""
@@ -42,6 +52,14 @@ class Task:
 
         Raises:
             UserError: A row that cannot be encoded; names the row.
+        """
+        raise NotImplementedError
+
+    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        """The rows that `evaluate` can score.
+
+        Raises:
+            UserError: A row that cannot be scored, unless the recipe says to skip it; names the row.
         """
         raise NotImplementedError
 

@@ -20,6 +20,7 @@ class TranslationTask(Task):
     auto_class = AutoModelForSeq2SeqLM
     family = ("trefoil_encoder_decoder",)
     sides = ("input_ids", "labels")
+    metrics = ("bleu", "chrf", "exact_match")
 
     def columns(self) -> list[str]:
         return [self.recipe.data.source, self.recipe.data.target]
@@ -56,12 +57,10 @@ class TranslationTask(Task):
             for name in (source, target):
                 texts = []
                 for position, text in enumerate(rows[name]):
-                    if not isinstance(text, str):
-                        problems.setdefault(position, f"column {name!r} holds {text!r}, not a text")
-                    elif not text.strip():
-                        problems.setdefault(position, f"column {name!r} is empty")
+                    if problem := _text_problem(name, text):
+                        problems.setdefault(position, problem)
                     texts.append(text if isinstance(text, str) else "")
-                encoded[name] = self.tokenizer(texts)["input_ids"]
+                encoded[name] = self.tokenizer(texts, verbose=False)["input_ids"]
                 for position, ids in enumerate(encoded[name]):
                     if len(ids) > limits[name]:
                         problems.setdefault(
@@ -69,10 +68,7 @@ class TranslationTask(Task):
                         )
             if problems and not skip:
                 position, problem = min(problems.items())
-                raise UserError(
-                    f"{where} example {indices[position] + 1}: {problem}; "
-                    "mend it or set data.invalid_examples=skip"
-                )
+                raise _invalid(where, indices[position], problem)
             keep = [position for position in range(len(indices)) if position not in problems]
             return {
                 "input_ids": [encoded[source][position] for position in keep],
@@ -93,6 +89,18 @@ class TranslationTask(Task):
         if len(encoded) == 0:
             raise UserError(f"{where}: no valid example is left of {len(examples)}")
         return encoded
+
+    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        keep = []
+        for index, row in enumerate(examples.select_columns(self.columns())):
+            problems = [problem for name, text in row.items() if (problem := _text_problem(name, text))]
+            if not problems:
+                keep.append(index)
+            elif self.recipe.data.invalid_examples == "error":
+                raise _invalid(where, index, problems[0])
+        if not keep:
+            raise UserError(f"{where}: no valid example is left of {len(examples)}")
+        return examples if len(keep) == len(examples) else examples.select(keep)
 
     def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
         source = _pad(rows["input_ids"], self.tokenizer.pad_token_id)
@@ -147,6 +155,16 @@ class TranslationTask(Task):
         texts = [text for _, text in sorted(predictions)]
         scores = TranslationQuality(keep_in_memory=True).compute(predictions=texts, references=list(examples[target]))
         return {**scores, "predictions": texts}
+
+
+def _text_problem(column: str, text: Any) -> str | None:
+    if not isinstance(text, str):
+        return f"column {column!r} holds {text!r}, not a text"
+    return None if text.strip() else f"column {column!r} is empty"
+
+
+def _invalid(where: str, index: int, problem: str) -> UserError:
+    return UserError(f"{where} example {index + 1}: {problem}; mend it or set data.invalid_examples=skip")
 
 
 def _pad(rows: list[list[int]], value: int) -> torch.Tensor:

@@ -1,0 +1,136 @@
+"""What holds the house together: imports run one way, and what users can name is written down."""
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import trefoil
+from trefoil.cli import make_parser
+from trefoil.training.recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).parents[1]
+
+# folder -> the folders that it may import
+IMPORTS = {
+    "configuration": set(),
+    "modeling": {"configuration"},
+    "pipelines": set(),
+    "training": {"configuration", "modeling", "recipes"},
+    "hub": {"configuration", "modeling", "pipelines", "training"},
+    "trefoil": {"configuration", "modeling", "pipelines", "training", "hub"},
+}
+FILES = [file for folder in IMPORTS for file in sorted((ROOT / folder).rglob("*.py"))]
+
+# what a published repository may rely on
+PUBLISHED = ("configuration", "modeling", "pipelines")
+DEPENDENCIES = {"torch", "transformers", "huggingface_hub"}  # transformers depends on the last
+
+NAMES = """
+    PRESETS TrefoilConfig TrefoilDecoderConfig TrefoilDecoderForCausalLM TrefoilDecoderModel TrefoilEncoderConfig
+    TrefoilEncoderDecoderConfig TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel
+    TrefoilEncoderForMaskedLM TrefoilEncoderModel preset_config register_models register_pipelines
+"""
+
+PRESETS = """
+    bart-base bert-base decoder-base decoder-small decoder-tiny encoder-base encoder-decoder-base
+    encoder-decoder-small encoder-decoder-tiny encoder-small encoder-tiny gpt2 llama-like vaswani-base
+"""
+
+COMMANDS = {
+    "train": "overrides recipe",
+    "evaluate": "--predictions --split folder overrides",
+    "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --title output source",
+    "translate": "--batch-size --num-beams folder sentences",
+}
+
+RECIPE = {
+    "": "language output_dir overwrite seed task",
+    "data": """
+        config embedded embedded_sizes invalid_examples max_train_examples name path revision source target test_split
+        train_split validation_split
+    """,
+    "tokenizer": "min_frequency path vocab_size",
+    "model": "attn_implementation config init_from preset",
+    "batches": "max_source_length max_target_length tokens_per_batch tokens_per_device workers",
+    "optimization": """
+        beta1 beta2 epsilon label_smoothing learning_rate max_grad_norm optimizer schedule schedule_options
+        warmup_steps weight_decay
+    """,
+    "training": """
+        average_checkpoints compile evaluate_every gradient_checkpointing log_every max_epochs max_minutes max_steps
+        mixed_precision patience save_every trackers
+    """,
+    "evaluation": """
+        length_penalty max_examples max_new_tokens metric num_beams num_beams_while_training tokens_per_batch
+    """,
+}
+
+
+def imported_modules(file):
+    """The absolute names of what a file of the package imports, also inside its functions."""
+    place = file.relative_to(ROOT).with_suffix("").parts
+    package = ["trefoil", *place[:-1]] if place[0] != "trefoil" else list(place[:-1])
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = package[: len(package) - node.level + 1] if node.level else []
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            yield from (".".join([*start, name]) for name in names)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_run_one_way(file):
+    folder = file.relative_to(ROOT).parts[0]
+    for module in imported_modules(file):
+        top, *inside = module.split(".")
+        if top == "trefoil":
+            other = inside[0] if inside and inside[0] in {*IMPORTS, "recipes"} else "trefoil"
+            assert other == folder or other in IMPORTS[folder], f"{module} from {folder}"
+        elif folder in PUBLISHED:
+            assert top in DEPENDENCIES or top in sys.stdlib_module_names, module
+
+
+def test_public_names():
+    public = {name for name, value in vars(trefoil).items() if name[0] != "_" and not inspect.ismodule(value)}
+    assert sorted(public) == NAMES.split()
+
+
+def test_presets():
+    assert sorted(trefoil.PRESETS) == PRESETS.split()
+
+
+def test_commands_and_options():
+    (commands,) = (action.choices for action in make_parser()._actions if action.dest == "command")
+    options = {
+        name: sorted((action.option_strings or [action.dest])[0] for action in parser._actions if action.dest != "help")
+        for name, parser in commands.items()
+    }
+    assert options == {name: words.split() for name, words in COMMANDS.items()}
+
+
+def test_recipe_keys():
+    sections = {field.name: field.type for field in dataclasses.fields(Recipe) if dataclasses.is_dataclass(field.type)}
+    keys = {name: sorted(field.name for field in dataclasses.fields(kind)) for name, kind in sections.items()}
+    keys[""] = sorted({field.name for field in dataclasses.fields(Recipe)} - sections.keys())
+    assert keys == {name: words.split() for name, words in RECIPE.items()}
+
+
+@pytest.mark.parametrize("recipe", sorted((ROOT / "recipes").glob("*.yaml")), ids=lambda file: file.stem)
+def test_a_shipped_recipe_loads_and_says_how_it_is_run(recipe):
+    assert load_recipe(recipe) == load_recipe(recipe.stem)
+    assert f"trefoil train {recipe.stem}" in recipe.read_text(encoding="utf-8")
+
+
+def test_no_file_names_a_place_on_a_machine():
+    place = re.compile(r"(?<![\w.])/(?:home/(?!me/)|Users/|root/|tmp/|mnt/|work/|workspace/)\w")
+    kinds = {".py", ".md", ".yaml", ".yml", ".toml", ".txt", ".json", ".cfg", ""}
+    folders = {*IMPORTS, "recipes", "benchmarks", "tests", "docs", ".ci"}
+    files = [*ROOT.glob("*"), *(file for folder in folders for file in (ROOT / folder).rglob("*"))]
+    texts = {file: file.read_text(encoding="utf-8") for file in files if file.is_file() and file.suffix in kinds}
+    assert {str(file) for file, text in texts.items() if place.search(text)} == set()
