@@ -46,7 +46,8 @@ class TrefoilConfig(PreTrainedConfig):
         tie_word_embeddings: Use the input embedding as the output projection (Press & Wolf 2017).
 
     Raises:
-        ValueError: Sizes that do not fit together; the message names the fields and their values.
+        StrictDataclassError: (of `huggingface_hub.errors`) A value of a wrong type, or sizes that do not fit together; the
+            message names the fields and their values.
     """
 
     keys_to_ignore_at_inference = ["past_key_values"]

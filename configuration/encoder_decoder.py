@@ -29,7 +29,8 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
             the same `vocab_size` and `hidden_size`.
 
     Raises:
-        ValueError: Embeddings are to be shared but differ in size.
+        StrictDataclassError: (of `huggingface_hub.errors`) Embeddings are to be shared but differ in size, or a value has a
+            wrong type.
     """
 
     model_type = "trefoil_encoder_decoder"
@@ -53,7 +54,7 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
                 setattr(self, name, config_class(**(half or {})))
         self.decoder.is_decoder = True
         self.decoder.add_cross_attention = True
-        if self.encoder.hidden_size != self.decoder.hidden_size:
+        if self.encoder.hidden_size != (self.decoder.cross_attention_hidden_size or self.decoder.hidden_size):
             self.decoder.cross_attention_hidden_size = self.encoder.hidden_size
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             if getattr(self, name) is None:

@@ -24,10 +24,16 @@ def plot_run(log: Path, metric: str, picture: Path) -> None:
         return [step for step, _ in points], [value for _, value in points]
 
     figure, (losses, scores) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    losses.plot(*series("loss"), color="tab:blue", alpha=0.5, linewidth=0.8, label="training (label-smoothed)")
+    steps, values = series("loss")
+    losses.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
+    # one batch holds sentences of like length, so single losses scatter by length
+    window = max(1, min(20, len(values) // 5))
+    means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
+    losses.plot(
+        steps[window - 1 :], means, color="tab:blue", label=f"training, mean of {window} (with label smoothing)"
+    )
     losses.plot(*series("validation_loss"), color="tab:orange", marker="o", markersize=3, label="validation")
     losses.set(xlabel="optimiser step", ylabel="loss (nats per token)", title="Loss")
-    values = series("loss")[1]
     if values:
         losses.set_ylim(0.95 * min(values + series("validation_loss")[1]), 1.02 * max(values[len(values) // 100 :]))
     losses.legend()

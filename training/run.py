@@ -193,8 +193,7 @@ def load_splits(recipe: Recipe, task: Task, accelerator: Accelerator) -> dict[st
         )
     with accelerator.main_process_first():
         splits = {
-            kind: load_split(data, name, task.columns(), recipe.task, recipe.seed)
-            for kind, name in names.items()
+            kind: load_split(data, name, task.columns(), recipe.task, recipe.seed) for kind, name in names.items()
         }
     if data.max_train_examples is not None:
         splits["train"] = splits["train"].select(range(min(data.max_train_examples, len(splits["train"]))))
@@ -266,6 +265,8 @@ def _pretrained(recipe: Recipe, task: Task, fields: dict[str, Any]) -> PreTraine
         model, report = task.auto_class.from_pretrained(
             source, config=config, output_loading_info=True, **_attention(recipe)
         )
+    except (StrictDataclassClassValidationError, StrictDataclassFieldValidationError) as error:
+        raise UserError(f"model.init_from={source!r}: {str(error).splitlines()[-1].strip()}") from None
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"model.init_from={source!r}: {str(error).strip().splitlines()[0]}") from None
     if report["missing_keys"]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .configuration.errors import UserError
+from .launch import start_missing_processes
 
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
 
@@ -143,6 +144,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():
         _silence_progress_bars()
     try:
+        if parsed.run in (_train, _evaluate):
+            start_missing_processes(sys.argv[1:] if arguments is None else arguments)
         return parsed.run(parsed)
     except UserError as error:
         # all processes of a launch make the same mistake; one says so

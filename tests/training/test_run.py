@@ -1,0 +1,663 @@
+"""Whole runs, tiny ones: what they leave behind, and that nothing can make them lose their place."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import SMALL
+from safetensors.torch import load_file
+from training_runs import losses, tiny_recipe
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+import trefoil
+from trefoil.configuration.errors import UserError
+from trefoil.training import checkpoints, run
+from trefoil.training.batching import StepDataset
+from trefoil.training.checkpoints import checkpoint_folders, load_state
+from trefoil.training.loop import TrainingLoop
+from trefoil.training.run import evaluate, train
+
+WITHOUT_DROPOUT = {"model": {"config": {"hidden_dropout": 0.0}}}
+# weights so large, and a rate so small, that the outputs of the barely trained model differ from row to row
+TALKATIVE = {
+    "model": {"config": {"hidden_dropout": 0.0, "initializer_range": 0.3}},
+    "optimization": {"learning_rate": 1e-3},
+}
+
+# trains in another process and, at a step, sends itself a signal
+SIGNALLED = """
+import os, sys
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+when, number, step = int(sys.argv[1]), int(sys.argv[2]), TrainingLoop.step
+def step_and_signal(self, micro_batches):
+    values = step(self, micro_batches)
+    if self.position.step == when:
+        os.kill(os.getpid(), number)
+    return values
+TrainingLoop.step = step_and_signal
+sys.exit(main(["train", sys.argv[3]]))
+"""
+
+# trains and writes down the sources of each step that this process was given
+RECORDED = """
+import json, os, sys
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+step = TrainingLoop.step
+def step_and_record(self, micro_batches):
+    rows = [
+        ids[mask.bool()].tolist()
+        for batch in micro_batches
+        for ids, mask, labels in zip(batch["input_ids"], batch["attention_mask"], batch["labels"])
+        if (labels != -100).any()
+    ]
+    with open(f"{sys.argv[1]}.{self.share.rank}", "a") as file:
+        file.write(json.dumps([self.position.epoch, rows]) + "\\n")
+    return step(self, micro_batches)
+TrainingLoop.step = step_and_record
+sys.exit(main(["train", sys.argv[2]]))
+"""
+
+
+def start(script, *arguments, launcher=()):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+    return subprocess.run(
+        [sys.executable, *launcher, *map(str, (script, *arguments))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+def train_and_die(monkeypatch, recipe, *patches, death=KilledError):
+    """Start a run that dies by what the patches (object, attribute, value) put into it."""
+    with monkeypatch.context() as patch:
+        for where, name, value in patches:
+            patch.setattr(where, name, value)
+        with pytest.raises(death):
+            train(recipe)
+
+
+def after_step(number):
+    """Death right after a step."""
+
+    def step_and_die(self, micro_batches, step=TrainingLoop.step):
+        values = step(self, micro_batches)
+        if self.position.step == number:
+            raise KilledError
+        return values
+
+    return TrainingLoop, "step", step_and_die
+
+
+# --- what a run leaves behind
+
+
+def test_a_run_leaves_a_model_its_results_and_its_curve(finished_run):
+    best = finished_run / "best"
+    results = json.loads((best / "results.json").read_text())
+    assert results["steps"] == 20
+    assert results["weights"] == "step 20"
+    for split in ("validation", "test"):
+        assert {"bleu", "chrf", "exact_match", "bleu_signature", "chrf_signature"} == results[split].keys()
+    assert {(entry["name"], entry["split"]) for entry in results["metrics"]} == {
+        (name, split) for name in ("bleu", "chrf", "exact_match") for split in ("validation", "test")
+    }
+    assert (best / "curve.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert (best / "curve.png").stat().st_size > 5000
+    assert (best / "recipe.yaml").read_bytes() == (finished_run / "recipe.yaml").read_bytes()
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(best), AutoTokenizer.from_pretrained(best)
+    assert type(model) is trefoil.TrefoilEncoderDecoderForConditionalGeneration
+    assert model.generation_config.max_new_tokens == 8
+    output = model.generate(**tokenizer("세 시 반", return_tensors="pt"))
+    assert output.shape[1] <= 9
+    assert len((finished_run / "predictions.jsonl").read_text().splitlines()) == 6
+
+
+def test_every_step_is_logged_and_the_loss_falls(finished_run):
+    found = losses(finished_run)
+    assert list(found) == list(range(1, 21))
+    assert found[20] < found[1] - 0.5
+    entries = [json.loads(line) for line in (finished_run / "log.jsonl").read_text().splitlines()]
+    assert sum("validation_loss" in entry for entry in entries) == 1
+    assert {"learning_rate", "grad_norm", "tokens_per_second", "mfu", "epoch", "tokens"} <= entries[0].keys()
+
+
+def test_nothing_is_left_half_done(finished_run):
+    assert {path.name for path in finished_run.iterdir()} == {
+        "recipe.yaml", "tokenizer", "checkpoints", "best", "log.jsonl", "predictions.jsonl",
+    }  # fmt: skip
+    assert [path.name for path in sorted((finished_run / "checkpoints").iterdir())] == [
+        "step-00000018", "step-00000020",
+    ]  # fmt: skip
+
+
+def test_the_same_recipe_gives_the_same_losses(finished_run, tmp_path):
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+def test_another_seed_gives_others(finished_run, tmp_path):
+    train(tiny_recipe(tmp_path / "run", seed=1, training={"max_steps": 2}))
+    assert losses(tmp_path / "run")[1] != losses(finished_run)[1]
+
+
+def test_averaged_weights_are_the_mean_of_the_last_checkpoints(tmp_path, monkeypatch):
+    scores = iter([{"chrf": 1.0}, {"chrf": 2.0}, {"chrf": 3.0}])
+    monkeypatch.setattr(run, "evaluate_folder", lambda *_: {**next(scores), "predictions": [""] * 6})
+    results = train(tiny_recipe(tmp_path / "run", training={"average_checkpoints": 3}))
+    assert results["weights"] == "mean of steps 12, 18, 20"
+    folders = checkpoint_folders(tmp_path / "run" / "checkpoints")
+    parts = [load_file(folder / "model.safetensors") for folder in folders]
+    mean = load_file(tmp_path / "run" / "best" / "model.safetensors")
+    assert [load_state(folder)["step"] for folder in folders] == [12, 18, 20]
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, sum(part[name] for part in parts) / 3)
+    assert not (tmp_path / "run" / "averaged").exists()
+
+
+# --- going on
+
+
+def test_killed_at_any_step_it_goes_on_to_the_same_losses(finished_run, tmp_path):
+    step = random.randint(1, 19)
+    recipe = tiny_recipe(tmp_path / "run")
+    recipe.save(tmp_path / "recipe.yaml")
+    (tmp_path / "script.py").write_text(SIGNALLED)
+    process = start(tmp_path / "script.py", step, int(signal.SIGKILL), tmp_path / "recipe.yaml")
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    train(recipe)
+    assert losses(tmp_path / "run") == losses(finished_run), f"killed at step {step}"
+
+
+def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_losses(finished_run, tmp_path):
+    recipe = tiny_recipe(tmp_path / "run")
+    recipe.save(tmp_path / "recipe.yaml")
+    (tmp_path / "script.py").write_text(SIGNALLED)
+    process = start(tmp_path / "script.py", 8, int(signal.SIGTERM), tmp_path / "recipe.yaml")
+    assert process.returncode == 130, process.stderr
+    assert process.stderr.splitlines()[-1] == "stopped; the same command goes on from the last checkpoint"
+    assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] == 9
+    train(recipe)
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+@pytest.mark.parametrize("step", [1, 6, 7, 10, 20], ids="step-{}".format)
+def test_killed_after_a_step(finished_run, tmp_path, monkeypatch, step):
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(step))
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_killed_while_writing_a_checkpoint(finished_run, tmp_path, monkeypatch, file):
+    def die_within(write, path_of):
+        def write_half(*arguments, **options):
+            result = write(*arguments, **options)
+            path = path_of(*arguments)
+            if path.parent.name == ".step-00000012.writing" and path.name == file and path.is_file():
+                path.write_bytes(path.read_bytes()[:100])
+                raise KilledError
+            return result
+
+        return write_half
+
+    train_and_die(
+        monkeypatch,
+        tiny_recipe(tmp_path / "run"),
+        (TrainingLoop, "_save_model", die_within(TrainingLoop._save_model, lambda _, folder, *__: folder / file)),
+        (checkpoints, "save_file", die_within(checkpoints.save_file, lambda _, path: path)),
+        (Path, "write_text", die_within(Path.write_text, lambda path, _: path)),
+    )
+    assert (tmp_path / "run" / "checkpoints" / ".step-00000012.writing").is_dir()
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+def test_killed_while_it_puts_the_best_model_in_place(tmp_path, monkeypatch):
+    """The old best is moved away, the new one is not there yet."""
+    changes = {"training": {"evaluate_every": 5, "save_every": 4}}
+    train(tiny_recipe(tmp_path / "whole", **changes))
+    rename, renamed = Path.rename, []
+
+    def rename_or_die(path, target):
+        if path.name == ".best.writing":
+            renamed.append(path)
+            if len(renamed) == 2:
+                raise KilledError
+        return rename(path, target)
+
+    train_and_die(
+        monkeypatch,
+        tiny_recipe(tmp_path / "run", **changes),
+        (TrainingLoop, "_evaluate", scored_by_step(TrainingLoop._evaluate)),
+        (Path, "rename", rename_or_die),
+    )
+    assert not (tmp_path / "run" / "best").exists()
+    train(tiny_recipe(tmp_path / "run", **changes))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert (tmp_path / "run" / "best" / "results.json").exists()
+    assert not list((tmp_path / "run").glob(".*"))
+
+
+def scored_by_step(evaluate_model):
+    """Later models are better."""
+
+    def evaluate_later_as_better(self):
+        score = {"chrf": float(self.position.step)}
+        task_evaluate, self.task.evaluate = self.task.evaluate, lambda *_, **__: score
+        evaluate_model(self)
+        self.task.evaluate = task_evaluate
+
+    return evaluate_later_as_better
+
+
+def test_stopped_at_its_last_step_it_is_still_evaluated(finished_run, tmp_path, monkeypatch):
+    def stop_and_step(self, micro_batches, step=TrainingLoop.step):
+        self.stop_requested = self.position.step == 19
+        return step(self, micro_batches)
+
+    recipe = tiny_recipe(tmp_path / "run")
+    train_and_die(monkeypatch, recipe, (TrainingLoop, "step", stop_and_step), death=KeyboardInterrupt)
+    assert not (tmp_path / "run" / "best").exists()
+    results = train(tiny_recipe(tmp_path / "run"))
+    assert results["steps"] == 20
+    assert results["test"] == json.loads((finished_run / "best" / "results.json").read_text())["test"]
+
+
+def test_it_can_be_ended_before_the_step_that_it_had_reached(tmp_path, monkeypatch):
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(14))
+    assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 10}))["steps"] == 12
+
+
+def test_a_line_of_the_log_that_was_cut_off_is_dropped(finished_run, tmp_path, monkeypatch):
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(9))
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+def test_a_finished_run_is_not_trained_again(finished_run, tmp_path, monkeypatch):
+    shutil.copytree(finished_run, tmp_path / "run")
+    monkeypatch.setattr(TrainingLoop, "step", lambda *_: pytest.fail("trained again"))
+    before = json.loads((finished_run / "best" / "results.json").read_text())
+    assert train(tiny_recipe(tmp_path / "run")) == before
+
+
+def test_more_steps_go_on_where_it_ended(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 24}))["steps"] == 24
+    train(tiny_recipe(tmp_path / "straight", training={"max_steps": 24}))
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+
+
+# --- the output folder
+
+
+def test_the_folder_of_another_run_is_refused(finished_run, tmp_path):
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(finished_run, seed=3))
+    assert str(error.value) == (
+        f"{finished_run}: holds another run (seed is 0 there and 3 here); "
+        "set another output_dir, or overwrite=true to delete that run"
+    )
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and holds no run of Trefoil; set another output_dir"):
+        train(tiny_recipe(tmp_path, overwrite=True))
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="run: is a file; set another output_dir"):
+        train(tiny_recipe(tmp_path / "run"))
+
+
+def test_a_damaged_recipe_counts_as_another_run(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").write_text("")
+    with pytest.raises(UserError, match=r"holds another run \(its recipe.yaml cannot be read\)"):
+        train(tiny_recipe(tmp_path / "run"))
+
+
+def test_overwriting_deletes_the_other_run_and_nothing_else(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    train(tiny_recipe(tmp_path / "run", seed=3, overwrite=True, training={"max_steps": 2}))
+    assert list(losses(tmp_path / "run")) == [1, 2]
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
+
+
+def test_overwriting_replaces_a_finished_run_but_goes_on_with_an_unfinished_one(finished_run, tmp_path, monkeypatch):
+    shutil.copytree(finished_run, tmp_path / "run")
+    recipe = tiny_recipe(tmp_path / "run", overwrite=True)
+    train_and_die(monkeypatch, recipe, after_step(8))
+    assert list(losses(tmp_path / "run")) == list(range(1, 8))
+    train_and_die(monkeypatch, recipe, after_step(14))
+    assert [load_state(path)["step"] for path in checkpoint_folders(tmp_path / "run" / "checkpoints")] == [6, 12]
+    assert losses(tmp_path / "run").items() < losses(finished_run).items()
+
+
+# --- how it is computed changes nothing
+
+
+def test_accumulation_changes_nothing(tmp_path):
+    train(tiny_recipe(tmp_path / "one", **WITHOUT_DROPOUT))
+    changes = WITHOUT_DROPOUT | {"batches": {"tokens_per_device": 300}}
+    train(tiny_recipe(tmp_path / "four", **changes))
+    assert losses(tmp_path / "four") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+
+
+def test_worker_processes_change_nothing(finished_run, tmp_path, monkeypatch):
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run", batches={"workers": 1}), after_step(13))
+    assert len(losses(tmp_path / "run")) == 12
+    assert losses(tmp_path / "run").items() < losses(finished_run).items()
+
+
+def test_an_epoch_sees_every_example_once(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        StepDataset,
+        "__getitem__",
+        lambda self, position, get=StepDataset.__getitem__: (
+            seen.extend(self.share.of(self.plan[position])[0].tolist() if len(self.examples) == 120 else []),
+            get(self, position),
+        )[1],
+    )
+    train(tiny_recipe(tmp_path / "run", training={"max_steps": None, "max_epochs": 2}))
+    assert Counter(seen) == dict.fromkeys(range(120), 2)
+    assert len(set(seen[:120])) == 120
+
+
+@pytest.fixture(scope="module")
+def alone_and_together(tmp_path_factory):
+    """The same recipe in one process and in two; with the sources that each process saw."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "script.py").write_text(RECORDED)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # `accelerate launch` starts only one process on a CPU, whatever it is asked for
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port)
+    train(tiny_recipe(folder / "alone", **TALKATIVE))
+    tiny_recipe(folder / "together", **TALKATIVE).save(folder / "recipe.yaml")
+    process = start(folder / "script.py", folder / "seen", folder / "recipe.yaml", launcher=map(str, launcher))
+    assert process.returncode == 0, process.stderr
+    return folder
+
+
+def test_two_processes_reach_the_same_losses(alone_and_together):
+    together, alone = losses(alone_and_together / "together"), losses(alone_and_together / "alone")
+    assert list(together) == list(range(1, 21))
+    assert together == pytest.approx(alone, abs=1e-4)
+
+
+def test_two_processes_see_every_example_once_an_epoch(alone_and_together):
+    shares = []
+    for rank in range(2):
+        lines = (alone_and_together / f"seen.{rank}").read_text().splitlines()
+        shares.append([json.loads(line) for line in lines])
+    for epoch in range(2):
+        seen = Counter(tuple(row) for share in shares for number, rows in share if number == epoch for row in rows)
+        assert len(seen) == 120
+        assert set(seen.values()) == {1}
+    assert len(shares[0]) == len(shares[1]) == 20
+
+
+def test_two_processes_score_the_same(alone_and_together):
+    together, alone = (
+        json.loads((alone_and_together / name / "best" / "results.json").read_text()) for name in ("together", "alone")
+    )
+    predictions = [(alone_and_together / name / "predictions.jsonl").read_text() for name in ("together", "alone")]
+    assert predictions[0] == predictions[1]
+    assert len({json.loads(line)["prediction"] for line in predictions[0].splitlines()}) > 2
+    for split in ("validation", "test"):
+        assert together[split] == alone[split]
+    entries = [
+        json.loads((alone_and_together / name / "log.jsonl").read_text().splitlines()[-1])
+        for name in ("together", "alone")
+    ]
+    assert entries[0]["validation_loss"] == pytest.approx(entries[1]["validation_loss"], abs=1e-4)
+
+
+# --- where it starts from
+
+
+def test_it_can_start_from_a_trained_model(finished_run, tmp_path):
+    recipe = started_from(tmp_path / "run", finished_run, config={"hidden_dropout": 0.0})
+    recipe.training.max_steps = 1
+    train(recipe)
+    assert losses(tmp_path / "run")[1] < losses(finished_run)[15]
+    config = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
+    assert config["encoder"]["hidden_dropout"] == config["decoder"]["hidden_dropout"] == 0.0
+    tokenizers = [AutoTokenizer.from_pretrained(folder / "best") for folder in (finished_run, tmp_path / "run")]
+    assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
+
+
+def started_from(folder, source, **model):
+    recipe = tiny_recipe(folder)
+    recipe.model = type(recipe.model)(init_from=str(source), **model)
+    return recipe
+
+
+def test_a_model_of_another_family_is_refused(finished_run, tmp_path):
+    model = trefoil.TrefoilDecoderForCausalLM(trefoil.TrefoilDecoderConfig(**SMALL | {"vocab_size": 300}))
+    model.save_pretrained(tmp_path / "decoder")
+    AutoTokenizer.from_pretrained(finished_run / "best").save_pretrained(tmp_path / "decoder")
+    with pytest.raises(UserError) as error:
+        train(started_from(tmp_path / "run", tmp_path / "decoder"))
+    assert str(error.value) == (
+        f"model.init_from='{tmp_path / 'decoder'}' is a trefoil_decoder; "
+        "the task translation needs trefoil_encoder_decoder"
+    )
+    recipe = tiny_recipe(tmp_path / "run-2")
+    recipe.model = type(recipe.model)(preset="gpt2", config={"num_hidden_layers": 1, "hidden_size": 48})
+    with pytest.raises(UserError, match=r"model.preset='gpt2' is a trefoil_decoder; the task translation needs"):
+        train(recipe)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hiden_dropout": 0.1}, "unknown field 'hiden_dropout'"),
+        ({"hidden_dropout": "much"}, "hidden_dropout"),
+        ({"hidden_size": 64}, "mismatch"),
+    ],
+)
+def test_wrong_changes_of_a_trained_models_config_are_refused(finished_run, tmp_path, fields, message):
+    with pytest.raises(UserError, match=message) as error:
+        train(started_from(tmp_path / "run", finished_run, config=fields))
+    assert str(error.value).startswith("model.init_from=")
+    assert "\n" not in str(error.value)
+
+
+def test_no_model_there(tmp_path):
+    with pytest.raises(UserError, match="no tokenizer to load") as error:
+        train(started_from(tmp_path / "run", tmp_path / "nothing"))
+    assert "\n" not in str(error.value)
+
+
+def test_a_tokenizer_that_the_model_has_no_embeddings_for_is_refused(tmp_path):
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(tmp_path / "run", model={"config": {"vocab_size": 200}}))
+    assert "is out of range: the model's vocab_size is 200; it must be at least 300" in str(error.value)
+    assert str(error.value).startswith("token id 299 (")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"hiden_size": 32}, "model: encoder-decoder-tiny: unknown field 'hiden_size'"),
+        ({"num_attention_heads": 3}, "hidden_size=32 is not a multiple of num_attention_heads=3"),
+        ({"hidden_size": "large"}, "hidden_size"),
+    ],
+)
+def test_a_wrong_architecture_is_refused(tmp_path, fields, message):
+    with pytest.raises(UserError, match=message) as error:
+        train(tiny_recipe(tmp_path / "run", model={"config": fields}))
+    assert "\n" not in str(error.value)
+
+
+# --- rows that cannot be used
+
+
+def local_data(write, train_rows=(), test_rows=()):
+    words = ["하나", "둘", "셋", "넷", "다섯", "여섯", "일곱", "여덟", "아홉", "열"]
+    rows = [{"ko": f"{word} {other}", "en": f"{other} {word}"} for word in words for other in words]
+    for split, more in {"train": train_rows, "validation": (), "test": test_rows}.items():
+        chosen = rows[: 100 if split == "train" else 6]
+        file = write(f"{split}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in [*chosen, *more]))
+    return {"path": str(file.parent), "embedded": False}
+
+
+LONG = {"ko": "하나 둘 셋 " * 60, "en": "one two three"}
+
+
+@pytest.mark.parametrize(
+    ("split", "row", "message"),
+    [
+        (
+            "train",
+            LONG,
+            r"train.jsonl example 101: column 'ko' has \d+ tokens, more than the model's 96; mend it or set",
+        ),
+        ("train", {"ko": "하나", "en": " "}, "train.jsonl example 101: column 'en' is empty"),
+        ("train", {"ko": None, "en": "one"}, "train.jsonl example 101: column 'ko' holds None, not a text"),
+        ("train", {"ko": 1, "en": "one"}, "train.jsonl example 101: column 'ko' holds 1, not a text"),
+        ("test", LONG, "test.jsonl example 7: column 'ko' has"),
+        ("test", {"ko": None, "en": "one"}, "test.jsonl example 7: column 'ko' holds None, not a text"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named_before_training(tmp_path, write, monkeypatch, split, row, message):
+    monkeypatch.setattr(TrainingLoop, "step", lambda *_: pytest.fail("began to train"))
+    data = local_data(write, **{f"{split}_rows": [row]})
+    with pytest.raises(UserError, match=message):
+        train(tiny_recipe(tmp_path / "run", data=data, tokenizer={"vocab_size": 270}))
+
+
+def test_rows_that_cannot_be_used_are_skipped_and_counted_if_so_wished(tmp_path, write, capsys):
+    bad = [LONG, {"ko": "", "en": "x"}, {"ko": None, "en": "x"}]
+    data = local_data(write, train_rows=bad, test_rows=bad)
+    recipe = tiny_recipe(
+        tmp_path / "run",
+        data={**data, "invalid_examples": "skip"},
+        tokenizer={"vocab_size": 270},
+        training={"max_steps": 2},
+    )
+    train(recipe)
+    shown = capsys.readouterr().err
+    assert "skipped 3 invalid training examples (data.invalid_examples=skip)" in shown
+    # a source that is too long is cut when it is scored, a text that is not there cannot be
+    assert len((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()) == 7
+
+
+def test_one_file_is_not_enough_to_train(tmp_path, write):
+    data = local_data(write)
+    with pytest.raises(UserError, match=r"is one file, but training needs a file for each split; give a folder with"):
+        train(tiny_recipe(tmp_path / "run", data={**data, "path": str(Path(data["path"]) / "train.jsonl")}))
+
+
+# --- when it ends
+
+
+def test_it_stops_after_so_many_minutes(tmp_path):
+    changes = {"max_steps": None, "max_minutes": 0.2 / 60}
+    results = train(tiny_recipe(tmp_path / "run", training=changes))
+    assert results["steps"] >= 1
+    assert 0.2 <= results["training_seconds"] < 2.0
+    again = train(tiny_recipe(tmp_path / "run", training=changes))
+    assert again["steps"] == results["steps"]
+
+
+def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
+    scores = iter([1.0, 3.0, 2.0, 3.0, 9.0])
+    evaluate_model = TrainingLoop._evaluate
+
+    def evaluate_as_told(self):
+        score = {"chrf": next(scores)}
+        monkeypatch.setattr(self.task, "evaluate", lambda *_, **__: score, raising=False)
+        evaluate_model(self)
+
+    monkeypatch.setattr(TrainingLoop, "_evaluate", evaluate_as_told)
+    monkeypatch.setattr(run, "evaluate_folder", lambda *_: {"chrf": 1.0, "predictions": [""] * 6})
+    results = train(tiny_recipe(tmp_path / "run", training={"evaluate_every": 2, "patience": 2}))
+    assert results["steps"] == 8
+    assert results["weights"] == "step 4"
+
+
+def test_a_loss_that_is_not_finite_ends_it(tmp_path):
+    with pytest.raises(UserError, match=r"the loss is (nan|inf)"):
+        train(
+            tiny_recipe(
+                tmp_path / "run",
+                optimization={"learning_rate": 1e30, "warmup_steps": 0, "max_grad_norm": None},
+                model={"config": {"norm_type": "layer_norm"}},
+            )
+        )
+
+
+# --- what is refused before any work
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"task": "translate"}, "task='translate': unknown task; there are translation"),
+        ({"evaluation": {"metric": "blue"}}, "evaluation.metric='blue': the task translation has no such metric"),
+        ({"training": {"trackers": ["tensorbord"]}}, "training.trackers: 'tensorbord' is not installed or unknown"),
+        ({"data": {"embedded_sizes": {"trian": 5}}}, "data.embedded_sizes={.*}: unknown split 'trian'"),
+        ({"data": {"embedded_sizes": {"test": 0}}}, "the split 'test' is empty; it needs at least one example"),
+        ({"data": {"source": "kr"}}, "embedded data, split 'train': no column 'kr'; there are id, ko, en"),
+        ({"data": {"validation_split": "dev"}}, "the embedded data has no split 'dev'; there are train, validation"),
+        ({"optimization": {"schedule": "cosine_with_min_lr"}}, "optimization.schedule_options={}"),
+        ({"optimization": {"schedule_options": {"foo": 1}}}, "optimization.schedule_options={'foo': 1}"),
+        (
+            {"optimization": {"schedule": "linear"}, "training": {"max_steps": None, "max_minutes": 1.0}},
+            "optimization.schedule='linear' needs the number of steps; set training.max_steps",
+        ),
+    ],
+)
+def test_mistakes_in_a_recipe_are_told_before_any_work(tmp_path, monkeypatch, changes, message):
+    monkeypatch.setattr(TrainingLoop, "step", lambda *_: pytest.fail("began to train"))
+    with pytest.raises(UserError, match=message) as error:
+        train(tiny_recipe(tmp_path / "run", **changes))
+    assert "\n" not in str(error.value)
+
+
+# --- measuring a model
+
+
+def test_evaluate_gives_the_results_of_the_run(finished_run, tmp_path):
+    scores = evaluate(finished_run / "best", predictions=str(tmp_path / "said.jsonl"))
+    assert scores == json.loads((finished_run / "best" / "results.json").read_text())["test"]
+    assert (tmp_path / "said.jsonl").read_bytes() == (finished_run / "predictions.jsonl").read_bytes()
+    assert evaluate(finished_run / "best", split="validation").keys() == scores.keys()
+
+
+def test_evaluate_refuses(finished_run, tmp_path):
+    with pytest.raises(UserError, match=r"has no recipe.yaml, which says what to measure"):
+        evaluate(tmp_path)
+    with pytest.raises(UserError, match="its folder does not exist"):
+        evaluate(finished_run / "best", predictions=str(tmp_path / "nowhere" / "said.jsonl"))
+    with pytest.raises(UserError, match="no split 'dev'"):
+        evaluate(finished_run / "best", split="dev")
