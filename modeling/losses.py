@@ -21,9 +21,9 @@ def token_cross_entropy(
         label_smoothing: Probability spread evenly over the vocabulary.
         ignore_index: Labels with this value do not count.
     """
-    labels = labels.to(logits.device).view(-1)
+    labels = labels.to(logits.device).reshape(-1)
     loss = nn.functional.cross_entropy(
-        logits.view(-1, vocab_size).float(),
+        logits.reshape(-1, vocab_size).float(),
         labels,
         ignore_index=ignore_index,
         label_smoothing=label_smoothing,

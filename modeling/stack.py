@@ -47,6 +47,11 @@ class TrefoilPreTrainedModel(PreTrainedModel):
                 std = config.initializer_range / (2 * config.num_hidden_layers) ** 0.5
                 init.normal_(into_residual.weight, mean=0.0, std=std)
 
+    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
+        # In custom code, transformers passes over modules without weights of their own, such as `MultiHeadAttention`, lest
+        # loaded weights inside be overwritten; `transformers.initialization`, used above, never does that.
+        super()._initialize_weights(module, is_custom_code=False)
+
 
 class TransformerStack(TrefoilPreTrainedModel):
     """Embeddings, layers and, with pre-norm, the final norm; encoder and decoder differ in their masks only."""

@@ -120,7 +120,8 @@ def _claim_folder(recipe: Recipe, folder: Path) -> None:
     file = folder / "recipe.yaml"
     if file.exists():
         difference = _difference(file, recipe)
-        if recipe.overwrite and (difference or _is_finished(folder)):
+        trained = checkpoint_folders(folder / "checkpoints") or (folder / "best").exists()
+        if (difference and not trained) or (recipe.overwrite and (difference or _is_finished(folder))):
             for name in RUN_FILES:
                 path = folder / name
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,9 @@ def make_parser() -> argparse.ArgumentParser:
     publish.add_argument("--overwrite", action="store_true", help="replace a published folder")
     publish.add_argument("--push-to-hub", metavar="NAME/MODEL", help="also push it to the Hub")
     publish.add_argument("--private", action="store_true", help="make a new Hub repository private")
-    publish.add_argument("--max-shard-size", default="5GB", help="split larger weights (default: 5GB)")
+    publish.add_argument(
+        "--max-shard-size", type=_size, default="5GB", metavar="SIZE", help="split larger weights (default: 5GB)"
+    )
     publish.add_argument("--title", help="the model card's title (default: the model's name)")
     publish.add_argument("--license", help="the weights' licence for the model card, such as apache-2.0")
     publish.set_defaults(run=_publish)
@@ -44,10 +47,22 @@ def make_parser() -> argparse.ArgumentParser:
     translate = commands.add_parser("translate", help="translate sentences, or lines of standard input")
     translate.add_argument("folder", help="a run's folder, a published one, or a Hub id")
     translate.add_argument("sentences", nargs="*", help="default: the lines of standard input")
-    translate.add_argument("--num-beams", type=int, help="default: the model's")
-    translate.add_argument("--batch-size", type=int, default=16)
+    translate.add_argument("--num-beams", type=_positive, metavar="N", help="default: the model's")
+    translate.add_argument("--batch-size", type=_positive, metavar="N", default=16, help="default: 16")
     translate.set_defaults(run=_translate)
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)
+
+
+def _size(text: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?[KMGT]B", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 500MB or 5GB")
+    return text
 
 
 def _train(arguments: argparse.Namespace) -> int:

@@ -125,5 +125,5 @@ def test_halves_of_two_sizes_cannot_share_embeddings(other):
 
 
 def test_a_half_that_is_no_configuration_is_named():
-    with pytest.raises(StrictDataclassFieldValidationError, match="'encoder'.*'small'"):
+    with pytest.raises(StrictDataclassFieldValidationError, match=r"'encoder'.*'small'"):
         TrefoilEncoderDecoderConfig(encoder="small")

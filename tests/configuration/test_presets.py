@@ -96,7 +96,7 @@ def test_fields_of_a_stack_go_to_both_halves_and_those_of_a_half_to_one():
 
 
 def test_unknown_names_are_told():
-    with pytest.raises(ValueError, match="unknown preset 'bert-bas'; there are .*bert-base"):
+    with pytest.raises(ValueError, match=r"unknown preset 'bert-bas'; there are .*bert-base"):
         preset_config("bert-bas")
     with pytest.raises(ValueError, match="gpt2: unknown field 'hiden_size' of TrefoilDecoderConfig"):
         preset_config("gpt2", hiden_size=8)

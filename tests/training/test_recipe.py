@@ -60,7 +60,7 @@ def test_sections_are_nested_and_the_rest_is_default(file):
         ("model.config.hidden_dropout=0.3", "model", "config", {"hidden_dropout": 0.3}),
         ("model.config={encoder: {num_hidden_layers: 6}}", "model", "config", {"encoder": {"num_hidden_layers": 6}}),
         ("model.config.encoder.num_hidden_layers=6", "model", "config", {"encoder": {"num_hidden_layers": 6}}),
-        ("data.path=a=b.csv", "data", "path", "a=b.csv"),
+        ("data.revision=a=b", "data", "revision", "a=b"),
         ("data.source=한국어", "data", "source", "한국어"),
         ("training.gradient_checkpointing=true", "training", "gradient_checkpointing", True),
     ],

@@ -1,0 +1,148 @@
+import pytest
+import torch
+from conftest import VARIANTS, tiny_model
+
+from trefoil.configuration.errors import UserError
+from trefoil.training.optimization import make_optimizers, make_schedule
+from trefoil.training.recipe import OptimizationRecipe
+
+
+def names_of(model, parameters):
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [names[id(parameter)] for parameter in parameters]
+
+
+def groups_of(model, optimizer):
+    """Weight decay -> names, of all groups."""
+    groups = {}
+    for group in optimizer.param_groups:
+        groups.setdefault(group["weight_decay"], []).extend(names_of(model, group["params"]))
+    return groups
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+def test_only_matrices_decay(family, variant):
+    model = tiny_model(family, variant)
+    (optimizer,) = make_optimizers(model, OptimizationRecipe(weight_decay=0.1))
+    groups = groups_of(model, optimizer)
+    assert set(groups) == {0.1, 0.0}
+    for name in groups[0.1]:
+        assert name.endswith(("proj.weight", "dense.weight", "lm_head.weight")), name
+    for name in groups[0.0]:
+        assert name.endswith("bias") or "norm" in name or "embed" in name, name
+    together = groups[0.1] + groups[0.0]
+    assert len(together) == len(set(together))
+    assert set(together) == {name for name, _ in model.named_parameters()}
+
+
+def test_a_tied_embedding_is_taken_once_and_does_not_decay():
+    model = tiny_model("encoder-decoder")
+    assert model.lm_head.weight is model.model.encoder.embed_tokens.weight is model.model.decoder.embed_tokens.weight
+    (optimizer,) = make_optimizers(model, OptimizationRecipe())
+    taken = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert sum(parameter is model.lm_head.weight for parameter in taken) == 1
+    assert "model.encoder.embed_tokens.weight" in groups_of(model, optimizer)[0.0]
+
+
+def test_an_output_projection_of_its_own_decays():
+    model = tiny_model("decoder", tie_word_embeddings=False)
+    (optimizer,) = make_optimizers(model, OptimizationRecipe(weight_decay=0.1))
+    assert "lm_head.weight" in groups_of(model, optimizer)[0.1]
+
+
+def test_frozen_parameters_are_left_alone():
+    model = tiny_model("encoder")
+    for parameter in model.model.layers.parameters():
+        parameter.requires_grad_(False)
+    (optimizer,) = make_optimizers(model, OptimizationRecipe())
+    assert not any(".layers." in name for names in groups_of(model, optimizer).values() for name in names)
+
+
+def test_adamw_is_set_as_the_recipe_says():
+    recipe = OptimizationRecipe(learning_rate=0.02, beta1=0.8, beta2=0.9, epsilon=1e-7, weight_decay=0.3)
+    (optimizer,) = make_optimizers(tiny_model("encoder"), recipe)
+    assert type(optimizer) is torch.optim.AdamW
+    for group in optimizer.param_groups:
+        assert (group["lr"], group["betas"], group["eps"]) == (0.02, (0.8, 0.9), 1e-7)
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+def test_muon_takes_the_matrices_inside_the_layers(family):
+    model = tiny_model(family, "bert")
+    muon, adamw = make_optimizers(model, OptimizationRecipe(optimizer="muon", weight_decay=0.1))
+    assert (type(muon), type(adamw)) == (torch.optim.Muon, torch.optim.AdamW)
+    mine, rest = groups_of(model, muon)[0.1], groups_of(model, adamw)[0.0]
+    assert all(".layers." in name and name.endswith("proj.weight") for name in mine)
+    assert not any(".layers." in name and name.endswith("proj.weight") for name in rest)
+    assert sorted(mine + rest) == sorted(name for name, _ in model.named_parameters())
+    assert len(groups_of(model, adamw)) == 1
+
+
+# --- schedules
+
+
+def rates(schedule, steps, warmup=10, total=100, **options):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.5)
+    recipe = OptimizationRecipe(schedule=schedule, warmup_steps=warmup, schedule_options=options)
+    scheduler = make_schedule(optimizer, recipe, total)
+    found = []
+    for _ in range(steps + 1):
+        found.append(optimizer.param_groups[0]["lr"] / 0.5)
+        optimizer.step()
+        scheduler.step()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options", "half", "end"),
+    [
+        ("linear", {}, 50 / 90, 0.0),
+        ("cosine", {}, 0.5868, 0.0),
+        ("constant_with_warmup", {}, 1.0, 1.0),
+        ("inverse_sqrt", {}, (10 / 50) ** 0.5, (10 / 100) ** 0.5),
+        ("polynomial", {"power": 1.0, "lr_end": 0.05}, 0.1 + 0.9 * 50 / 90, 0.1),
+        ("cosine_with_min_lr", {"min_lr_rate": 0.1}, 0.1 + 0.9 * 0.5868, 0.1),
+    ],
+)
+def test_start_peak_middle_and_end(schedule, options, half, end):
+    found = rates(schedule, 100, **options)
+    assert found[0] == 0
+    assert found[5] == pytest.approx(0.5)
+    assert found[10] == pytest.approx(1) == pytest.approx(max(found))
+    assert found[50] == pytest.approx(half, abs=1e-4)
+    assert found[100] == pytest.approx(end, abs=1e-6)
+
+
+def test_without_warm_up_it_starts_at_the_peak():
+    assert rates("linear", 1, warmup=0)[0] == 1
+
+
+@pytest.mark.parametrize("schedule", ["constant", "constant_with_warmup", "inverse_sqrt"])
+def test_some_need_no_end(schedule):
+    assert rates(schedule, 30, total=None)[10] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "polynomial", "cosine_with_restarts"])
+def test_others_need_the_number_of_steps(schedule):
+    with pytest.raises(UserError) as error:
+        rates(schedule, 1, total=None)
+    assert str(error.value) == (f"optimization.schedule={schedule!r} needs the number of steps; set training.max_steps")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "options"),
+    [
+        ("cosine_with_min_lr", {}),
+        ("linear", {"power": 2}),
+        ("cosine", {"num_cycle": 2}),
+        ("polynomial", {"lr_end": 3.0}),
+        ("warmup_stable_decay", {}),
+    ],
+)
+def test_wrong_options_of_a_schedule_are_refused(schedule, options):
+    with pytest.raises(UserError) as error:
+        rates(schedule, 1, **options)
+    assert str(error.value).startswith(f"optimization.schedule_options={options}: ")
+    assert "\n" not in str(error.value)

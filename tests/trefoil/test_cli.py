@@ -1,0 +1,228 @@
+"""The command line in process: what it prints, and that a user's mistake is one line and exit code 2."""
+
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from training_runs import tiny_content, tiny_recipe
+
+from trefoil.cli import main
+from trefoil.training.run import train
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    train(tiny_recipe(folder, training={"max_steps": 2}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def published(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("published") / "tiny"
+    assert main(["publish", str(trained), str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe's file whose run takes two steps."""
+    tiny_recipe(tmp_path / "run", training={"max_steps": 2}).save(tmp_path / "my.yaml")
+    return tmp_path / "my.yaml"
+
+
+def ends(arguments):
+    """The exit code, also where argparse ends the process."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as end:
+        return end.code
+
+
+# --- help
+
+
+def test_help_names_every_command(capsys):
+    assert ends(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for command in ("train", "evaluate", "publish", "translate"):
+        assert re.search(rf"\n    {command}\s", shown)
+        assert ends([command, "--help"]) == 0
+        assert capsys.readouterr().out.startswith(f"usage: trefoil {command} ")
+
+
+def test_the_module_can_be_run():
+    process = subprocess.run([sys.executable, "-m", "trefoil", "--help"], capture_output=True, text=True, check=False)
+    assert process.returncode == 0
+    assert process.stdout.startswith("usage: trefoil ")
+    assert process.stderr == ""
+
+
+# --- what goes right
+
+
+def test_train(recipe, tmp_path, capsys):
+    assert ends(["train", recipe, "training.max_steps=1", "seed=4"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "error" not in shown.err
+    assert json.loads((tmp_path / "run" / "best" / "results.json").read_text())["steps"] == 1
+    assert "seed: 4" in (tmp_path / "run" / "best" / "recipe.yaml").read_text()
+
+
+def test_evaluate_prints_json(trained, tmp_path, capsys):
+    assert ends(["evaluate", trained, "--predictions", tmp_path / "said.jsonl"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores == json.loads((trained / "best" / "results.json").read_text())["test"]
+    assert len((tmp_path / "said.jsonl").read_text().splitlines()) == 6
+    assert ends(["evaluate", trained, "data.embedded_sizes={test: 3}", "--predictions", tmp_path / "said.jsonl"]) == 0
+    assert len((tmp_path / "said.jsonl").read_text().splitlines()) == 3
+
+
+def test_translate_arguments_and_standard_input(trained, capsys, monkeypatch):
+    assert ends(["translate", trained, "세 시 반", "두 개"]) == 0
+    from_arguments = capsys.readouterr().out
+    assert from_arguments.count("\n") == 2
+    monkeypatch.setattr(sys, "stdin", io.StringIO("세 시 반\n두 개"))
+    assert ends(["translate", trained, "--batch-size", "1"]) == 0
+    assert capsys.readouterr().out == from_arguments
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    assert ends(["translate", trained]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_publish_check_evaluate_and_translate_the_published(trained, published, capsys):
+    assert (published / "README.md").is_file()
+    capsys.readouterr()
+    assert ends(["publish", "--check", published]) == 0
+    assert "FAILED" not in capsys.readouterr().out
+    assert ends(["evaluate", published]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores == json.loads((trained / "best" / "results.json").read_text())["test"]
+    assert ends(["translate", published, "세 시 반", "--num-beams", "2"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_check_that_fails_is_exit_code_1(published, tmp_path, capsys):
+    shutil.copytree(published, tmp_path / "broken")
+    (tmp_path / "broken" / "notes.txt").write_text("mine")
+    (tmp_path / "broken" / "modeling_norms.py").unlink()
+    assert ends(["publish", "--check", tmp_path / "broken"]) == 1
+    shown = capsys.readouterr().out
+    assert "FAILED  files: notes.txt" in shown
+    assert "FAILED  code: modeling_norms.py" in shown
+
+
+def test_interrupted_is_exit_code_130(recipe, monkeypatch, capsys):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trefoil.training.run.train", interrupt)
+    assert ends(["train", recipe]) == 130
+    assert capsys.readouterr().err == "stopped; the same command goes on from the last checkpoint\n"
+
+
+# --- what goes wrong
+
+
+def one_error_line(capsys, arguments):
+    assert ends(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    lines = [line for line in shown.err.splitlines() if "error:" in line]
+    assert len(lines) == 1, shown.err
+    assert shown.err.splitlines()[-1] == lines[0]
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["training.max_step=1"], "unknown key training.max_step; did you mean max_steps?"),
+        (["training.max_steps=few"], "training.max_steps='few' is not int | None"),
+        (["training.max_steps"], "an override is key=value"),
+        (["task=translate"], "unknown task; there are translation"),
+        (["optimization.schedule=liner"], "did you mean linear?"),
+        (["model.preset=huge"], "model.preset='huge' is no preset"),
+        (["model.config.hiden_size=3"], "unknown field 'hiden_size'"),
+        (["model.config.num_attention_heads=3"], "hidden_size=32 is not a multiple of num_attention_heads=3"),
+        (["model.preset=null", "model.init_from=nowhere/none"], "nowhere/none: no tokenizer to load"),
+        (["tokenizer.path=nowhere/none"], "nowhere/none: no tokenizer to load"),
+        (["tokenizer.vocab_size=5000"], "is more than the training text fills"),
+        (["tokenizer.vocab_size=100"], "has no room for the 259 bytes and special tokens"),
+        (["data.embedded=false", "data.path=nowhere"], "nowhere: no such file or folder"),
+        (["data.embedded=false", "data.name=nobody/nothing"], "data set 'nobody/nothing', split 'train'"),
+        (["data.source=kr"], "no column 'kr'; there are id, ko, en"),
+        (["data.embedded_sizes={train: -1}"], "data.embedded_sizes={'train': -1}"),
+        (["evaluation.metric=blue"], "there are bleu, chrf, exact_match"),
+        (["training.trackers=[nothing]"], "training.trackers: 'nothing' is not installed or unknown"),
+        (["batches.max_source_length=5"], "embedded data (train) example 1: column 'ko' has"),
+    ],
+)
+def test_mistakes_in_a_recipe(recipe, capsys, overrides, message):
+    line = one_error_line(capsys, ["train", recipe, *overrides])
+    assert line.startswith("error: ")
+    assert message in line
+
+
+def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    for arguments, message in [
+        (["train", "no-such-recipe"], "no-such-recipe: no such recipe; give a YAML file or one of"),
+        (["train", recipe, f"output_dir={tmp_path / 'full'}"], "is not empty and holds no run of Trefoil"),
+        (["train", recipe, f"output_dir={trained}", "seed=9"], "holds another run (seed is 0 there and 9 here)"),
+        (["evaluate", tmp_path / "full"], "no model; give a run's folder"),
+        (["evaluate", tmp_path / "none"], "has no recipe.yaml"),
+        (["evaluate", trained, "--split", "dev"], "no split 'dev'"),
+        (["evaluate", trained, "--predictions", tmp_path / "no" / "file"], "its folder does not exist"),
+        (["translate", tmp_path / "full", "x"], "no model; give a run's folder"),
+        (["translate", tmp_path / "none", "x"], "none"),
+        (["publish", tmp_path / "full", tmp_path / "out"], "there is no config.json"),
+        (["publish", trained, tmp_path / "full"], "is not empty"),
+        (["publish", trained], "give SOURCE and OUTPUT, or --check FOLDER"),
+        (["publish", trained, "--check", trained], "give either SOURCE and OUTPUT, or --check FOLDER"),
+        (["publish", "--check", tmp_path / "full"], "has no config.json"),
+    ]:
+        line = one_error_line(capsys, arguments)
+        assert line.startswith("error: ")
+        assert message in line
+
+
+def test_a_mistake_in_the_data(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation", "test"):
+        (tmp_path / "data" / f"{split}.csv").write_text("ko,en\n하나,one\n둘\n")
+    content = tiny_content(tmp_path / "run", data={"embedded": False, "path": str(tmp_path / "data")})
+    (tmp_path / "my.yaml").write_text(json.dumps(content))
+    line = one_error_line(capsys, ["train", tmp_path / "my.yaml"])
+    assert line == f"error: {tmp_path / 'data' / 'train.csv'} line 3: 1 values for 2 columns"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["tran"],
+        ["train"],
+        ["evaluate", "x", "--spilt", "test"],
+        ["translate", "x", "--num-beams", "many"],
+        ["translate", "x", "--num-beams", "0"],
+        ["translate", "x", "--batch-size", "0"],
+        ["publish", "x", "y", "--max-shard-size", "big"],
+    ],
+)
+def test_mistakes_on_the_command_line(capsys, arguments):
+    line = one_error_line(capsys, arguments)
+    assert line.startswith("trefoil")
+
+
+def test_only_the_first_process_says_it(recipe, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert ends(["train", recipe, "training.max_step=1"]) == 2
+    assert capsys.readouterr().err == ""
