@@ -2,13 +2,10 @@
 
 import torch
 from torch import nn
-from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from .attention import MultiHeadAttention
-from .feed_forward import FeedForward
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
 from .norms import make_norm
@@ -35,22 +32,10 @@ class TrefoilPreTrainedModel(PreTrainedModel):
         | weights | distribution |
         |---|---|
         | linear, embedding | normal(0, std); the padding token's embedding is zero |
-        | `o_proj`, `down_proj` with pre-norm | normal(0, std / sqrt(2 * num_hidden_layers)): Radford et al. 2019, §2.3 |
         | biases | zero |
         | norms | one |
         """
         super()._init_weights(module)
-        if isinstance(module, MultiHeadAttention | FeedForward):
-            config = self.config.get_text_config(decoder=True)
-            if config.norm_position == "pre":
-                into_residual = module.o_proj if isinstance(module, MultiHeadAttention) else module.down_proj
-                std = config.initializer_range / (2 * config.num_hidden_layers) ** 0.5
-                init.normal_(into_residual.weight, mean=0.0, std=std)
-
-    def _initialize_weights(self, module: nn.Module, is_custom_code: bool = False) -> None:
-        # In custom code, transformers passes over modules without weights of their own, such as `MultiHeadAttention`, lest
-        # loaded weights inside be overwritten; `transformers.initialization`, used above, never does that.
-        super()._initialize_weights(module, is_custom_code=False)
 
 
 class TransformerStack(TrefoilPreTrainedModel):
