@@ -45,7 +45,7 @@ from transformers.utils import logging  # noqa: E402
 logging.disable_progress_bar()
 SENTENCES = [
     "삼월 십오일 오후 두 시 반에 회의가 있어요.",
-    "사과 세 개와 우유 두 병을 샀어요.",
+    "탄산수 여덟 병 주세요.",
     "은행은 오후 네 시 삼십 분에 문을 닫아요.",
     "배송비는 삼만 오천 원이에요.",
     "대전에서 부산까지 3시간 걸려요.",
