@@ -1,6 +1,7 @@
 """Named settings: published architectures, and modern ones of our own in several sizes."""
 
 import copy
+import difflib
 from typing import Any
 
 from transformers.configuration_utils import PreTrainedConfig
@@ -41,7 +42,7 @@ BART: dict[str, Any] = {
     "num_attention_heads": 12, "hidden_act": "gelu", "is_gated_act": False, "norm_type": "layer_norm",
     "norm_position": "post", "norm_eps": 1e-5, "embedding_norm": True, "position_embedding_type": "learned",
     "max_position_embeddings": 1024, "attention_bias": True, "mlp_bias": True, "hidden_dropout": 0.1,
-    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2,
+    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2,
 }  # fmt: skip
 
 # Touvron et al. 2023, §2, at the size of TinyLlama (Zhang et al. 2024, table 1)
@@ -89,12 +90,16 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     halves = getattr(config_class, "sub_configs", {})
     allowed = set(config_class.__dataclass_fields__)  # type: ignore[attr-defined]
     stack_fields = set(TrefoilDecoderConfig.__dataclass_fields__) if halves else allowed  # type: ignore[attr-defined]
-    unknown = set(overrides) - allowed - stack_fields
+    nested = set().union(*(set(overrides.get(half) or {}) for half in halves)) - stack_fields
+    unknown = (set(overrides) - allowed - stack_fields) | nested
     if unknown:
-        raise ValueError(f"{name}: unknown field {sorted(unknown)[0]!r} of {config_class.__name__}")
+        close = difflib.get_close_matches(min(unknown), allowed | stack_fields, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{name}: unknown field {min(unknown)!r} of {config_class.__name__}{hint}")
     if not halves:
         return config_class(**(fields | overrides))
     per_half = {half: overrides.pop(half, None) or {} for half in halves}
-    shared = fields | {key: value for key, value in overrides.items() if key in stack_fields}
-    whole = {key: value for key, value in overrides.items() if key in allowed}
+    shared = {key: value for key, value in (fields | overrides).items() if key in stack_fields}
+    whole = {key: value for key, value in fields.items() if key not in stack_fields}
+    whole |= {key: value for key, value in overrides.items() if key in allowed}
     return config_class(**whole, **{half: shared | per_half[half] for half in halves})

@@ -100,3 +100,19 @@ def test_unknown_names_are_told():
         preset_config("bert-bas")
     with pytest.raises(ValueError, match="gpt2: unknown field 'hiden_size' of TrefoilDecoderConfig"):
         preset_config("gpt2", hiden_size=8)
+
+
+def test_bart_starts_with_its_end_token():
+    config = preset_config("bart-base")
+    assert (config.decoder_start_token_id, config.pad_token_id) == (2, 1)
+
+
+@pytest.mark.parametrize("fields", [{"hiden_size": 8}, {"encoder": {"hiden_size": 8}}])
+def test_a_misspelt_field_is_refused_wherever_it_stands(fields):
+    with pytest.raises(ValueError, match="unknown field 'hiden_size'.*did you mean hidden_size"):
+        preset_config("encoder-decoder-tiny", **fields)
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(Exception, match="hidden_act='nope' is no activation"):
+        preset_config("encoder-tiny", hidden_act="nope")
