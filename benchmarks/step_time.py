@@ -14,6 +14,9 @@ import tempfile
 import time
 from pathlib import Path
 
+import datasets
+from accelerate.state import AcceleratorState
+
 from trefoil.training.batching import StepDataset
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.recipe import load_recipe
@@ -24,13 +27,14 @@ from trefoil.training.tasks import get_task
 def make_stepper(recipe_name, overrides, folder):
     """A function that runs step i of the recipe's first epoch and returns its seconds and tokens."""
     recipe = load_recipe(recipe_name, [*overrides, f"output_dir={folder}"])
+    AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
     accelerator = make_accelerator(recipe)
     task_class = get_task(recipe.task)
     splits = load_splits(recipe, task_class(recipe), accelerator)
     tokenizer = make_tokenizer(recipe, task_class(recipe), splits["train"], Path(folder), accelerator)
     task = task_class(recipe, tokenizer)
-    examples = task.encode(splits["train"], "train")
     model = make_model(recipe, task, None)
+    examples = task.encode(splits["train"], "train")
     loop = TrainingLoop(recipe, task, accelerator, Path(folder), model, examples, (examples, splits["train"]), None)
     steps = StepDataset(task, examples, loop.plan(0), loop.share)
 
@@ -44,6 +48,7 @@ def make_stepper(recipe_name, overrides, folder):
 
 
 def main():
+    datasets.disable_progress_bars()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*", metavar="key=value")

@@ -29,9 +29,7 @@ def plot_run(log: Path, metric: str, picture: Path) -> None:
     # one batch holds sentences of like length, so single losses scatter by length
     window = max(1, min(20, len(values) // 5))
     means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
-    losses.plot(
-        steps[window - 1 :], means, color="tab:blue", label=f"training, mean of {window} (with label smoothing)"
-    )
+    losses.plot(steps[window - 1 :], means, color="tab:blue", label=f"training, mean of {window} logged steps")
     losses.plot(*series("validation_loss"), color="tab:orange", marker="o", markersize=3, label="validation")
     losses.set(xlabel="optimiser step", ylabel="loss (nats per token)", title="Loss")
     if values:

@@ -219,7 +219,9 @@ def build(kind: Any, content: Any, where: str, prefix: str = "") -> Any:
 
 
 def _number(value: Any, hint: Any) -> Any:
-    """YAML reads 1e-4 as a string and 1 as an integer; both are floats where a float is wanted."""
+    """YAML reads 1e-4 as a string, 1 as an integer and no as false; what is wanted says what they are."""
+    if value is False and "no" in typing.get_args(hint):
+        return "no"  # which YAML reads as false
     kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
     if float in kinds and not isinstance(value, bool):
         if isinstance(value, int):

@@ -211,3 +211,8 @@ def test_no_such_file(tmp_path):
     message = refused(tmp_path / "none.yaml")
     assert re.search(r"none.yaml: no such recipe; give a YAML file or one of .*translation-multi30k", message)
     assert refused(tmp_path) == f"{tmp_path}: a folder, not a recipe; give a YAML file"
+
+
+def test_no_is_a_word_where_a_word_is_wanted(tmp_path):
+    recipe = load_recipe("translation-multi30k", ["training.mixed_precision=no"])
+    assert recipe.training.mixed_precision == "no"
