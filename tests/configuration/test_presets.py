@@ -109,7 +109,7 @@ def test_bart_starts_with_its_end_token():
 
 @pytest.mark.parametrize("fields", [{"hiden_size": 8}, {"encoder": {"hiden_size": 8}}])
 def test_a_misspelt_field_is_refused_wherever_it_stands(fields):
-    with pytest.raises(ValueError, match="unknown field 'hiden_size'.*did you mean hidden_size"):
+    with pytest.raises(ValueError, match=r"unknown field 'hiden_size'.*did you mean hidden_size"):
         preset_config("encoder-decoder-tiny", **fields)
 
 
