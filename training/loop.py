@@ -51,7 +51,7 @@ class TrainingLoop:
         run_folder: Gets `checkpoints/`, `best/` and `log.jsonl`.
         model: Not yet prepared by accelerate; on resuming, with the checkpoint's weights.
         train: Encoded examples.
-        validation: Encoded and raw examples; may be None for none.
+        validation: Encoded and raw examples.
         checkpoint: To resume from.
     """
 

@@ -6,6 +6,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from accelerate.utils import gather_object, send_to_device
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from ...configuration.errors import UserError
@@ -103,11 +104,12 @@ class TranslationTask(Task):
         return examples if len(keep) == len(examples) else examples.select(keep)
 
     def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
-        source = _pad(rows["input_ids"], self.tokenizer.pad_token_id)
+        return {**self._sources(rows["input_ids"]), "labels": _pad(rows["labels"], -100)}
+
+    def _sources(self, rows: list[list[int]]) -> dict[str, torch.Tensor]:
         return {
-            "input_ids": source,
-            "attention_mask": _pad([[1] * len(ids) for ids in rows["input_ids"]], 0),
-            "labels": _pad(rows["labels"], -100),
+            "input_ids": _pad(rows, self.tokenizer.pad_token_id),
+            "attention_mask": _pad([[1] * len(ids) for ids in rows], 0),
         }
 
     def generation_config(self, config: PreTrainedConfig) -> GenerationConfig:
@@ -140,17 +142,11 @@ class TranslationTask(Task):
             generation.early_stopping = generation.num_beams > 1
         predictions: list[tuple[int, str]] = []
         for indices in progress_bar(mine, "translating", accelerator.is_main_process):
-            rows = [encoded[index] for index in indices]
-            outputs = model.generate(
-                input_ids=_pad(rows, self.tokenizer.pad_token_id).to(model.device),
-                attention_mask=_pad([[1] * len(ids) for ids in rows], 0).to(model.device),
-                generation_config=generation,
-            )
+            sources = send_to_device(self._sources([encoded[index] for index in indices]), model.device)
+            outputs = model.generate(**sources, generation_config=generation)
             texts = self.tokenizer.batch_decode(outputs, skip_special_tokens=True)
             predictions += zip((int(index) for index in indices), texts, strict=True)
         if accelerator.num_processes > 1:
-            from accelerate.utils import gather_object
-
             predictions = gather_object(predictions)
         texts = [text for _, text in sorted(predictions)]
         scores = TranslationQuality(keep_in_memory=True).compute(predictions=texts, references=list(examples[target]))
