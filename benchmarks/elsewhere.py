@@ -1,16 +1,21 @@
-"""Use a published translation model where Trefoil is not installed and there is no network.
+"""Use and measure a published model where Trefoil is not installed and there is no network.
 
-python -I benchmarks/elsewhere.py FOLDER                             a few lines: the last step of `make demo`
-python -I benchmarks/elsewhere.py FOLDER PAIRS.jsonl SOURCE TARGET   BLEU on sentence pairs
+python -I benchmarks/elsewhere.py FOLDER           a few lines: the last step of `make demo`
+python -I benchmarks/elsewhere.py FOLDER DATAFILE  the figure of its task on JSON lines, a text file, or JSON as in SQuAD
+
+The task, its columns and its options are those of the folder's own recipe.yaml.
 """
 
 import json
 import os
 import socket
+import string
 import sys
 import tempfile
+import unicodedata
+from collections import Counter
+from pathlib import Path
 
-folder, *data = sys.argv[1:]
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(), "TOKENIZERS_PARALLELISM": "false"}
 
 
@@ -29,48 +34,223 @@ def refuse(*args, **kwargs):
 sys.meta_path.insert(0, Absent())
 socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
 
-try:
-    import trefoil  # noqa: F401
-except ModuleNotFoundError as error:
-    print(f"   import trefoil: {error}")
-try:
-    socket.create_connection(("huggingface.co", 443))
-except OSError as error:
-    print(f"   network: {error}")
+import regex  # noqa: E402
+import transformers  # noqa: E402
+import yaml  # noqa: E402
 
-import sacrebleu  # noqa: E402
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline  # noqa: E402
-from transformers.utils import logging  # noqa: E402
-
-logging.disable_progress_bar()
-SENTENCES = [
-    "삼월 십오일 오후 두 시 반에 회의가 있어요.",
-    "탄산수 여덟 병 주세요.",
-    "은행은 오후 네 시 삼십 분에 문을 닫아요.",
-    "배송비는 삼만 오천 원이에요.",
-    "대전에서 부산까지 3시간 걸려요.",
-    "민수라는 이름으로 오후 7시 20분에 예약했어요.",
-]
-
-translator = pipeline("translation", model=folder, trust_remote_code=True)
+SENTENCES = {
+    "ko": [
+        "삼월 십오일 오후 두 시 반에 회의가 있어요.",
+        "탄산수 여덟 병 주세요.",
+        "은행은 오후 네 시 삼십 분에 문을 닫아요.",
+        "배송비는 삼만 오천 원이에요.",
+        "대전에서 부산까지 3시간 걸려요.",
+        "민수라는 이름으로 오후 7시 20분에 예약했어요.",
+    ],
+    "en": ["The meeting is at half past two on the fifteenth of March.", "A man in Paris bought three red apples."],
+}
+QUESTIONS = {"ko": "몇 시에?", "en": "When is the meeting?"}
 
 
-def translate(sentences, **options):
-    return [output["translation_text"] for output in translator(sentences, batch_size=32, **options)]
+class Published:
+    """The folder, and what its recipe says of it."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        recipe = yaml.safe_load(Path(folder, "recipe.yaml").read_text(encoding="utf-8"))
+        self.task = recipe["task"]
+        self.tag, self.auto_class, self.measure = TASKS[self.task]
+        self.columns = recipe.get("data", {}).get("columns") or {}
+        self.options = recipe.get("options") or {}
+        # "first" tells words apart by the white space between them
+        by_character = self.options.get("delimiter") == "" or recipe.get("tokenizer", {}).get("kind") == "characters"
+        self.strategy = "simple" if by_character else "first"
+        language = next(iter(recipe.get("language") or ()), "en")
+        self.language = language if language in SENTENCES else "en"
+
+    def pipeline(self):
+        return transformers.pipeline(self.tag, model=self.folder, trust_remote_code=True)
+
+    def load(self):
+        """The model and its tokenizer."""
+        tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, trust_remote_code=True)
+        model = getattr(transformers, self.auto_class).from_pretrained(self.folder, trust_remote_code=True)
+        return model.eval(), tokenizer
+
+    def values(self, rows, role):
+        """A role's column; the recipe says only where it has another name."""
+        return [row[self.columns.get(role, role)] for row in rows]
+
+    def name(self, label):
+        """A label by its name, which the recipe may have given to a number."""
+        return {str(number): name for number, name in self.options.get("names", {}).items()}.get(str(label), str(label))
 
 
-if data:
-    file, source, target = data
-    with open(file, encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
+def read(file):
+    """Rows of a file: JSON lines, lines of text, or SQuAD's JSON as question, context and answers."""
+    text = Path(file).read_text(encoding="utf-8")
+    if file.endswith(".json"):
+        return [
+            {**question, "context": paragraph["context"], "answers": {"text": [a["text"] for a in question["answers"]]}}
+            for article in json.loads(text)["data"]
+            for paragraph in article["paragraphs"]
+            for question in paragraph["qas"]
+        ]
+    lines = text.split("\n")[: -1 if text.endswith("\n") else None]
+    return [{"text": line} for line in lines] if file.endswith(".txt") else [json.loads(line) for line in lines if line]
+
+
+def translation(published, rows):
+    import sacrebleu
+
+    outputs = published.pipeline()(published.values(rows, "source"), batch_size=32, truncation=True)
     bleu = sacrebleu.metrics.BLEU()
-    score = bleu.corpus_score(translate([row[source] for row in rows]), [[row[target] for row in rows]])
-    print(f"   pipeline() on {len(rows)} sentences of {file}: BLEU {score.score:.2f}  {bleu.get_signature()}")
-else:
-    model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
-    print(f"   {type(model).__name__} from {folder}: {model.num_parameters():,} parameters")
-    output = model.generate(**tokenizer(SENTENCES[0], return_tensors="pt"))
-    print(f"   generate()  {SENTENCES[0]}  ->  {tokenizer.decode(output[0], skip_special_tokens=True)}")
-    for sentence, translation in zip(SENTENCES, translate(SENTENCES), strict=True):
-        print(f"   pipeline()  {sentence}  ->  {translation}")
+    texts = [output["translation_text"] for output in outputs]
+    return f"BLEU {bleu.corpus_score(texts, [published.values(rows, 'target')]).score:.2f}  {bleu.get_signature()}"
+
+
+def summarization(published, rows):
+    from rouge_score.rouge_scorer import RougeScorer
+
+    class Words:  # of any script, in lower case
+        def tokenize(self, text):
+            return regex.findall(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*", unicodedata.normalize("NFC", text).lower())
+
+    outputs = published.pipeline()(published.values(rows, "source"), batch_size=32, truncation=True)
+    scorer = RougeScorer(["rougeL"], tokenizer=Words())
+    pairs = zip(published.values(rows, "target"), outputs, strict=True)
+    scores = [scorer.score(target, output["summary_text"])["rougeL"].fmeasure for target, output in pairs]
+    return f"ROUGE-L {100 * sum(scores) / len(scores):.2f}"
+
+
+def text_classification(published, rows):
+    texts = published.values(rows, "text")
+    if "text_pair" in published.columns:
+        pairs = zip(texts, published.values(rows, "text_pair"), strict=True)
+        texts = [{"text": text, "text_pair": other} for text, other in pairs]
+    pipe = published.pipeline()
+    if pipe.model.config.problem_type not in (None, "single_label_classification"):
+        sys.exit(f"   {pipe.model.config.problem_type} has no accuracy")
+    outputs = pipe(texts, batch_size=32, truncation=True)
+    known = {str(number): name for number, name in pipe.model.config.id2label.items()}
+    labels = [known.get(label, label) for label in map(published.name, published.values(rows, "label"))]
+    right = sum(output["label"] == label for output, label in zip(outputs, labels, strict=True))
+    return f"accuracy {100 * right / len(rows):.2f}"
+
+
+def token_classification(published, rows):
+    from seqeval.metrics import f1_score
+    from seqeval.scheme import IOB2
+
+    tokens = published.values(rows, "tokens")
+    texts = [published.options.get("delimiter", " ").join(row) for row in tokens]
+    texts = published.values(rows, "text") if "text" in published.columns else texts
+    true = [begun([published.name(tag) for tag in row]) for row in published.values(rows, "tags")]
+    pipe, figures = published.pipeline(), []
+    stride = min(published.options.get("stride", 32), pipe.tokenizer.model_max_length // 2)
+    for strategy, options in (("none", {"ignore_labels": []}), (published.strategy, {"stride": stride})):
+        found = pipe(texts, batch_size=32, aggregation_strategy=strategy, **options)
+        tags = [tags_of(*row) for row in zip(texts, tokens, found, strict=True)]
+        figures.append(100 * f1_score(true, tags, mode="strict", scheme=IOB2))
+    return f"entity F1 {figures[0]:.2f}; of the spans that {published.strategy} gives, {figures[1]:.2f}"
+
+
+def tags_of(text, tokens, entities):
+    """Tagged sub-words, of which the first in a token counts, or entities, as BIO2 tags of a text's tokens."""
+    tags, end, before = ["O"] * len(tokens), 0, None
+    owners = {place: entity for entity in reversed(entities) for place in range(entity["start"], entity["end"])}
+    for number, token in enumerate(tokens):
+        start = text.index(token, end)
+        end = start + len(token)
+        owner = next((owners[place] for place in range(start, end) if place in owners), None)
+        tag = owner.get("entity") or f"B-{owner['entity_group']}" if owner else "O"
+        tags[number] = f"I{tag[1:]}" if owner is before and tag != "O" else tag
+        before = owner
+    return begun(tags)
+
+
+def begun(tags):
+    """Tags of which an I- that continues no entity of its type begins one."""
+    pairs = zip(["O", *tags], tags, strict=False)
+    return [f"B{tag[1:]}" if tag[0] == "I" and before[1:] != tag[1:] else tag for before, tag in pairs]
+
+
+def question_answering(published, rows):
+    def words(text):
+        """As SQuAD compares them: lower case, without ASCII punctuation and English articles."""
+        text = text.lower().translate(str.maketrans("", "", string.punctuation))
+        return regex.sub(r"\b(a|an|the)\b", " ", text).split()
+
+    def f1(answer, right):
+        if not answer or not right:
+            return float(answer == right)
+        return 2 * (Counter(answer) & Counter(right)).total() / (len(answer) + len(right))
+
+    questions, contexts = published.values(rows, "question"), published.values(rows, "context")
+    answers = [words(output["answer"]) for output in published.pipeline()(questions, contexts, batch_size=32)]
+    golds = [[words(text) for text in entry["text"]] for entry in published.values(rows, "answers")]
+    golds = [[gold for gold in texts if gold] or [[]] for texts in golds]
+    exact = sum(answer in texts for answer, texts in zip(answers, golds, strict=True))
+    best = sum(max(f1(answer, gold) for gold in texts) for answer, texts in zip(answers, golds, strict=True))
+    return f"exact match {100 * exact / len(rows):.2f}, F1 {100 * best / len(rows):.2f}"
+
+
+def perplexity(published, rows):
+    """Of `causal-lm` and `masked-lm`, from the logits of `model, tokenizer = published.load()`.
+
+    The texts are `published.values(rows, "text")`; `published.options["documents"]` says whether each is a document.
+    """
+    raise NotImplementedError(f"the perplexity of {published.task}")
+
+
+# task of a recipe -> task of the Hub, Auto class, figure
+TASKS = {
+    "translation": ("translation", "AutoModelForSeq2SeqLM", translation),
+    "summarization": ("summarization", "AutoModelForSeq2SeqLM", summarization),
+    "text-classification": ("text-classification", "AutoModelForSequenceClassification", text_classification),
+    "token-classification": ("token-classification", "AutoModelForTokenClassification", token_classification),
+    "question-answering": ("question-answering", "AutoModelForQuestionAnswering", question_answering),
+    "causal-lm": ("text-generation", "AutoModelForCausalLM", perplexity),
+    "masked-lm": ("fill-mask", "AutoModelForMaskedLM", perplexity),
+}
+ANSWERS = ("translation_text", "summary_text", "label", "generated_text", "token_str")
+
+
+def show(published):
+    """A few lines of what the model says."""
+    model, tokenizer = published.load()
+    pipe, sentences = published.pipeline(), SENTENCES[published.language]
+    print(f"   {type(model).__name__} from {published.folder}: {model.num_parameters():,} parameters")
+    if published.task in ("translation", "summarization"):
+        output = model.generate(**tokenizer(sentences[0], return_tensors="pt"))
+        print(f"   generate()  {sentences[0]}  ->  {tokenizer.decode(output[0], skip_special_tokens=True)}")
+    for sentence in sentences:
+        text = sentence
+        if published.task in ("masked-lm", "causal-lm"):  # the last word is to be guessed
+            text = f"{sentence.rpartition(' ')[0]} {tokenizer.mask_token or ''}".strip()
+        if published.task == "question-answering":
+            answer = pipe(QUESTIONS[published.language], sentence)["answer"]
+        elif published.task == "token-classification":
+            found = pipe(sentence, aggregation_strategy=published.strategy)
+            answer = ", ".join(f"{sentence[one['start'] : one['end']]} ({one['entity_group']})" for one in found)
+        else:
+            answer = next(value for key, value in pipe(text)[0].items() if key in ANSWERS)
+        print(f"   pipeline()  {text}  ->  {answer}")
+
+
+def main(folder, file=None):
+    for what, attempt in (("import trefoil", __import__), ("network", lambda _: socket.create_connection())):
+        try:
+            attempt("trefoil")
+        except (ModuleNotFoundError, OSError) as error:
+            print(f"   {what}: {error}")
+    transformers.utils.logging.disable_progress_bar()
+    published = Published(folder)
+    if file is None:
+        return show(published)
+    rows = read(file)
+    print(f"   {published.task} on {len(rows)} rows of {file}: {published.measure(published, rows)}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

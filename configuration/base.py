@@ -43,6 +43,7 @@ class TrefoilConfig(PreTrainedConfig):
         hidden_dropout: Dropout on the embeddings and on every sublayer's output.
         attention_dropout: Dropout on the attention weights.
         activation_dropout: Dropout inside the feed-forward sublayer, after the activation.
+        classifier_dropout: Dropout before the projection of a classification head. Default: `hidden_dropout`.
         initializer_range: Standard deviation of initial weights.
         tie_word_embeddings: Use the input embedding as the output projection (Press & Wolf 2017).
 
@@ -81,6 +82,7 @@ class TrefoilConfig(PreTrainedConfig):
     hidden_dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
+    classifier_dropout: float | int | None = None
     initializer_range: float = 0.02
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
@@ -120,9 +122,14 @@ class TrefoilConfig(PreTrainedConfig):
             raise ValueError(f"head_dim={self.head_dim} must be even with position_embedding_type='rotary'")
         if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2 != 0:
             raise ValueError(f"hidden_size={self.hidden_size} must be even with position_embedding_type='sinusoidal'")
-        for name in ("hidden_dropout", "attention_dropout", "activation_dropout"):
-            if not 0 <= getattr(self, name) < 1:
+        for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "classifier_dropout"):
+            if not 0 <= (getattr(self, name) or 0) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+
+    @property
+    def head_dropout(self) -> float:
+        """Dropout of a classification head."""
+        return self.hidden_dropout if self.classifier_dropout is None else self.classifier_dropout
 
     def _attention_modules(self) -> list[str]:
         return ["self_attn"]

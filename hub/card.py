@@ -1,8 +1,7 @@
 """The model card: `hub_card.md`, filled with what is known. What is not known is left out."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
+from .uses import PIPELINE_TAGS, example_calls, find_use, labels_of
 
 # In a checkout the template lies beside the folder `hub`, in an installed package beside `trefoil/hub`.
 TEMPLATE = Path(__file__).parent.parent / "hub_card.md"
@@ -30,8 +30,11 @@ class CardFields:
         base_model: Hub id of the model that it was fine-tuned from.
         tags: Tags beside `trefoil`.
         limitations: What it does badly, a sentence each.
-        task: The Hub's name of the task. Default: that of the model's head.
-        example: An input for the code samples.
+        task: The Hub's name of the task. Default: the recipe's task where the model's head does it, or what the head
+            usually does.
+        example: An input for the code samples; for question answering the context. Default: one in the first language
+            where that is Korean, else in English.
+        question: For question answering, a question about `example`; for pairs of texts the second one.
     """
 
     title: str | None = None
@@ -44,19 +47,26 @@ class CardFields:
     limitations: Sequence[str] = ()
     task: str | None = None
     example: str | None = None
+    question: str | None = None
 
 
-def fields_with_recipe(fields: CardFields | None, recipe: str | None) -> CardFields:
-    """What the recipe knows where the fields say nothing: the languages, and the data where it came from the Hub.
+def read_recipe(recipe: str | None) -> dict[str, Any]:
+    """A recipe's keys; none of a recipe that is not there.
 
     Raises:
-        UserError: The recipe is not YAML.
+        UserError: The recipe is not YAML, or not a mapping.
     """
-    fields = fields or CardFields()
     try:
         known = yaml.safe_load(recipe or "") or {}
     except yaml.YAMLError as error:
         raise UserError(f"recipe.yaml: is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(known, dict):
+        raise UserError(f"recipe.yaml: must be a mapping of keys to values, not {known!r}")
+    return known
+
+
+def fields_with_recipe(fields: CardFields, known: dict[str, Any]) -> CardFields:
+    """What the recipe knows where the fields say nothing: the languages, and the data where it came from the Hub."""
     data = known.get("data") or {}
     return replace(
         fields,
@@ -83,36 +93,6 @@ class Result:
         return f"{self.value:.4g}"
 
 
-@dataclass(frozen=True)
-class Use:
-    """How a head is used: its task, a call of the pipeline (None: transformers has none) and of the model itself."""
-
-    task: str
-    name: str
-    call: str | None
-    model_call: list[str] = field(default_factory=lambda: ["print(model(inputs.input_ids).logits)"])
-
-
-_TOKENIZE = 'inputs = tokenizer({example}, return_tensors="pt")'
-_GENERATE = [
-    "output = model.generate(inputs.input_ids, attention_mask=inputs.attention_mask)",
-    "print(tokenizer.decode(output[0], skip_special_tokens=True))",
-]
-USES = {
-    "AutoModel": Use(
-        "feature-extraction", "encode", "encode({example})", ["print(model(inputs.input_ids).last_hidden_state)"]
-    ),
-    "AutoModelForSeq2SeqLM": Use("translation", "translate", "translate({example})", _GENERATE),
-    "AutoModelForCausalLM": Use("text-generation", "write", "write({example})", _GENERATE),
-    "AutoModelForMaskedLM": Use("fill-mask", "fill", "fill({example} + fill.tokenizer.mask_token)"),
-    "AutoModelForSequenceClassification": Use("text-classification", "classify", "classify({example})"),
-    "AutoModelForTokenClassification": Use("token-classification", "tag", "tag({example})"),
-    "AutoModelForQuestionAnswering": Use(
-        "question-answering", "answer", None, ["print(model(inputs.input_ids).start_logits)"]
-    ),
-}
-
-
 def render_card(
     config: PreTrainedConfig,
     auto_class: str,
@@ -125,6 +105,7 @@ def render_card(
     has_tokenizer: bool = True,
     has_curve: bool = False,
     num_parameters: int | None = None,
+    mask_token: str | None = None,
 ) -> str:
     """The text of `README.md`, with the metadata that the Hub reads.
 
@@ -133,15 +114,21 @@ def render_card(
         auto_class: The Auto class that loads it, e.g. `AutoModelForSeq2SeqLM`.
         model_id: What stands in the code samples as the model: a Hub id or a folder.
         version: The version of trefoil-transformers that publishes it.
-        recipe: The text of `recipe.yaml`, which also tells languages and data where the fields do not.
+        recipe: The text of `recipe.yaml`, which also tells task, languages and data where the fields do not.
         num_parameters: Counted once where weights are tied.
+        mask_token: The tokenizer's, for masked language models.
+
+    Raises:
+        UserError: The recipe is not YAML.
     """
-    fields = fields_with_recipe(fields, recipe)
-    use = USES[auto_class]
-    task = fields.task or use.task
+    known = read_recipe(recipe)
+    fields = fields_with_recipe(fields or CardFields(), known)
+    use = find_use(auto_class, config, fields.task, known)
+    task = PIPELINE_TAGS.get(fields.task or "", fields.task) or use.task
     title = fields.title or model_id.rpartition("/")[2]
-    example = json.dumps(fields.example or title, ensure_ascii=False)
-    call = use.call if has_tokenizer and task == use.task else None
+    labels = labels_of(auto_class, config)
+    language = next(iter(fields.language), None)
+    calls, model_call = example_calls(use, labels, language, fields.example, fields.question, mask_token)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     text = template.render(
@@ -155,9 +142,9 @@ def render_card(
         model_id=model_id,
         auto_class=auto_class,
         has_tokenizer=has_tokenizer,
-        pipeline_name=use.name,
-        pipeline_call=call and call.format(example=example),
-        model_call=[_TOKENIZE.format(example=example), *use.model_call],
+        labels=labels,
+        calls=calls if has_tokenizer and task == use.task else [],
+        model_call=model_call,
         recipe=recipe and recipe.rstrip(),
         has_curve=has_curve,
         results=results,

@@ -17,12 +17,13 @@ from typing import Any
 
 # The pipelines of transformers itself, for heads that it has one for: Auto class → task.
 STOCK_PIPELINES = {
+    "AutoModel": "feature-extraction",
     "AutoModelForCausalLM": "text-generation",
     "AutoModelForMaskedLM": "fill-mask",
     "AutoModelForSequenceClassification": "text-classification",
     "AutoModelForTokenClassification": "token-classification",
 }
-GENERATING_TASKS = {"translation", "text-generation"}
+AGGREGATION_STRATEGIES = ("none", "simple", "first", "average", "max")
 TEXT = "one two three"
 
 
@@ -82,14 +83,34 @@ def _isolate(package: str) -> None:
     socket.getaddrinfo = refuse  # type: ignore[assignment]
 
 
-def _run_pipeline(task: str, model: str) -> None:
-    from transformers import pipeline
+def run_pipeline(task: str, model: str) -> None:
+    """Makes a pipeline and calls it in the ways that its task knows.
+
+    Raises:
+        TypeError: An answer is neither a list nor a dict.
+    """
+    from transformers import TextStreamer, pipeline
 
     pipe = pipeline(task, model=model, trust_remote_code=True, device="cpu")
-    text = TEXT + pipe.tokenizer.mask_token if task == "fill-mask" else TEXT
-    answer = pipe(text, max_new_tokens=4) if task in GENERATING_TASKS else pipe(text)
-    if not isinstance(answer, list):
-        raise TypeError(f"expected a list of answers, got {answer!r}")
+    calls: list[tuple[Any, dict[str, Any]]] = [(TEXT, {})]
+    if task in ("translation", "summarization"):
+        calls = [(TEXT, {"max_new_tokens": 4})]
+    elif task == "text-generation":
+        calls = [
+            (TEXT, {"max_new_tokens": 4, "streamer": streamer}) for streamer in (None, TextStreamer(pipe.tokenizer))
+        ]
+    elif task == "question-answering":
+        calls = [({"question": TEXT, "context": TEXT}, {"top_k": top_k}) for top_k in (1, 2)]
+    elif task == "fill-mask":
+        calls = [(TEXT + pipe.tokenizer.mask_token, {})]
+    elif task == "token-classification":
+        calls = [(TEXT, {"aggregation_strategy": strategy}) for strategy in AGGREGATION_STRATEGIES]
+    elif task == "zero-shot-classification":
+        calls = [(TEXT, {"candidate_labels": TEXT.split()})]
+    for inputs, options in calls:
+        answer = pipe(inputs, **options)
+        if not isinstance(answer, list | dict):
+            raise TypeError(f"expected a list or a dict, got {answer!r}")
 
 
 def _load_tokenizer(model: str) -> None:
@@ -98,10 +119,18 @@ def _load_tokenizer(model: str) -> None:
     AutoTokenizer.from_pretrained(model, trust_remote_code=False)(TEXT)
 
 
-def _tasks(config: dict[str, Any]) -> list[str]:
+def tasks_of(config: dict[str, Any]) -> list[str]:
+    """The pipelines that fit the head whose weights a folder holds, by its `config.json`."""
     architecture = (config.get("architectures") or [""])[0]
     heads = [name for name, place in config["auto_map"].items() if place.endswith(f".{architecture}")]
-    return [*config.get("custom_pipelines", {}), *(STOCK_PIPELINES[head] for head in heads if head in STOCK_PIPELINES)]
+    custom = config.get("custom_pipelines", {})
+    tasks = [task for task, entry in custom.items() if set(entry["pt"]) & set(heads)]
+    tasks += [STOCK_PIPELINES[head] for head in heads if head in STOCK_PIPELINES]
+    if "text-classification" in tasks and any(
+        label.lower().startswith("entail") for label in config.get("label2id", {})
+    ):
+        tasks.append("zero-shot-classification")
+    return tasks
 
 
 def main(package: str, folder: str, repo_id: str, output_folder: str, num_threads: str) -> None:
@@ -139,8 +168,8 @@ def main(package: str, folder: str, repo_id: str, output_folder: str, num_thread
                 tensors[f"{name}: {key}"] = tensor
         if has_tokenizer:
             attempt(f"tokenizer from {place}", partial(_load_tokenizer, model))
-            for task in _tasks(config):
-                attempt(f"pipeline {task} from {place}", partial(_run_pipeline, task, model))
+            for task in tasks_of(config):
+                attempt(f"pipeline {task} from {place}", partial(run_pipeline, task, model))
     save_file(tensors, os.path.join(output_folder, "outputs.safetensors"))
     Path(output_folder, "report.json").write_text(json.dumps(report), encoding="utf-8")
 

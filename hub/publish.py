@@ -99,6 +99,7 @@ def publish(
         has_tokenizer=tokenizer is not None,
         has_curve="curve.png" in extras,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        mask_token=getattr(tokenizer, "mask_token", None),
     )
 
     target.parent.mkdir(parents=True, exist_ok=True)

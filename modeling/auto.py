@@ -7,7 +7,10 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -15,8 +18,19 @@ from transformers import (
 from ..configuration.decoder import TrefoilDecoderConfig
 from ..configuration.encoder import TrefoilEncoderConfig
 from ..configuration.encoder_decoder import TrefoilEncoderDecoderConfig
-from .decoder import TrefoilDecoderForCausalLM, TrefoilDecoderModel
-from .encoder import TrefoilEncoderForMaskedLM, TrefoilEncoderModel
+from .decoder import (
+    TrefoilDecoderForCausalLM,
+    TrefoilDecoderForSequenceClassification,
+    TrefoilDecoderForTokenClassification,
+    TrefoilDecoderModel,
+)
+from .encoder import (
+    TrefoilEncoderForMaskedLM,
+    TrefoilEncoderForQuestionAnswering,
+    TrefoilEncoderForSequenceClassification,
+    TrefoilEncoderForTokenClassification,
+    TrefoilEncoderModel,
+)
 from .encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration, TrefoilEncoderDecoderModel
 
 # what `config.json` of a published folder says of the code beside it
@@ -27,10 +41,15 @@ AUTO_CLASSES: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = 
     TrefoilEncoderConfig: {
         AutoModel: TrefoilEncoderModel,
         AutoModelForMaskedLM: TrefoilEncoderForMaskedLM,
+        AutoModelForSequenceClassification: TrefoilEncoderForSequenceClassification,
+        AutoModelForTokenClassification: TrefoilEncoderForTokenClassification,
+        AutoModelForQuestionAnswering: TrefoilEncoderForQuestionAnswering,
     },
     TrefoilDecoderConfig: {
         AutoModel: TrefoilDecoderModel,
         AutoModelForCausalLM: TrefoilDecoderForCausalLM,
+        AutoModelForSequenceClassification: TrefoilDecoderForSequenceClassification,
+        AutoModelForTokenClassification: TrefoilDecoderForTokenClassification,
     },
     TrefoilEncoderDecoderConfig: {
         AutoModel: TrefoilEncoderDecoderModel,

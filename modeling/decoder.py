@@ -13,6 +13,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.decoder import TrefoilDecoderConfig
 from .attention import MultiHeadAttention
+from .heads import DecoderPooler, SequenceClassificationModel, TokenClassificationModel
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import bidirectional_mask, causal_mask
@@ -171,3 +172,19 @@ class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
             attentions=outputs.attentions,
             cross_attentions=outputs.cross_attentions or None,
         )
+
+
+class TrefoilDecoderForSequenceClassification(SequenceClassificationModel):
+    """The decoder with a head that classifies the whole sequence by its last token."""
+
+    config: TrefoilDecoderConfig
+    base_class = TrefoilDecoderModel
+    pooler_class = DecoderPooler
+    score_bias = False  # as in transformers' decoders, whose checkpoints have none
+
+
+class TrefoilDecoderForTokenClassification(TokenClassificationModel):
+    """The decoder with a head that classifies each token, which has seen what is left of it."""
+
+    config: TrefoilDecoderConfig
+    base_class = TrefoilDecoderModel

@@ -9,11 +9,12 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.encoder import TrefoilEncoderConfig
 from .attention import MultiHeadAttention
+from .heads import EncoderPooler, QuestionAnsweringModel, SequenceClassificationModel, TokenClassificationModel
 from .layer import TransformerLayer
 from .losses import token_cross_entropy
 from .masks import bidirectional_mask
 from .norms import make_norm
-from .stack import TransformerStack, TrefoilPreTrainedModel
+from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
 
 
 class TrefoilEncoderModel(TransformerStack):
@@ -92,14 +93,18 @@ class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs,
     ) -> MaskedLMOutput:
         """
         Args:
-            labels: `(B, T)` token ids; -100 where nothing was masked. The rest: `TrefoilEncoderModel.forward`.
+            labels: `(B, T)` token ids; -100 where nothing was masked.
+            logits_to_keep: Only the last so many positions' logits and labels (0: all), or those at the indices of
+                positions, or where a boolean mask `(B, T)` is True: `labels != -100` spares the projection of all
+                others and leaves the loss as it is. The rest: `TrefoilEncoderModel.forward`.
 
         Returns:
-            `logits (B, T, vocab_size)` and, with labels, the loss.
+            `logits (B, T, vocab_size)`, `(K, vocab_size)` with a mask, and, with labels, the loss.
         """
         outputs = self.model(
             input_ids=input_ids,
@@ -109,10 +114,33 @@ class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.lm_head(self.transform(outputs.last_hidden_state))
+        logits = self.lm_head(self.transform(select_positions(outputs.last_hidden_state, logits_to_keep)))
         loss = None
         if labels is not None:
+            labels = select_positions(labels[..., None], logits_to_keep)[..., 0]
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
+
+
+class TrefoilEncoderForSequenceClassification(SequenceClassificationModel):
+    """The encoder with a head that classifies the whole sequence: its topic, its sentiment, how two texts relate."""
+
+    config: TrefoilEncoderConfig
+    base_class = TrefoilEncoderModel
+    pooler_class = EncoderPooler
+
+
+class TrefoilEncoderForTokenClassification(TokenClassificationModel):
+    """The encoder with a head that classifies each token: named entities, parts of speech."""
+
+    config: TrefoilEncoderConfig
+    base_class = TrefoilEncoderModel
+
+
+class TrefoilEncoderForQuestionAnswering(QuestionAnsweringModel):
+    """The encoder with a head that finds the answer to a question in the text behind it."""
+
+    config: TrefoilEncoderConfig
+    base_class = TrefoilEncoderModel

@@ -1,14 +1,18 @@
 """The encoder-decoder (Vaswani et al. 2017; the BART and T5 kind) and its head."""
 
+import os
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
+from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
 from ..configuration.encoder_decoder import TrefoilEncoderDecoderConfig
-from .decoder import TrefoilDecoderModel
+from .decoder import TrefoilDecoderForCausalLM, TrefoilDecoderModel
 from .encoder import TrefoilEncoderModel
 from .losses import token_cross_entropy
 from .stack import TrefoilPreTrainedModel, select_positions
@@ -25,6 +29,23 @@ def shift_right(labels: torch.Tensor, pad_token_id: int | None, decoder_start_to
     shifted = labels.roll(1, dims=-1)
     shifted[..., 0] = decoder_start_token_id
     return shifted.masked_fill(shifted == -100, decoder_start_token_id if pad_token_id is None else pad_token_id)
+
+
+def load_half(
+    model_class: type[TrefoilPreTrainedModel], place: str | os.PathLike
+) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
+    """A checkpoint's configuration, and those weights of `model_class` that it has.
+
+    Raises:
+        ValueError: The checkpoint is of another kind.
+    """
+    wanted = model_class.config_class.model_type
+    found = PreTrainedConfig.get_config_dict(place)[0].get("model_type")
+    if found != wanted:
+        raise ValueError(f"{place} holds a model of model_type={found!r}; this half wants {wanted!r}")
+    model, report = model_class.from_pretrained(place, output_loading_info=True)
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name not in report["missing_keys"]}
+    return model.config, weights
 
 
 class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
@@ -169,6 +190,41 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
         self.lm_head = nn.Linear(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
         self.loss_function = token_cross_entropy
         self.post_init()
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder: str | os.PathLike,
+        decoder: str | os.PathLike,
+        output_loading_info: bool = False,
+        **fields: Any,
+    ) -> Any:
+        """A pretrained encoder and a pretrained decoder, joined by new cross-attention: Rothe et al. 2020, §3.
+
+        Args:
+            encoder: Folder or Hub id of a `trefoil_encoder` with any head, which is left behind.
+            decoder: Likewise of a `trefoil_decoder`; its language-modelling head comes along.
+            output_loading_info: Return also what `from_pretrained` reports, in which `missing_keys` are the new weights.
+            fields: Fields of `TrefoilEncoderDecoderConfig`. Default: the decoder's `tie_word_embeddings`, and
+                embeddings that are not shared.
+
+        Raises:
+            ValueError: A checkpoint is of another kind.
+        """
+        encoder_config, encoder_weights = load_half(TrefoilEncoderModel, encoder)
+        decoder_config, decoder_weights = load_half(TrefoilDecoderForCausalLM, decoder)
+        defaults = {
+            "tie_word_embeddings": decoder_config.tie_word_embeddings,
+            "share_encoder_decoder_embeddings": False,
+        }
+        config = cls.config_class(encoder=encoder_config, decoder=decoder_config, **(defaults | fields))
+        weights = {f"model.encoder.{name}": tensor for name, tensor in encoder_weights.items()}
+        for name, tensor in decoder_weights.items():
+            weights[name.replace("model.", "model.decoder.", 1)] = tensor.clone()  # what was tied may part here
+        tied = {"lm_head.weight": config.tie_word_embeddings}
+        tied["model.decoder.embed_tokens.weight"] = config.embeddings_are_shared
+        weights = {name: tensor for name, tensor in weights.items() if not tied.get(name)}
+        return cls.from_pretrained(None, config=config, state_dict=weights, output_loading_info=output_loading_info)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         return shift_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)

@@ -1,12 +1,20 @@
 """Makes `pipeline("translation", ...)` work wherever `trefoil` is imported, without running a folder's own code."""
 
-from transformers import AutoModelForSeq2SeqLM, pipelines
+from typing import Any
+
+from transformers import AutoModelForQuestionAnswering, AutoModelForSeq2SeqLM, pipelines
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from .question_answering import QuestionAnsweringPipeline
+from .summarization import SummarizationPipeline
 from .translation import TranslationPipeline, languages_of_task
 
 # task -> pipeline class, Auto class; the publisher's `custom_pipelines` comes from here too
-PIPELINES = {"translation": (TranslationPipeline, AutoModelForSeq2SeqLM)}
+PIPELINES: dict[str, tuple[Any, type]] = {
+    "translation": (TranslationPipeline, AutoModelForSeq2SeqLM),
+    "summarization": (SummarizationPipeline, AutoModelForSeq2SeqLM),
+    "question-answering": (QuestionAnsweringPipeline, AutoModelForQuestionAnswering),
+}
 
 
 def register_pipelines() -> None:

@@ -20,7 +20,7 @@ IMPORTS = {
     "configuration": set(),
     "modeling": {"configuration"},
     "pipelines": set(),
-    "training": {"configuration", "modeling", "recipes"},
+    "training": {"configuration", "modeling", "pipelines", "recipes"},
     "hub": {"configuration", "modeling", "pipelines", "training"},
     "trefoil": {"configuration", "modeling", "pipelines", "training", "hub"},
 }
@@ -31,9 +31,11 @@ PUBLISHED = ("configuration", "modeling", "pipelines")
 DEPENDENCIES = {"torch", "transformers", "huggingface_hub"}  # transformers depends on the last
 
 NAMES = """
-    PRESETS TrefoilConfig TrefoilDecoderConfig TrefoilDecoderForCausalLM TrefoilDecoderModel TrefoilEncoderConfig
-    TrefoilEncoderDecoderConfig TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel
-    TrefoilEncoderForMaskedLM TrefoilEncoderModel preset_config register_models register_pipelines
+    PRESETS TrefoilConfig TrefoilDecoderConfig TrefoilDecoderForCausalLM TrefoilDecoderForSequenceClassification
+    TrefoilDecoderForTokenClassification TrefoilDecoderModel TrefoilEncoderConfig TrefoilEncoderDecoderConfig
+    TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
+    TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
+    TrefoilEncoderModel preset_config register_models register_pipelines
 """
 
 PRESETS = """
@@ -49,14 +51,14 @@ COMMANDS = {
 }
 
 RECIPE = {
-    "": "language output_dir overwrite seed task",
+    "": "language options output_dir overwrite seed task",
     "data": """
-        config embedded embedded_sizes invalid_examples max_train_examples name path revision source target test_split
+        columns config embedded embedded_sizes invalid_examples max_train_examples name path revision test_split
         train_split validation_split
     """,
-    "tokenizer": "min_frequency path vocab_size",
+    "tokenizer": "kind lowercase min_frequency path vocab_size",
     "model": "attn_implementation config init_from preset",
-    "batches": "max_source_length max_target_length tokens_per_batch tokens_per_device workers",
+    "batches": "max_source_length max_target_length tokens_per_batch tokens_per_device truncate workers",
     "optimization": """
         beta1 beta2 epsilon label_smoothing learning_rate max_grad_norm optimizer schedule schedule_options
         warmup_steps weight_decay

@@ -25,7 +25,7 @@ def tiny_content(output_dir, **changes):
         "language": ["ko", "en"],
         "output_dir": str(output_dir),
         "data": {
-            "embedded": True, "source": "ko", "target": "en",
+            "embedded": True, "columns": {"source": "ko", "target": "en"},
             "embedded_sizes": {"train": 120, "validation": 10, "test": 6},
         },
         "tokenizer": {"vocab_size": 300},

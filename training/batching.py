@@ -70,10 +70,10 @@ class Share:
 
 
 class StepDataset(Dataset):
-    """Item i: the collated micro-batches of step i of an epoch, for one process."""
+    """Item i: the collated micro-batches of step i of an epoch, for one process; for evaluation there is no epoch."""
 
-    def __init__(self, task, examples, plan: list[np.ndarray], share: Share) -> None:
-        self.task, self.examples, self.plan, self.share = task, examples, plan, share
+    def __init__(self, task, examples, plan: list[np.ndarray], share: Share, epoch: int | None = None) -> None:
+        self.task, self.examples, self.plan, self.share, self.epoch = task, examples, plan, share, epoch
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -83,9 +83,15 @@ class StepDataset(Dataset):
         micro_batches = []
         for part in self.share.of(batch):
             # a process without examples still takes part in the step, with one that does not count
-            collated = self.task.collate(self.examples[part if len(part) else batch[:1]])
+            indices = part if len(part) else batch[:1]
+            rows = self.examples[indices]
+            if self.epoch is not None:
+                rows = self.task.randomize(rows, indices, self.epoch)
+            collated = self.task.collate(rows)
             if not len(part):
-                collated["labels"].fill_(-100)
+                for name in self.task.label_names:
+                    labels = collated[name]
+                    labels.fill_(float("nan") if labels.is_floating_point() else -100)
             micro_batches.append(collated)
         return micro_batches
 

@@ -2,21 +2,38 @@
 
 import csv
 import gzip
+import itertools
 import json
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
+from datasets.fingerprint import Hasher
 
 from ..configuration.errors import UserError
 from .embedded import load_embedded
 from .recipe import DataRecipe
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
+
+SQUAD_FEATURES = datasets.Features(
+    {
+        "id": datasets.Value("string"),
+        "title": datasets.Value("string"),
+        "context": datasets.Value("string"),
+        "question": datasets.Value("string"),
+        "answers": {
+            "text": datasets.List(datasets.Value("string")),
+            "answer_start": datasets.List(datasets.Value("int32")),
+        },
+    }
+)
 
 
 def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, seed: int) -> datasets.Dataset:
@@ -26,24 +43,54 @@ def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, se
         UserError: No such split, an empty split, a file that is not UTF-8 or not well-formed, a missing column; the
             message names file, line and column.
     """
+    whole, part = split_part(split)
     if recipe.path is not None:
-        dataset, where = _load_files(Path(recipe.path), split, columns)
+        dataset, where = _load_files(Path(recipe.path), whole, columns)
     elif recipe.embedded:
         try:
             splits = load_embedded(task, seed=seed, sizes=recipe.embedded_sizes)  # type: ignore[arg-type]
         except ValueError as error:
             raise UserError(f"data.embedded_sizes={recipe.embedded_sizes}: {error}") from None
-        if split not in splits:
-            raise UserError(f"the embedded data has no split {split!r}; there are {', '.join(splits)}")
-        dataset, where = splits[split], f"embedded data, split {split!r}"
+        if whole not in splits:
+            raise UserError(f"the embedded data has no split {whole!r}; there are {', '.join(splits)}")
+        dataset, where = splits[whole], f"embedded data, split {whole!r}"
     else:
-        dataset, where = _load_from_hub(recipe, split)
+        dataset, where = _load_from_hub(recipe, whole)
+    if part is not None:
+        dataset = dataset.select(range(len(dataset))[part(len(dataset))])
     missing = [name for name in columns if name not in dataset.column_names]
     if missing:
         raise UserError(f"{where}: no column {missing[0]!r}; there are {', '.join(dataset.column_names)}")
     if len(dataset) == 0:
         raise _empty(where, split)
     return dataset
+
+
+def split_part(split: str) -> tuple[str, Callable[[int], slice] | None]:
+    """`train[:90%]` as the name of the whole split and which of its rows are meant, given how many there are.
+
+    Raises:
+        UserError: The part is not of the form that `datasets` has for it.
+    """
+    if not split.endswith("]"):
+        return split, None
+    whole, _, part = split[:-1].partition("[")
+    bounds = part.split(":")
+    if len(bounds) != 2 or not all(re.fullmatch(r"(\d+%?)?", bound) for bound in bounds):
+        raise UserError(f"split {split!r}: a part is written like train[:90%], train[90%:] or train[1000:2000]")
+
+    def rows(size: int) -> slice:
+        ends = [round(size * int(end[:-1]) / 100) if end.endswith("%") else int(end or -1) for end in bounds]
+        return slice(max(ends[0], 0), size if bounds[1] == "" else ends[1])
+
+    return whole, rows
+
+
+def split_name(recipe: DataRecipe, split: str) -> str:
+    """What to call a split in messages: its file, where there is one."""
+    if recipe.path is not None:
+        return str(split_file(Path(recipe.path), split_part(split)[0]))
+    return f"{'embedded data' if recipe.embedded else recipe.name} ({split})"
 
 
 def _empty(where: str | Path, split: str) -> UserError:
@@ -72,7 +119,7 @@ def split_file(path: Path, split: str) -> Path:
     found = [
         file
         for file in sorted(path.iterdir())
-        if file.name.split(".")[0] == split and Path(file.name.removesuffix(".gz")).suffix in BUILDERS
+        if file.name.startswith(f"{split}.") and Path(file.name.removesuffix(".gz")).suffix in BUILDERS
     ]
     if len(found) != 1:
         names = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
@@ -91,6 +138,11 @@ def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Da
     options: dict[str, Any] = {}
     if suffix == ".jsonl":
         rows = _check_json_lines(file, columns)
+    elif suffix == ".json":
+        content = _read_json(file, columns)
+        if isinstance(content, datasets.Dataset):
+            return content, str(file)
+        rows = content
     elif suffix in (".csv", ".tsv"):
         delimiter = "\t" if suffix == ".tsv" else ","
         header, rows = _check_rows(file, columns, delimiter)
@@ -147,6 +199,95 @@ def _check_json_lines(file: Path, columns: list[str]) -> int:
             if name not in row:
                 raise UserError(f"{file} line {number}: no column {name!r}; there are {', '.join(row)}")
     return number
+
+
+def _read_json(file: Path, columns: list[str]) -> int | datasets.Dataset:
+    """Check a file with JSON lines or one list of rows, and count its rows; or read one in the form of SQuAD."""
+    text = "".join(line for _, line in numbered_lines(file))
+    try:
+        content = json.loads(text) if text.strip() else []
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # more than one value: one a line
+            return _check_json_lines(file, columns)
+        raise UserError(f"{file} line {error.lineno}: not JSON ({error.msg} at character {error.colno})") from None
+    del text
+    if isinstance(content, dict) and "data" in content and not set(columns) <= content.keys():
+        return _read_squad(file, content)
+    if isinstance(content, dict):  # the only row
+        content = [content]
+    if not isinstance(content, list):
+        raise UserError(
+            f"{file}: a JSON {type(content).__name__}; it must be a list of objects, JSON lines or of the form of SQuAD"
+        )
+    for number, row in enumerate(content, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{file} row {number}: a JSON {type(row).__name__}; every row must be a JSON object")
+        for name in columns:
+            if name not in row:
+                raise UserError(f"{file} row {number}: no column {name!r}; there are {', '.join(row) or 'none'}")
+    return len(content)
+
+
+def _read_squad(file: Path, content: dict[str, Any]) -> datasets.Dataset:
+    """A file in the form of SQuAD as rows, one for each question."""
+    batches, questions = [], _squad_questions(file, content)
+    try:
+        while rows := list(itertools.islice(questions, 1000)):
+            batches.append(pa.RecordBatch.from_pylist(rows, schema=SQUAD_FEATURES.arrow_schema))
+    except (OverflowError, UnicodeEncodeError, pa.ArrowException) as error:
+        raise UserError(f"{file}: {str(error).splitlines()[0]}") from None
+    table = pa.Table.from_batches(batches, schema=SQUAD_FEATURES.arrow_schema)
+    # its own, a hash of the whole table, would take as long as all the rest
+    fingerprint = Hasher.hash((str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size))
+    return datasets.Dataset(table, fingerprint=fingerprint)
+
+
+def _squad_questions(file: Path, content: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The questions of {"data": [{"title", "paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text",
+    "answer_start"}], "is_impossible"}]}]}]}; title, id and is_impossible may be missing."""
+    for article_number, article in enumerate(_member(str(file), content, "data", list), start=1):
+        in_article = f"{file} article {article_number}"
+        for paragraph_number, paragraph in enumerate(_member(in_article, article, "paragraphs", list), start=1):
+            in_paragraph = f"{in_article}, paragraph {paragraph_number}"
+            context = _member(in_paragraph, paragraph, "context", str)
+            for question_number, question in enumerate(_member(in_paragraph, paragraph, "qas", list), start=1):
+                where = f"{in_paragraph}, question {question_number}"
+                yield {
+                    "question": _member(where, question, "question", str),
+                    "answers": _squad_answers(where, question),
+                    "context": context,
+                    "id": _text_or_none(question.get("id")),
+                    "title": _text_or_none(article.get("title")),
+                }
+
+
+def _squad_answers(where: str, question: dict[str, Any]) -> dict[str, list]:
+    # of a question without an answer, some data sets list what one could take for it
+    answers = [] if question.get("is_impossible") is True else _member(where, question, "answers", list)
+    in_answer = [f"{where}, answer {number}" for number in range(1, len(answers) + 1)]
+    return {
+        name: [_member(place, answer, name, kind) for place, answer in zip(in_answer, answers, strict=True)]
+        for name, kind in (("text", str), ("answer_start", int))
+    }
+
+
+def _member(where: str, content: Any, key: str, kind: type) -> Any:
+    """A member of a JSON object.
+
+    Raises:
+        UserError: There is none, or it is of another kind.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: a JSON {type(content).__name__}; it must be an object with {key!r}")
+    if key not in content:
+        raise UserError(f"{where}: no {key!r}; there are {', '.join(content) or 'none'}")
+    if type(content[key]) is not kind:
+        raise UserError(f"{where}: {key!r} is a JSON {type(content[key]).__name__}; it must be of type {kind.__name__}")
+    return content[key]
+
+
+def _text_or_none(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _check_rows(file: Path, columns: list[str], delimiter: str) -> tuple[list[str], int]:

@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..configuration.errors import UserError
+from ..modeling.losses import labelled
 from .batching import Share, StepDataset, plan_epoch, plan_in_order
 from .checkpoints import load_optimizers, load_state, save_checkpoint, write_folder
 from .optimization import make_optimizers, make_schedule
 from .progress import TrainingProgress, duration, progress_bar, say
 from .recipe import Recipe
 from .tasks import Task
-from .throughput import count_tokens, matmul_speed, training_flops_per_token
+from .throughput import matmul_speed, training_flops_per_token
 
 LOG_FILE = "log.jsonl"
 
@@ -121,7 +122,7 @@ class TrainingLoop:
         try:
             while not self._finished():
                 plan = self.plan(self.position.epoch)
-                dataset = StepDataset(self.task, self.train_examples, plan, self.share)
+                dataset = StepDataset(self.task, self.train_examples, plan, self.share, self.position.epoch)
                 loader = DataLoader(
                     dataset,
                     batch_size=None,
@@ -182,8 +183,8 @@ class TrainingLoop:
         accelerator, optimization = self.accelerator, self.recipe.optimization
         self.model.train()
         self._seed()
-        labels = sum(int((batch["labels"] != -100).sum()) for batch in micro_batches)
-        tokens = sum(count_tokens(batch) for batch in micro_batches)
+        labels = sum(self._count_labels(batch) for batch in micro_batches)
+        tokens = sum(self.task.tokens(batch) for batch in micro_batches)
         micro_batches = send_to_device(micro_batches, accelerator.device)
         # one reduction for all that the processes must agree on
         mine = [float(labels), float(tokens), float(self.stop_requested), self.elapsed / accelerator.num_processes]
@@ -222,11 +223,14 @@ class TrainingLoop:
             "batch": micro_batches[0],
         }
 
+    def _count_labels(self, batch: dict[str, torch.Tensor]) -> int:
+        return sum(int(labelled(batch[name]).sum()) for name in self.task.label_names)
+
     def _log(self, values: dict[str, Any]) -> None:
         batch = values.pop("batch")
         if not hasattr(self, "flops_per_token"):
             bare = self.accelerator.unwrap_model(self.model)
-            self.flops_per_token = training_flops_per_token(bare, batch)
+            self.flops_per_token = training_flops_per_token(bare, batch, self.task.tokens(batch))
             dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
             dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
             self.device_speed = matmul_speed(self.accelerator.device, dtype) * self.accelerator.num_processes
@@ -270,14 +274,16 @@ class TrainingLoop:
         started = time.perf_counter()
         self.model.eval()
         bare = self.accelerator.unwrap_model(self.model)
-        values: dict[str, Any] = {"step": self.position.step, "validation_loss": self._validation_loss()}
         scores = self.task.evaluate(bare, self.validation_raw, self.accelerator, final=False)
+        # what generates does not see the labels on the way
+        loss = scores.pop("loss") if "loss" in scores else self._validation_loss()
+        values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
         values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
         values["evaluation_seconds"] = time.perf_counter() - started
-        metric = values[f"validation_{self.recipe.evaluation.metric}"]
+        metric = values[f"validation_{self.task.metric}"]
         position = self.position
         position.evaluated_step = position.step
-        if position.best_metric is None or metric > position.best_metric:
+        if self.task.is_better(metric, position.best_metric):
             position.best_metric, position.best_step, position.worse_evaluations = metric, position.step, 0
             self._save_best()
         else:
@@ -302,7 +308,7 @@ class TrainingLoop:
         for (batch,) in progress_bar(dataset, "validation loss", self.accelerator.is_main_process):
             batch = send_to_device(batch, self.accelerator.device)
             loss = self.model(**batch, num_items_in_batch=1).loss
-            total += torch.tensor([float(loss), float((batch["labels"] != -100).sum())])
+            total += torch.tensor([float(loss), float(self._count_labels(batch))])
         total = self.accelerator.reduce(total.to(self.accelerator.device), "sum")
         return float(total[0] / total[1])
 

@@ -33,18 +33,19 @@ class DataRecipe:
     embedded_sizes: dict[str, int] | None = None
     train_split: str = "train"
     validation_split: str = "validation"
-    test_split: str | None = "test"
-    source: str = "source"  # column names
-    target: str = "target"
+    test_split: str | None = "test"  # of each split a part can be taken: train[:90%], train[90%:]
+    columns: dict[str, str] = field(default_factory=dict)  # what the task wants: the column's name, where it is another
     max_train_examples: int | None = None
-    invalid_examples: Literal["error", "skip"] = "error"  # empty texts, texts that are too long
+    invalid_examples: Literal["error", "skip"] = "error"  # empty texts, unknown labels, texts that are too long
 
 
 @strict
 @dataclass
 class TokenizerRecipe:
     path: str | None = None  # a folder or Hub id to take the tokenizer from; else one is trained on the train split
-    vocab_size: int = 8000
+    kind: Literal["byte_bpe", "wordpiece", "unigram", "characters"] = "byte_bpe"
+    vocab_size: int = 8000  # of characters: at most
+    lowercase: bool = False
     min_frequency: int = 2
 
 
@@ -52,7 +53,7 @@ class TokenizerRecipe:
 @dataclass
 class ModelRecipe:
     preset: str | None = None
-    init_from: str | None = None  # a folder or Hub id with weights to start from
+    init_from: str | dict[str, str] | None = None  # folder or Hub id with weights; or one as encoder, one as decoder
     config: dict[str, Any] = field(default_factory=dict)  # fields of the preset's configuration to change
     attn_implementation: str | None = None  # eager, sdpa, flash_attention_2 …; default: transformers' choice
 
@@ -62,8 +63,9 @@ class ModelRecipe:
 class BatchRecipe:
     tokens_per_batch: int = 4096  # padded source and target tokens of one optimiser step, over all processes
     tokens_per_device: int | None = None  # at most so many at once on one device; more are accumulated
-    max_source_length: int | None = None  # in tokens; default: the model's positions
+    max_source_length: int | None = None  # of the source, or the only text, in tokens; default: the model's positions
     max_target_length: int | None = None
+    truncate: bool = False  # cut what is longer, rather than count it as invalid
     workers: int = 0  # processes that prepare batches, for each training process
 
 
@@ -80,7 +82,7 @@ class OptimizationRecipe:
     schedule_options: dict[str, Any] = field(default_factory=dict)
     warmup_steps: int = 400
     max_grad_norm: float | None = 1.0
-    label_smoothing: float = 0.1
+    label_smoothing: float = 0.0
 
 
 @strict
@@ -103,7 +105,7 @@ class TrainingRecipe:
 @strict
 @dataclass
 class EvaluationRecipe:
-    metric: str = "bleu"
+    metric: str | None = None  # by which the best model is chosen; default: the task's first
     max_examples: int | None = None  # of the validation split, while training
     tokens_per_batch: int = 8192
     num_beams: int = 5  # for the final evaluation and in the published generation config
@@ -116,6 +118,7 @@ class EvaluationRecipe:
 @dataclass
 class Recipe:
     task: str = "translation"
+    options: dict[str, Any] = field(default_factory=dict)  # the task's own, see training/tasks
     language: list[str] = field(default_factory=list)  # for the model card: ISO 639 codes
     seed: int = 0
     output_dir: str = "runs/run"
@@ -206,7 +209,7 @@ def build(kind: Any, content: Any, where: str, prefix: str = "") -> Any:
     values = {}
     for key, value in content.items():
         if key not in hints:
-            raise UserError(f"{where}: unknown key {prefix}{key}{_nearest(str(key), list(hints))}")
+            raise UserError(f"{where}: unknown key {prefix}{key}{nearest(str(key), list(hints))}")
         hint = hints[key]
         values[key] = (
             build(hint, value, where, f"{prefix}{key}.") if dataclasses.is_dataclass(hint) else _number(value, hint)
@@ -240,7 +243,8 @@ def _describe(hint: Any) -> str:
     return "of type " + (getattr(hint, "__name__", None) or str(hint)) if isinstance(hint, type) else f"{hint}"
 
 
-def _nearest(key: str, names: list[str]) -> str:
+def nearest(key: str, names: typing.Sequence[str]) -> str:
+    """The end of a message about an unknown name: the one that was meant, or all that there are."""
     close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
 
@@ -268,7 +272,7 @@ def validate(recipe: Recipe, where: str) -> None:
     if preset is None and recipe.model.init_from is None:
         raise UserError(f"{where}: model needs preset (to start from nothing) or init_from (to start from weights)")
     if preset is not None and preset not in PRESETS:
-        refuse("model.preset", preset, f"is no preset{_nearest(preset, list(PRESETS))}")
+        refuse("model.preset", preset, f"is no preset{nearest(preset, list(PRESETS))}")
     positive = {
         "training": ("max_steps", "max_epochs", "max_minutes", "log_every", "evaluate_every", "save_every", "patience",
                      "average_checkpoints"),
@@ -303,5 +307,5 @@ def validate(recipe: Recipe, where: str) -> None:
         refuse(
             "optimization.schedule",
             optimization.schedule,
-            f"is no schedule{_nearest(optimization.schedule, schedules)}",
+            f"is no schedule{nearest(optimization.schedule, schedules)}",
         )

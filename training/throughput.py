@@ -23,14 +23,9 @@ def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @torch.no_grad()
-def training_flops_per_token(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> float:
-    """Floating-point operations of forward and backward (twice the forward's) for one padded token of `batch`."""
+def training_flops_per_token(model: torch.nn.Module, batch: dict[str, torch.Tensor], tokens: int) -> float:
+    """Floating-point operations of forward and backward (twice the forward's) for one of the `tokens` of a batch."""
     counter = FlopCounterMode(display=False)
     with counter:
         model(**batch)
-    return 3.0 * counter.get_total_flops() / count_tokens(batch)
-
-
-def count_tokens(batch: dict[str, torch.Tensor]) -> int:
-    """Tokens of all sides, padding included."""
-    return batch["input_ids"].numel() + (batch["labels"].numel() if batch["labels"].ndim > 1 else 0)
+    return 3.0 * counter.get_total_flops() / tokens

@@ -46,12 +46,25 @@ def test_defaults_that_follow_other_fields():
         ),
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0 must lie in [0, 1)"),
         ({"attention_dropout": -0.1}, "attention_dropout=-0.1 must lie in [0, 1)"),
+        ({"classifier_dropout": 1.5}, "classifier_dropout=1.5 must lie in [0, 1)"),
     ],
 )
 @pytest.mark.parametrize("config_class", [TrefoilEncoderConfig, TrefoilDecoderConfig])
 def test_fields_that_do_not_fit_are_named_with_their_values(config_class, fields, message):
     with pytest.raises(StrictDataclassClassValidationError, match=re.escape(message)):
         config_class(**fields)
+
+
+def test_dropout_of_a_classification_head():
+    assert TrefoilEncoderConfig(hidden_dropout=0.25).head_dropout == 0.25
+    assert TrefoilDecoderConfig(hidden_dropout=0.25, classifier_dropout=0).head_dropout == 0
+
+
+def test_what_an_encoder_classifies_by():
+    assert TrefoilEncoderConfig().classifier_pooling == "cls"
+    assert TrefoilEncoderConfig(classifier_pooling="mean").to_dict()["classifier_pooling"] == "mean"
+    with pytest.raises(StrictDataclassFieldValidationError, match="classifier_pooling"):
+        TrefoilEncoderConfig(classifier_pooling="max")
 
 
 @pytest.mark.parametrize(

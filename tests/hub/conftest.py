@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -21,7 +22,7 @@ RESULT = {
 RECIPE = "seed: 7\nmodel:\n  preset: trefoil-tiny\n"
 
 
-def tiny_tokenizer():
+def tiny_tokenizer(start=""):
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Metaspace()
@@ -29,7 +30,9 @@ def tiny_tokenizer():
         vocab_size=120, special_tokens=["<pad>", "<s>", "</s>", "<unk>", "<mask>"], show_progress=False
     )
     tokenizer.train_from_iterator(SENTENCES, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start}$A </s>", pair=f"{start}$A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
@@ -40,16 +43,56 @@ def tiny_tokenizer():
     )
 
 
+SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
 def tiny_config(vocab_size):
-    half = {
-        "vocab_size": vocab_size,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 24,
-    }
+    half = SIZES | {"vocab_size": vocab_size, "max_position_embeddings": 24}
     return trefoil.TrefoilEncoderDecoderConfig(encoder=dict(half), decoder=dict(half))
+
+
+# task of a recipe -> model class, fields of its configuration
+HEADS = {
+    "masked-lm": (trefoil.TrefoilEncoderForMaskedLM, {}),
+    "text-classification": (trefoil.TrefoilEncoderForSequenceClassification, {"id2label": {0: "부정", 1: "긍정"}}),
+    "entailment": (
+        trefoil.TrefoilDecoderForSequenceClassification,
+        {"id2label": {0: "contradiction", 1: "neutral", 2: "Entailment"}},
+    ),
+    "token-classification": (
+        trefoil.TrefoilEncoderForTokenClassification,
+        {"id2label": {0: "O", 1: "B-시간", 2: "I-시간"}},
+    ),
+    "question-answering": (trefoil.TrefoilEncoderForQuestionAnswering, {}),
+    "causal-lm": (trefoil.TrefoilDecoderForCausalLM, {}),
+    "bare": (trefoil.TrefoilEncoderModel, {}),
+}
+
+
+@pytest.fixture(scope="session")
+def published_head(tmp_path_factory):
+    """A function: name in HEADS -> folder of a published model."""
+    folders = {}
+
+    def make(name):
+        if name not in folders:
+            model_class, fields = HEADS[name]
+            folder = tmp_path_factory.mktemp(f"run-{name}")
+            tokenizer = tiny_tokenizer("" if name == "causal-lm" else "<s> ")
+            tokenizer.save_pretrained(folder)
+            fields = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 64} | fields
+            if labels := fields.get("id2label"):
+                fields["label2id"] = {label: number for number, label in labels.items()}
+            torch.manual_seed(0)
+            model_class(model_class.config_class(**fields)).save_pretrained(folder)
+            columns = {"text_pair": "hypothesis"} if name == "entailment" else {}
+            task = {"entailment": "text-classification", "bare": "masked-lm"}.get(name, name)
+            recipe = {"task": task, "language": ["ko"], "data": {"columns": columns}}
+            (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+            folders[name] = publish(folder, tmp_path_factory.mktemp(f"published-{name}") / "tiny")
+        return folders[name]
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,9 @@ from transformers import AutoConfig
 
 import trefoil
 from trefoil.configuration.errors import UserError
-from trefoil.hub.card import USES, CardFields, read_results, render_card
+from trefoil.hub.card import CardFields, read_results, render_card
 from trefoil.hub.publish import without_local_folders
+from trefoil.hub.uses import USES
 from trefoil.modeling.auto import AUTO_CLASSES
 
 ENTRY = {
@@ -81,6 +82,28 @@ def test_the_recipe_tells_languages_and_data(config):
     assert (data.language, data.datasets) == (["ko"], ["me/data"])
     with pytest.raises(UserError, match="is not YAML"):
         render(config, recipe="a: [")
+    with pytest.raises(UserError, match="must be a mapping of keys to values, not 'a'"):
+        render(config, recipe="a")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "field", "tag", "call"),
+    [
+        (None, None, "translation", "translate("),
+        ("translation", None, "translation", "translate("),
+        ("summarization", None, "summarization", "summarize("),
+        ("masked-lm", None, "translation", "translate("),  # of other weights
+        ("translation", "summarization", "summarization", "summarize("),
+        ("summarization", "text-to-speech", "text-to-speech", None),
+    ],
+)
+def test_the_task_is_the_field_s_then_the_recipe_s_then_the_head_s(config, recipe, field, tag, call):
+    results = read_results([ENTRY], "results.json")
+    recipe = f"task: {recipe}\n" if recipe else None
+    text = render(config, recipe=recipe, fields=CardFields(task=field, language=["en"]), results=results)
+    data = ModelCard(text).data
+    assert data.pipeline_tag == data.eval_results[0].task_type == tag
+    assert (call or "pipeline(") in text if call else "pipeline(" not in text
 
 
 def test_results_of_a_run_are_under_metrics():
@@ -103,7 +126,7 @@ def test_the_code_in_it_runs(published, capsys):
 def test_every_registered_head_has_a_card():
     for config_class, auto_classes in AUTO_CLASSES.items():
         for auto_class in auto_classes:
-            assert USES[auto_class.__name__].task
+            assert USES[auto_class.__name__]
             for has_tokenizer in (True, False):
                 text = render_card(
                     config_class(), auto_class.__name__, model_id="m", version="1", has_tokenizer=has_tokenizer

@@ -28,7 +28,8 @@ def test_a_published_folder_passes_and_every_way_of_loading_is_tried(published, 
     checks = check_published(published)
     assert [check for check in checks if not check.ok] == []
     loading = {check.name: check.message for check in checks if " from " in check.name}
-    things = ["AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM", "tokenizer", "pipeline translation"]
+    pipelines = ["pipeline translation", "pipeline summarization"]
+    things = ["AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM", "tokenizer", *pipelines]
     assert loading.keys() == {f"{thing} from {place}" for thing in things for place in ("folder", "Hub cache")}
     assert "logits" in loading["AutoModelForSeq2SeqLM from Hub cache"]
     assert "equal bit for bit" in loading["AutoModelForSeq2SeqLM from Hub cache"]

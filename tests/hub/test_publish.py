@@ -19,6 +19,11 @@ from trefoil.pipelines.translation import TranslationPipeline
 
 PACKAGE_FOLDERS = {"configuration": "configuration_", "modeling": "modeling_", "pipelines": "pipeline_"}
 
+PIPELINE_IMPORTS = [
+    b"from .pipeline_summarization import SummarizationPipeline  # noqa: F401\n",
+    b"from .pipeline_translation import TranslationPipeline  # noqa: F401\n",
+]
+
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -38,6 +43,8 @@ def test_it_holds_what_is_needed_and_nothing_else(published):
         "tokenizer_config.json",
     }
     assert {"configuration_encoder_decoder.py", "modeling_encoder_decoder.py", "pipeline_translation.py"} <= names
+    assert {"pipeline_summarization.py", "pipeline_text_to_text.py"} <= names
+    assert "pipeline_question_answering.py" not in names
     assert "configuration_presets.py" not in names
 
 
@@ -50,10 +57,8 @@ def test_code_is_the_source_but_for_import_lines(published):
     for path in published.glob("*.py"):
         original = sources[path.name].read_bytes().splitlines(keepends=True)
         lines = path.read_bytes().splitlines(keepends=True)
-        added = [
-            line for line in lines if line == b"from .pipeline_translation import TranslationPipeline  # noqa: F401\n"
-        ]
-        assert len(added) == (path.name == "modeling_encoder_decoder.py")
+        added = [line for line in lines if line in PIPELINE_IMPORTS]
+        assert added == (PIPELINE_IMPORTS if path.name == "modeling_encoder_decoder.py" else [])
         kept = [line for line in lines if line not in added]
         assert len(kept) == len(original)
         changed = [(before, after) for before, after in zip(original, kept, strict=True) if before != after]
@@ -68,7 +73,10 @@ def test_config_points_at_every_class(published):
         "AutoModel": "modeling_encoder_decoder.TrefoilEncoderDecoderModel",
         "AutoModelForSeq2SeqLM": "modeling_encoder_decoder.TrefoilEncoderDecoderForConditionalGeneration",
     }
-    assert config["custom_pipelines"]["translation"]["impl"] == "pipeline_translation.TranslationPipeline"
+    assert {task: entry["impl"] for task, entry in config["custom_pipelines"].items()} == {
+        "translation": "pipeline_translation.TranslationPipeline",
+        "summarization": "pipeline_summarization.SummarizationPipeline",
+    }
     assert config["trefoil_version"] == trefoil.__version__
 
 

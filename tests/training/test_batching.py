@@ -107,6 +107,8 @@ def test_shares_are_disjoint_even_and_together_the_batch(world_size, accumulatio
 class RecordedTask:
     """Collates numbers as they are."""
 
+    label_names = ("labels",)
+
     def collate(self, rows):
         return {"input_ids": torch.tensor(rows)[:, None], "labels": torch.tensor(rows)[:, None]}
 

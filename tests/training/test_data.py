@@ -117,6 +117,122 @@ def test_list_lengths():
     assert list_lengths(dataset.select([2, 0]), "ids").tolist() == [1, 2]
 
 
+# --- the form of SQuAD
+
+CONTEXT = "민수는 🍎 서울에서 왔다"
+SQUAD_COLUMNS = ["question", "context", "answers"]
+
+
+def squad(paragraphs=None, **article):
+    """A second article with `paragraphs`, after one with three questions."""
+    qas = [
+        {"id": 1, "question": "누가?", "answers": [{"text": "민수", "answer_start": 0}]},
+        {"id": "b", "question": "어디?", "is_impossible": False, "answers": [
+            {"text": "서울", "answer_start": 6, "note": None}, {"text": "서울에서", "answer_start": 6}]},
+        {"question": "언제?", "is_impossible": True, "answers": [{"text": "왔다", "answer_start": 11}]},
+    ]  # fmt: skip
+    first = {"title": "도시", "paragraphs": [{"context": CONTEXT, "qas": qas}]}
+    return {"version": "1.1", "data": [first, {"paragraphs": paragraphs or [], **article}]}
+
+
+SQUAD_ROWS = [
+    {"id": "1", "title": "도시", "context": CONTEXT, "question": "누가?",
+     "answers": {"text": ["민수"], "answer_start": [0]}},
+    {"id": "b", "title": "도시", "context": CONTEXT, "question": "어디?",
+     "answers": {"text": ["서울", "서울에서"], "answer_start": [6, 6]}},
+    {"id": None, "title": "도시", "context": CONTEXT, "question": "언제?", "answers": {"text": [], "answer_start": []}},
+    {"id": "c", "title": None, "context": "둘", "question": "몇?", "answers": {"text": [], "answer_start": []}},
+]  # fmt: skip
+SQUAD = squad([{"context": "둘", "qas": [{"id": "c", "question": "몇?", "answers": []}]}])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("dev-v1.1.json", json.dumps(SQUAD)),
+        ("dev-v1.1.json", BOM + json.dumps(SQUAD, ensure_ascii=False, indent=1)),
+        ("dev-v1.1.json.gz", gzip.compress(json.dumps(SQUAD, ensure_ascii=False).encode())),
+    ],
+)
+def test_squad_is_one_row_a_question(write, name, content):
+    file = write(name, content)
+    for path in (file, file.parent):
+        dataset = load(path, split="dev-v1.1", columns=SQUAD_COLUMNS)
+        assert list(dataset) == SQUAD_ROWS
+        assert dataset.features["answers"]["answer_start"] == datasets.List(datasets.Value("int32"))
+        assert list(load(path, split="dev-v1.1[:50%]", columns=SQUAD_COLUMNS)) == SQUAD_ROWS[:2]
+        assert list(load(path, split="dev-v1.1[3:]", columns=SQUAD_COLUMNS)) == SQUAD_ROWS[3:]
+
+
+def test_squad_that_is_overwritten_is_another_data_set(write):
+    content = json.dumps(SQUAD, ensure_ascii=False)
+    one = load(write("train.json", content), columns=SQUAD_COLUMNS)
+    same = load(write("dev.json", content), columns=SQUAD_COLUMNS)
+    other = load(write("train.json", content.replace("민수는", "지영은")), columns=SQUAD_COLUMNS)
+    assert other[0]["context"] == CONTEXT.replace("민수는", "지영은")
+    assert len({one._fingerprint, same._fingerprint, other._fingerprint}) == 3
+
+
+def test_many_questions(write):
+    content = squad([{"context": CONTEXT, "qas": [{"question": f"{i}?", "answers": []} for i in range(2500)]}])
+    dataset = load(write("train.json", json.dumps(content)), columns=SQUAD_COLUMNS)
+    assert dataset["question"][3:] == [f"{number}?" for number in range(2500)]
+    assert set(dataset["context"]) == {CONTEXT}
+
+
+def test_a_column_of_that_name_is_a_column(write):
+    file = write("train.json", '{"data": "a", "b": 1}')
+    assert load(file, columns=["data"])["data"][:] == ["a"]
+
+
+def question(**changes):
+    return [{"context": "둘", "qas": [{"question": "몇?", "answers": [{"text": "둘", "answer_start": 0}]} | changes]}]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"data": {}}, ": 'data' is a JSON dict; it must be of type list"),
+        ({"data": ["a"]}, " article 1: a JSON str; it must be an object with 'paragraphs'"),
+        ({"data": [{"context": "a", "question": "b"}]}, " article 1: no 'paragraphs'; there are context, question"),
+        (squad(["a"]), " article 2, paragraph 1: a JSON str; it must be an object with 'context'"),
+        (squad([{"context": "a"}]), " article 2, paragraph 1: no 'qas'; there are context"),
+        (squad([{"context": "a", "qas": []}, {"context": None, "qas": []}]),
+         " article 2, paragraph 2: 'context' is a JSON NoneType; it must be of type str"),
+        (squad([{"context": "a", "qas": [[]]}]),
+         " article 2, paragraph 1, question 1: a JSON list; it must be an object with 'question'"),
+        (squad([{"context": "a", "qas": [{}]}]),
+         " article 2, paragraph 1, question 1: no 'question'; there are none"),
+        (squad([{"context": "a", "qas": [{"question": "b"}]}]),
+         " article 2, paragraph 1, question 1: no 'answers'; there are question"),
+        (squad(question(answers={"text": "둘"})),
+         " article 2, paragraph 1, question 1: 'answers' is a JSON dict; it must be of type list"),
+        (squad(question(answers=["둘"])),
+         " article 2, paragraph 1, question 1, answer 1: a JSON str; it must be an object with 'text'"),
+        (squad(question(answers=[{"text": "둘", "answer_start": 0}, {"text": "둘"}])),
+         " article 2, paragraph 1, question 1, answer 2: no 'answer_start'; there are text"),
+        (squad(question(answers=[{"text": "둘", "answer_start": "0"}])),
+         " article 2, paragraph 1, question 1, answer 1: 'answer_start' is a JSON str; it must be of type int"),
+        ({"data": []}, ": the split 'train' is empty; it needs at least one example"),
+        ({"data": [{"paragraphs": []}]}, ": the split 'train' is empty; it needs at least one example"),
+    ],
+)  # fmt: skip
+def test_the_place_of_a_mistake_in_squad_is_named(write, content, message):
+    file = write("train.json", json.dumps(content))
+    assert refused(file.parent, columns=SQUAD_COLUMNS) == f"{file}{message}"
+
+
+@pytest.mark.parametrize("changes", [{"question": "\ud800"}, {"answers": [{"text": "둘", "answer_start": 2**40}]}])
+def test_squad_that_cannot_be_stored(write, changes):
+    file = write("train.json", json.dumps(squad(question(**changes))))
+    assert refused(file, columns=SQUAD_COLUMNS).startswith(f"{file}: ")
+
+
+def test_squad_for_another_task(write):
+    file = write("train.json", json.dumps(SQUAD))
+    assert refused(file) == f"{file}: no column 'source'; there are id, title, context, question, answers"
+
+
 # --- what is refused
 
 ROW = '{"source": "a", "target": "b"}\n'
@@ -139,8 +255,17 @@ EMPTY = ": the split 'train' is empty; it needs at least one example"
          " at character 2)"),
         ("train.jsonl", ROW + '["a", "b"]\n', " line 2: a JSON list; every line must be a JSON object"),
         ("train.jsonl", ROW + '"a"\n', " line 2: a JSON str; every line must be a JSON object"),
-        ("train.json", "[1, 2]", ": no column 'source'; there are text"),
-        ("train.json", '[{"source": "a"}]', ": no column 'target'; there are source"),
+        ("train.json", "[1, 2]", " row 1: a JSON int; every row must be a JSON object"),
+        ("train.json", '[{"source": "a"}]', " row 1: no column 'target'; there are source"),
+        ("train.json", f"[{ROW}, {ROW}, {{}}]", " row 3: no column 'source'; there are none"),
+        ("train.json", '{"source": "a"', " line 1: not JSON (Expecting ',' delimiter at character 15)"),
+        ("train.json", f"[{ROW},\n{ROW}\n'b']", " line 5: not JSON (Expecting ',' delimiter at character 1)"),
+        ("train.json", ROW + '{"source": "a"}\n', " line 2: no column 'target'; there are source"),
+        ("train.json", ROW + "'b'", " line 2: not JSON (Expecting value at character 1)"),
+        ("train.json", '{"source": "a"}', " row 1: no column 'target'; there are source"),
+        ("train.json", '"a"', ": a JSON str; it must be a list of objects, JSON lines or of the form of SQuAD"),
+        ("train.json", ROW.encode("utf-16"), " line 1: not UTF-8 (byte 1 of the line); convert the file to UTF-8"),
+        ("train.json.gz", ROW, ": a damaged gzip file (Not a gzipped file (b'{\"')); compress it again"),
         ("train.json", b'[{"source": "\xff"}]', " line 1: not UTF-8 (byte 14 of the line); convert the file to UTF-8"),
         ("train.csv", "source,traget\na,b\n", " line 1: no column 'target'; there are source, traget"),
         ("train.csv", "a,b\n", " line 1: no column 'source'; there are a, b"),
@@ -175,7 +300,6 @@ def test_the_place_of_a_mistake_is_named(write, name, content, message):
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("train.json", '{"source": "a"'),
         ("train.parquet", b"PAR1 but no more"),
         ("train.jsonl", '{"source": "\\ud800", "target": "b"}\n'),
     ],

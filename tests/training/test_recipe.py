@@ -61,7 +61,7 @@ def test_sections_are_nested_and_the_rest_is_default(file):
         ("model.config={encoder: {num_hidden_layers: 6}}", "model", "config", {"encoder": {"num_hidden_layers": 6}}),
         ("model.config.encoder.num_hidden_layers=6", "model", "config", {"encoder": {"num_hidden_layers": 6}}),
         ("data.revision=a=b", "data", "revision", "a=b"),
-        ("data.source=한국어", "data", "source", "한국어"),
+        ("data.columns.source=한국어", "data", "columns", {"source": "한국어"}),
         ("training.gradient_checkpointing=true", "training", "gradient_checkpointing", True),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_local_file_is_preferred_to_a_recipe_of_the_package(tmp_path, monkeypa
 
 
 def test_saved_and_read_again_it_is_the_same(file, tmp_path):
-    overrides = ["optimization.epsilon=1e-9", "language=[ko]", "data.source=원문", "model.config.hidden_dropout=0.1",
+    overrides = ["optimization.epsilon=1e-9", "language=[ko]", "data.columns.source=원문", "model.config.hidden_dropout=0.1",
                  "training.max_minutes=2.5", "optimization.max_grad_norm=null"]  # fmt: skip
     recipe = load_recipe(file, overrides)
     recipe.save(tmp_path / "saved.yaml")
@@ -132,7 +132,7 @@ def test_saving_never_leaves_half_a_file(file, tmp_path, monkeypatch):
         ("trainin.max_steps=3", "unknown key trainin; did you mean training?"),
         ("training.max_step=3", "unknown key training.max_step; did you mean max_steps?"),
         ("optimization.lerning_rate=1", "unknown key optimization.lerning_rate; did you mean learning_rate?"),
-        ("xyzzy=1", "unknown key xyzzy; there are task, language, seed, output_dir"),
+        ("xyzzy=1", "unknown key xyzzy; there are task, options, language, seed"),
         ("training.max_steps=ten", "training.max_steps='ten' is not int | None"),
         ("training.max_steps=1.5", "training.max_steps=1.5 is not int | None"),
         ("training.max_steps=true", "training.max_steps=True is not int | None"),

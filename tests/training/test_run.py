@@ -481,7 +481,7 @@ def test_a_model_of_another_family_is_refused(finished_run, tmp_path):
     [
         ({"hiden_dropout": 0.1}, "unknown field 'hiden_dropout'"),
         ({"hidden_dropout": "much"}, "hidden_dropout"),
-        ({"hidden_size": 64}, "mismatch"),
+        ({"hidden_size": 64}, r"is \(32, 32\) there, and \(32, 64\) in this model"),
     ],
 )
 def test_wrong_changes_of_a_trained_models_config_are_refused(finished_run, tmp_path, fields, message):
@@ -539,7 +539,7 @@ LONG = {"ko": "하나 둘 셋 " * 60, "en": "one two three"}
         (
             "train",
             LONG,
-            r"train.jsonl example 101: column 'ko' has \d+ tokens, more than the model's 96; mend it or set",
+            r"train.jsonl example 101: column 'ko' has \d+ tokens, more than the model's 96 \(batches.truncate=true cuts\); mend it or set",
         ),
         ("train", {"ko": "하나", "en": " "}, "train.jsonl example 101: column 'en' is empty"),
         ("train", {"ko": None, "en": "one"}, "train.jsonl example 101: column 'ko' holds None, not a text"),
@@ -566,14 +566,17 @@ def test_rows_that_cannot_be_used_are_skipped_and_counted_if_so_wished(tmp_path,
     )
     train(recipe)
     shown = capsys.readouterr().err
-    assert "skipped 3 invalid training examples (data.invalid_examples=skip)" in shown
+    assert "train.jsonl: skipped 3 invalid examples; the first: example 101, column 'ko' has" in shown
     # a source that is too long is cut when it is scored, a text that is not there cannot be
     assert len((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()) == 7
 
 
 def test_one_file_is_not_enough_to_train(tmp_path, write):
     data = local_data(write)
-    with pytest.raises(UserError, match=r"is one file, but training needs a file for each split; give a folder with"):
+    with pytest.raises(
+        UserError,
+        match=r"is one file, but 'train' is a split of its own; give a folder with a file for each split, or name parts",
+    ):
         train(tiny_recipe(tmp_path / "run", data={**data, "path": str(Path(data["path"]) / "train.jsonl")}))
 
 
@@ -622,12 +625,12 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "translate"}, "task='translate': unknown task; there are translation"),
+        ({"task": "translate"}, "task='translate': unknown task; there are masked-lm, causal-lm"),
         ({"evaluation": {"metric": "blue"}}, "evaluation.metric='blue': the task translation has no such metric"),
         ({"training": {"trackers": ["tensorbord"]}}, "training.trackers: 'tensorbord' is not installed or unknown"),
         ({"data": {"embedded_sizes": {"trian": 5}}}, "data.embedded_sizes={.*}: unknown split 'trian'"),
         ({"data": {"embedded_sizes": {"test": 0}}}, "the split 'test' is empty; it needs at least one example"),
-        ({"data": {"source": "kr"}}, "embedded data, split 'train': no column 'kr'; there are id, ko, en"),
+        ({"data": {"columns": {"source": "kr"}}}, "embedded data, split 'train': no column 'kr'; there are id, ko, en"),
         ({"data": {"validation_split": "dev"}}, "the embedded data has no split 'dev'; there are train, validation"),
         ({"optimization": {"schedule": "cosine_with_min_lr"}}, "optimization.schedule_options={}"),
         ({"optimization": {"schedule_options": {"foo": 1}}}, "optimization.schedule_options={'foo': 1}"),

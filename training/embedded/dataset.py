@@ -1,4 +1,4 @@
-"""The embedded data set: texts drawn from the grammar, as `datasets` for three tasks."""
+"""The embedded data set: texts drawn from the grammar, as `datasets` for five tasks."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -8,9 +8,13 @@ from typing import Any, Literal, get_args
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, NamedSplit, Value
 
 from .grammar import TOPICS, Sentence, draw
+from .questions import ask
+from .summaries import summary
 from .tagging import bio_tags, token_spans
 
-EmbeddedTask = Literal["translation", "token-classification", "text-classification"]
+EmbeddedTask = Literal[
+    "translation", "token-classification", "text-classification", "question-answering", "summarization"
+]
 
 ENTITY_LABELS = ("DAT", "TIM", "MNY", "QTY", "PER", "LOC")
 """Dates, times, amounts of money, quantities, persons and locations."""
@@ -19,13 +23,22 @@ DEFAULT_SIZES = {"train": 20_000, "validation": 1_000, "test": 2_000}
 LARGEST_SIZES = {"train": 1_000_000, "validation": 100_000, "test": 100_000}
 """The most rows that a split can have. Single-clause texts fill them, although the short templates run out by then."""
 
+DEFAULT_CLAUSES: dict[str, tuple[int, int]] = {
+    **dict.fromkeys(("translation", "token-classification", "text-classification"), (1, 1)),
+    "question-answering": (2, 4),
+    "summarization": (3, 5),
+}
+"""The least and the most number of clauses in a text of each task."""
+
+_Row = dict[str, Any]
+
 
 def load_embedded(
     task: EmbeddedTask,
     *,
     seed: int = 0,
     sizes: Mapping[str, int] | None = None,
-    clauses: tuple[int, int] = (1, 1),
+    clauses: tuple[int, int] | None = None,
 ) -> DatasetDict:
     """Generate the embedded data set for a task. It is a pure function of the arguments and touches no disk or network.
 
@@ -36,16 +49,23 @@ def load_embedded(
       tokens), `text`, `entities` (a list of `start`, `end`, `label` where `text[start:end]` is the surface without
       particles).
     - text-classification: `id`, `text`, `label` (a ClassLabel of the topics).
+    - question-answering: `id`, `context`, `question`, `answers` (as in SQuAD: lists `text` and `answer_start`, where
+      `context[answer_start:answer_start + len(text)] == text`). The answer is one entity. One question in ten has no
+      answer in the context, and both lists are empty.
+    - summarization: `id`, `document`, `summary`: the dates, the times and the amounts of money, each with what it is
+      about, in one line with all numbers in digits. One document has one summary, so exact match is a fair metric.
 
-    The row with a given id is the same text in all three tasks. A hash of the English decides the split that a text
-    belongs to, whatever the seed and the sizes: no text, and no other way of writing the same expressions (3월 15일,
-    삼월 십오일), is ever in two splits. A smaller size is a prefix of a larger one.
+    The row with a given id is the same text in all tasks but summarization, which skips texts that have nothing to
+    summarise, provided that the clauses are as many. A hash of the English decides the split that a text belongs to,
+    whatever the seed and the sizes: no text, and no other way of writing the same expressions (3월 15일, 삼월 십오일), is
+    ever in two splits. A smaller size is a prefix of a larger one.
 
     Args:
-        task: one of the three above.
+        task: one of the five above.
         seed: which texts are drawn.
         sizes: the number of rows of each split that is wanted; `DEFAULT_SIZES` if None.
-        clauses: the least and the most number of clauses in a text, which dials its length.
+        clauses: the least and the most number of clauses in a text, which dials its length; if None, `DEFAULT_CLAUSES`
+            of the task.
 
     Raises:
         ValueError: an unknown task or split, a size that is negative or above `LARGEST_SIZES`, or a range of clauses
@@ -57,12 +77,13 @@ def load_embedded(
         raise ValueError(f"seed={seed!r} is not an integer")
     sizes = dict(DEFAULT_SIZES if sizes is None else sizes)
     _check_sizes(sizes)
+    clauses = DEFAULT_CLAUSES[task] if clauses is None else clauses
     if len(clauses) != 2 or not all(map(_is_integer, clauses)) or not 1 <= clauses[0] <= clauses[1]:
         raise ValueError(f"clauses={clauses!r} is not a range of clauses: give (least, most) with 1 <= least <= most")
     features, row = _TASKS[task]
     splits = DatasetDict()
-    for split, sentences in _draw_splits(seed, sizes, (clauses[0], clauses[1])).items():
-        rows = [{"id": f"{split}-{index:06d}", **row(sentence)} for index, sentence in enumerate(sentences)]
+    for split, drawn in _draw_splits(seed, sizes, (clauses[0], clauses[1]), row).items():
+        rows = [{"id": f"{split}-{index:06d}", **each} for index, each in enumerate(drawn)]
         columns = {name: [each[name] for each in rows] for name in features}
         splits[split] = Dataset.from_dict(columns, features=features, split=NamedSplit(split))
     return splits
@@ -74,20 +95,24 @@ def split_of(english: str) -> str:
     return {8: "validation", 9: "test"}.get(tenth, "train")
 
 
-def _draw_splits(seed: int, sizes: Mapping[str, int], clauses: tuple[int, int]) -> dict[str, list[Sentence]]:
+def _draw_splits(
+    seed: int, sizes: Mapping[str, int], clauses: tuple[int, int], row: Callable[[Sentence, int], _Row | None]
+) -> dict[str, list[_Row]]:
     # Seeding with a string goes through SHA-512: the same on every platform, and no two seeds coincide (-1 and 1 would).
     rng = Random(f"embedded {seed} {clauses}")
-    # The Korean texts of each split; a dict keeps them in the order in which they were drawn.
-    splits: dict[str, dict[str, Sentence]] = {split: {} for split in sizes}
+    # The rows of each split by their Korean text; a dict keeps them in the order in which they were drawn.
+    splits: dict[str, dict[str, _Row]] = {split: {} for split in sizes}
     unfilled = {split for split, size in sizes.items() if size}
     while unfilled:
         sentence = draw(rng, clauses)
         split = split_of(sentence.en)
-        if split in unfilled:
-            splits[split].setdefault(sentence.ko, sentence)
+        if split in unfilled and sentence.ko not in splits[split]:
+            made = row(sentence, seed)
+            if made is not None:
+                splits[split][sentence.ko] = made
             if len(splits[split]) == sizes[split]:
                 unfilled.remove(split)
-    return {split: list(sentences.values()) for split, sentences in splits.items()}
+    return {split: list(rows.values()) for split, rows in splits.items()}
 
 
 def _check_sizes(sizes: Mapping[str, int]) -> None:
@@ -102,11 +127,11 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _translation_row(sentence: Sentence) -> dict[str, Any]:
+def _translation_row(sentence: Sentence, seed: int) -> _Row:
     return {"ko": sentence.ko, "en": sentence.en}
 
 
-def _token_classification_row(sentence: Sentence) -> dict[str, Any]:
+def _token_classification_row(sentence: Sentence, seed: int) -> _Row:
     spans = token_spans(sentence.ko)
     return {
         "tokens": [sentence.ko[start:end] for start, end in spans],
@@ -116,13 +141,29 @@ def _token_classification_row(sentence: Sentence) -> dict[str, Any]:
     }
 
 
-def _text_classification_row(sentence: Sentence) -> dict[str, Any]:
+def _text_classification_row(sentence: Sentence, seed: int) -> _Row:
     return {"text": sentence.ko, "label": sentence.topic}
+
+
+def _question_answering_row(sentence: Sentence, seed: int) -> _Row:
+    # A generator of its own, so that the texts are those of the other tasks.
+    question, span = ask(sentence, Random(f"question {seed} {sentence.ko}"))
+    answers: dict[str, list] = {"text": [], "answer_start": []}
+    if span:
+        start, end, _ = span
+        answers = {"text": [sentence.ko[start:end]], "answer_start": [start]}
+    return {"context": sentence.ko, "question": question, "answers": answers}
+
+
+def _summarization_row(sentence: Sentence, seed: int) -> _Row | None:
+    written = summary(sentence)
+    return {"document": sentence.ko, "summary": written} if written else None
 
 
 _STRING = Value("string")
 _ENTITY = {"start": Value("int32"), "end": Value("int32"), "label": _STRING}
-_TASKS: dict[str, tuple[Features, Callable[[Sentence], dict[str, Any]]]] = {
+_ANSWERS = {"text": List(_STRING), "answer_start": List(Value("int32"))}
+_TASKS: dict[str, tuple[Features, Callable[[Sentence, int], _Row | None]]] = {
     "translation": (Features({"id": _STRING, "ko": _STRING, "en": _STRING}), _translation_row),
     "token-classification": (
         Features(
@@ -139,5 +180,13 @@ _TASKS: dict[str, tuple[Features, Callable[[Sentence], dict[str, Any]]]] = {
     "text-classification": (
         Features({"id": _STRING, "text": _STRING, "label": ClassLabel(names=list(TOPICS))}),
         _text_classification_row,
+    ),
+    "question-answering": (
+        Features({"id": _STRING, "context": _STRING, "question": _STRING, "answers": _ANSWERS}),
+        _question_answering_row,
+    ),
+    "summarization": (
+        Features({"id": _STRING, "document": _STRING, "summary": _STRING}),
+        _summarization_row,
     ),
 }

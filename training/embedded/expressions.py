@@ -24,6 +24,8 @@ class Phrase:
 
     `adverb_en` is the English where the phrase says when (on March 15), and `adverb_particle` is what the Korean takes
     there: 3월 15일에, but 내일. `head` tells two phrases of one kind apart: the noun of a quantity, the day of a date.
+    `counter` is what a quantity is counted in, and `digits` is the Korean with its numbers in digits, the same for
+    every way of writing the value.
     """
 
     ko: str
@@ -32,11 +34,13 @@ class Phrase:
     adverb_particle: str = "에"
     adverb_en: str = ""
     head: str = ""
+    counter: str = ""
+    digits: str = ""
 
 
 def word(word: Word, label: str | None = None) -> Phrase:
     """A vocabulary word, as an entity (PER, LOC) if a label is given."""
-    return Phrase(word.ko, word.en, _whole(word.ko, label) if label else (), head=word.ko)
+    return Phrase(word.ko, word.en, _whole(word.ko, label) if label else (), head=word.ko, digits=word.ko)
 
 
 def person(given: Word, surname: Word | None = None) -> Phrase:
@@ -51,26 +55,25 @@ def date(month: int, day: int, year: int | None = None, *, spelled: bool = False
         ValueError: there is no such day.
     """
     datetime.date(2024 if year is None else year, month, day)
+    ko = digits = f"{month}월 {day}일" if year is None else f"{year}년 {month}월 {day}일"
     if spelled:
         # 유월 and 시월 are the only irregular month names (한글 맞춤법 제52항).
         ko = f"{ {6: '유', 10: '시'}.get(month) or sino(month) }월 {sino(day)}일"
         ko = ko if year is None else f"{sino(year).replace(' ', '')}년 {ko}"
-    else:
-        ko = f"{month}월 {day}일" if year is None else f"{year}년 {month}월 {day}일"
     en = f"{MONTHS[month - 1]} {day}" + ("" if year is None else f", {year}")
-    return Phrase(ko, en, _whole(ko, "DAT"), adverb_en=f"on {en}", head=en)
+    return Phrase(ko, en, _whole(ko, "DAT"), adverb_en=f"on {en}", head=en, digits=digits)
 
 
 def relative_day(ko: str) -> Phrase:
     """A day counted from today: 내일, tomorrow. These stand as adverbs without 에."""
     en = RELATIVE_DAYS[ko]
-    return Phrase(ko, en, _whole(ko, "DAT"), adverb_particle="", adverb_en=en, head=en)
+    return Phrase(ko, en, _whole(ko, "DAT"), adverb_particle="", adverb_en=en, head=en, digits=ko)
 
 
 def weekday(day: int, week: str = "") -> Phrase:
     """A day of the week, 0 for Monday, alone or in a week of `WEEKS`: 다음 주 월요일, next Monday."""
     ko, en = f"{week} {KOREAN_WEEKDAYS[day]}".lstrip(), f"{WEEKS[week]} {WEEKDAYS[day]}".lstrip()
-    return Phrase(ko, en, _whole(ko, "DAT"), adverb_en=en if week else f"on {en}", head=en)
+    return Phrase(ko, en, _whole(ko, "DAT"), adverb_en=en if week else f"on {en}", head=en, digits=ko)
 
 
 def time(hour: int, minute: int = 0, period: str = "", *, spelled: bool = False, half: bool = False) -> Phrase:
@@ -93,7 +96,8 @@ def time(hour: int, minute: int = 0, period: str = "", *, spelled: bool = False,
     if not period and not minute:
         clock += " o'clock"
     ko, en = ko.lstrip(), f"{clock} {en_period}".rstrip()
-    return Phrase(ko, en, _whole(ko, "TIM"))
+    digits = f"{period} {hour}시 {minute}분" if minute else f"{period} {hour}시"
+    return Phrase(ko, en, _whole(ko, "TIM"), digits=digits.lstrip())
 
 
 def money(won: int, form: str = "digits") -> Phrase:
@@ -111,38 +115,42 @@ def money(won: int, form: str = "digits") -> Phrase:
         ko = " ".join([f"{myriads}만"] * bool(myriads) + [f"{thousands}천"] * bool(thousands) + ["원"])
     else:
         raise ValueError(f"cannot write {won} won in the form {form!r}")
-    return Phrase(ko, f"{won:,} won", _whole(ko, "MNY"))
+    return Phrase(ko, f"{won:,} won", _whole(ko, "MNY"), digits=f"{won:,}원")
 
 
 def quantity(noun: Noun, count: int, *, spelled: bool = False) -> Phrase:
     """So many of a noun: 사과 3개 or 사과 세 개, three apples. The entity is the number with its counter."""
     surface = _count_ko(count, noun.counter, spelled)
     ko = f"{noun.ko} {surface}".lstrip()
-    return Phrase(ko, counted(count, noun.en), ((len(ko) - len(surface), len(ko), "QTY"),), head=noun.ko)
+    entities = ((len(ko) - len(surface), len(ko), "QTY"),)
+    digits = f"{noun.ko} {count:,}{noun.counter}".lstrip()
+    return Phrase(ko, counted(count, noun.en), entities, head=noun.ko, counter=noun.counter, digits=digits)
 
 
 def days(count: int, form: str = "digits") -> Phrase:
     """A number of days in digits (3일), spelled (오 일) or, for those in `NATIVE_DAYS`, native (사흘)."""
     ko = NATIVE_DAYS[count] if form == "native" else _count_ko(count, "일", form == "spelled")
-    return Phrase(ko, counted(count, "day"), _whole(ko, "QTY"))
+    return Phrase(ko, counted(count, "day"), _whole(ko, "QTY"), counter="일", digits=f"{count}일")
 
 
 def times(count: int, *, spelled: bool = False) -> Phrase:
     """How often: 세 번, three times; once and twice."""
     ko = _count_ko(count, "번", spelled)
-    return Phrase(ko, {1: "once", 2: "twice"}.get(count, f"{numeral(count)} times"), _whole(ko, "QTY"))
+    en = {1: "once", 2: "twice"}.get(count, f"{numeral(count)} times")
+    return Phrase(ko, en, _whole(ko, "QTY"), counter="번", digits=f"{count}번")
 
 
 def age(years: int, *, spelled: bool = False) -> Phrase:
     """An age: 서른다섯 살, 35 years old."""
     ko = _count_ko(years, "살", spelled)
-    return Phrase(ko, f"{years} year{'s' if years > 1 else ''} old", _whole(ko, "QTY"))
+    en = f"{years} year{'s' if years > 1 else ''} old"
+    return Phrase(ko, en, _whole(ko, "QTY"), counter="살", digits=f"{years}살")
 
 
 def percent(number: int, *, spelled: bool = False) -> Phrase:
     """A percentage: 20% or 이십 퍼센트, 20%."""
     ko = f"{sino(number)} 퍼센트" if spelled else f"{number}%"
-    return Phrase(ko, f"{number}%", _whole(ko, "QTY"))
+    return Phrase(ko, f"{number}%", _whole(ko, "QTY"), counter="퍼센트", digits=f"{number}%")
 
 
 def _count_ko(count: int, counter: str, spelled: bool) -> str:
@@ -174,8 +182,8 @@ PERIODS = {
     "저녁": (range(6, 10), "in the evening"),
     "밤": (range(9, 12), "at night"),
 }
-NOON = Phrase("정오", "noon", _whole("정오", "TIM"))
-MIDNIGHT = Phrase("자정", "midnight", _whole("자정", "TIM"))
+NOON = Phrase("정오", "noon", _whole("정오", "TIM"), digits="정오")
+MIDNIGHT = Phrase("자정", "midnight", _whole("자정", "TIM"), digits="자정")
 
 Draw = Callable[[Random], Phrase]
 

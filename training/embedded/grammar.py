@@ -7,7 +7,7 @@ tomorrow). The English is written as it stands after "And"; rendering capitalise
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -116,6 +116,7 @@ TEMPLATES_BY_TOPIC: dict[str, tuple[tuple[str, str], ...]] = {
 }
 
 _KO_SLOT = re.compile(r"\{(\w+)\}(?:\(([^)]+)\))?")
+_FILLED_SLOT = re.compile(r"\{(\w+)(?::(\w+))?\}(?:\(([^)]+)\))?")
 _EN_SLOT = re.compile(r"\{(\w+)(:on)?\}")
 _KO_AND, _EN_AND = "그리고", "And"
 
@@ -145,13 +146,28 @@ class Template:
 
 
 @dataclass(frozen=True)
+class Fact:
+    """What one clause of a text says: its template, the phrase in each slot, and its entities' spans in the text."""
+
+    template: Template
+    slots: Mapping[str, Phrase]
+    entities: tuple[Span, ...]
+
+    def spans(self) -> dict[str, Span]:
+        """The span of each slot that is an entity."""
+        names = [name for name in self.template.slots if self.slots[name].entities]
+        return dict(zip(names, self.entities, strict=True))
+
+
+@dataclass(frozen=True)
 class Sentence:
-    """A Korean text with its English, its topic, and the character-exact spans of its entities."""
+    """A Korean text with its English, its topic, the character-exact spans of its entities, and what its clauses say."""
 
     ko: str
     en: str
     topic: str
     entities: tuple[Span, ...]
+    facts: tuple[Fact, ...] = field(default=(), compare=False, repr=False)
 
 
 TEMPLATES = tuple(Template(topic, ko, en) for topic, pairs in TEMPLATES_BY_TOPIC.items() for ko, en in pairs)
@@ -170,13 +186,38 @@ def render(template: Template, slots: Mapping[str, Phrase]) -> Sentence:
 
 def join(clauses: Sequence[Sentence]) -> Sentence:
     """One text of several clauses of the same topic: A. 그리고 B., A. And B."""
-    ko, en, entities = "", "", []
+    ko = en = ""
+    entities: list[Span] = []
+    facts: list[Fact] = []
     for clause in clauses:
         if ko:
             ko, en = f"{ko} {_KO_AND} ", f"{en} {_EN_AND} "
-        entities += [(len(ko) + start, len(ko) + end, label) for start, end, label in clause.entities]
+        entities += _moved(clause.entities, len(ko))
+        facts += [Fact(fact.template, fact.slots, _moved(fact.entities, len(ko))) for fact in clause.facts]
         ko, en = ko + clause.ko, en + clause.en
-    return Sentence(ko, en[0].upper() + en[1:], clauses[0].topic, tuple(entities))
+    return Sentence(ko, en[0].upper() + en[1:], clauses[0].topic, tuple(entities), tuple(facts))
+
+
+def fill(pattern: str, slots: Mapping[str, Phrase], part: str = "ko") -> str:
+    """A Korean pattern, written like a template's, with its slots filled by that part of the phrases.
+
+    The part can be named in the pattern: {drinks:counter}.
+    """
+
+    def filled(match: re.Match) -> str:
+        phrase, pair = slots[match[1]], match[3]
+        written = getattr(phrase, match[2] or part)
+        if pair == "에":
+            return written + phrase.adverb_particle
+        return written + particle(written, pair) if pair else written
+
+    return _FILLED_SLOT.sub(filled, pattern)
+
+
+def draw_fact(rng: Random, topic: str) -> Fact:
+    """A random fact of the topic, outside any text."""
+    template = rng.choice(_TEMPLATES_OF[topic])
+    return Fact(template, _draw_slots(rng, template), ())
 
 
 def draw(rng: Random, clauses: tuple[int, int] = (1, 1)) -> Sentence:
@@ -188,6 +229,10 @@ def draw(rng: Random, clauses: tuple[int, int] = (1, 1)) -> Sentence:
     while len(chosen) < count:
         chosen += rng.sample(templates, min(len(templates), count - len(chosen)))
     return join([_render_clause(template, _draw_slots(rng, template)) for template in chosen])
+
+
+def _moved(entities: Iterable[Span], by: int) -> tuple[Span, ...]:
+    return tuple((by + start, by + end, label) for start, end, label in entities)
 
 
 def _draw_slots(rng: Random, template: Template) -> dict[str, Phrase]:
@@ -218,4 +263,5 @@ def _render_clause(template: Template, slots: Mapping[str, Phrase]) -> Sentence:
     ko += template.ko[copied:]
     en = _EN_SLOT.sub(lambda match: slots[match[1]].adverb_en if match[2] else slots[match[1]].en, template.en)
     # An abbreviation's point also ends the sentence: at 2 p.m.
-    return Sentence(ko, en.replace("..", "."), template.topic, tuple(entities))
+    fact = Fact(template, slots, tuple(entities))
+    return Sentence(ko, en.replace("..", "."), template.topic, fact.entities, (fact,))

@@ -2,9 +2,26 @@
 
 from ...configuration.errors import UserError
 from .base import Task
+from .causal_lm import CausalLMTask
+from .masked_lm import MaskedLMTask
+from .question_answering import QuestionAnsweringTask
+from .summarization import SummarizationTask
+from .text_classification import TextClassificationTask
+from .token_classification import TokenClassificationTask
 from .translation import TranslationTask
 
-TASKS: dict[str, type[Task]] = {"translation": TranslationTask}
+TASKS: dict[str, type[Task]] = {
+    task.name: task
+    for task in (
+        MaskedLMTask,
+        CausalLMTask,
+        TextClassificationTask,
+        TokenClassificationTask,
+        QuestionAnsweringTask,
+        TranslationTask,
+        SummarizationTask,
+    )
+}
 
 
 def get_task(name: str) -> type[Task]:

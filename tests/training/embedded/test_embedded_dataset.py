@@ -1,4 +1,5 @@
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -15,6 +16,10 @@ from trefoil.training.embedded.grammar import draw
 SIZES = {"train": 4_000, "validation": 500, "test": 500}
 # A change of this value changes everyone's data: make it deliberately.
 FIRST_HUNDRED = "7a03e7a5089c2371acfe0d97e0c86fe20b98923a6eb850c8314797454b10423a"
+LONGER_TASKS = {
+    "question-answering": "a95de0e39aaa327903cfc8b9493c0e6bf77dde48810a814e65a672b5872a612d",
+    "summarization": "2139c8329db593f970f8cea99f975d83d68891396068e9c3830858645a8acbd3",
+}
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +32,12 @@ def first_hundred() -> str:
     return hashlib.sha256("\n".join(f"{row['id']}\t{row['ko']}\t{row['en']}" for row in rows).encode()).hexdigest()
 
 
-def test_the_default_sizes_are_generated_in_seconds():
+@pytest.mark.parametrize("task", ["translation", "question-answering", "summarization"])
+def test_the_default_sizes_are_generated_in_seconds(task):
     start = time.perf_counter()
-    splits = load_embedded("translation")
+    splits = load_embedded(task)
     assert {split: rows.num_rows for split, rows in splits.items()} == DEFAULT_SIZES
-    assert time.perf_counter() - start < 15
+    assert time.perf_counter() - start < 20
 
 
 def test_translation_columns(translation):
@@ -81,6 +87,64 @@ def test_text_classification_columns(translation):
     labels = splits["train"]["label"]
     counts = [labels[:].count(label) for label in range(len(TOPICS))]
     assert min(counts) > 0.07 * SIZES["train"]
+
+
+def test_question_answering_columns():
+    splits = load_embedded("question-answering", sizes=SIZES)
+    texts = load_embedded("translation", sizes=SIZES, clauses=(2, 4))
+    for split, rows in splits.items():
+        assert rows.column_names == ["id", "context", "question", "answers"]
+        assert rows.num_rows == SIZES[split] == len(set(rows["context"]))
+        assert rows["context"][:] == texts[split]["ko"][:]
+        for row in rows:
+            assert len(row["answers"]["text"]) == len(row["answers"]["answer_start"]) <= 1
+            for text, start in zip(row["answers"]["text"], row["answers"]["answer_start"], strict=True):
+                assert row["context"][start : start + len(text)] == text
+        unanswered = sum(not answers["text"] for answers in rows["answers"])
+        assert unanswered / rows.num_rows == pytest.approx(0.1, abs=0.04)
+    assert {text.count("그리고") + 1 for text in splits["train"]["context"]} == {2, 3, 4}
+
+
+def test_summarization_columns():
+    splits = load_embedded("summarization", sizes=SIZES)
+    for split, rows in splits.items():
+        assert rows.column_names == ["id", "document", "summary"]
+        assert rows.num_rows == SIZES[split] == len(set(rows["document"]))
+        assert all(rows["summary"])
+        assert not any("\n" in summary for summary in rows["summary"])
+    train = splits["train"]
+    clauses = [text.count("그리고") + 1 for text in train["document"]]
+    assert set(clauses) == {3, 4, 5}
+    items = [summary.count(" / ") + 1 for summary in train["summary"]]
+    shares = [kept / of for kept, of in zip(items, clauses, strict=True)]
+    assert max(shares) <= 1
+    assert 0.4 < sum(shares) / len(shares) < 0.7, "about half of the clauses are selected"
+
+
+def test_single_clauses_do_for_every_task():
+    for task in ("question-answering", "summarization"):
+        rows = load_embedded(task, sizes={"train": 200}, clauses=(1, 1))["train"]
+        assert not any("그리고" in text for text in rows["context" if task == "question-answering" else "document"])
+
+
+@pytest.mark.parametrize(("task", "text"), [("question-answering", "context"), ("summarization", "document")])
+def test_longer_tasks_keep_the_promises_of_the_others(task, text):
+    sizes = {"train": 300, "validation": 40, "test": 40}
+    splits, again, other_seed = (load_embedded(task, seed=seed, sizes=sizes) for seed in (0, 0, 1))
+    assert all(splits[split].to_list() == again[split].to_list() for split in sizes)
+    assert splits["train"].to_list() != other_seed["train"].to_list()
+    small = load_embedded(task, sizes={"test": 20})
+    assert small["test"].to_list() == splits["test"].select(range(20)).to_list()
+    texts = {split: {*splits[split][text], *other_seed[split][text]} for split in sizes}
+    assert not texts["train"] & texts["validation"]
+    assert not texts["train"] & texts["test"]
+    assert not texts["validation"] & texts["test"]
+
+
+@pytest.mark.parametrize(("task", "pinned"), LONGER_TASKS.items())
+def test_the_data_of_longer_tasks_is_pinned(task, pinned):
+    rows = load_embedded(task, sizes={"train": 100})["train"].to_list()
+    assert hashlib.sha256(json.dumps(rows, ensure_ascii=False, sort_keys=True).encode()).hexdigest() == pinned
 
 
 def test_splits_share_no_text_and_no_translation(translation):
@@ -142,7 +206,10 @@ def test_an_empty_split_keeps_its_columns():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"task": "summarization"}, "unknown task 'summarization': choose one of translation, token-classification"),
+        (
+            {"task": "summary"},
+            "unknown task 'summary': choose one of translation, .*, question-answering, summarization",
+        ),
         ({"sizes": {"dev": 1}}, "unknown split 'dev' in sizes: choose among train, validation, test"),
         ({"sizes": {"train": -1}}, r"sizes\['train'\]=-1: give an integer from 0 to 1,000,000"),
         ({"sizes": {"test": 100_001}}, r"sizes\['test'\]=100001: give an integer from 0 to 100,000"),

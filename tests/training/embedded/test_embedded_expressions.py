@@ -64,6 +64,33 @@ def test_expressions_by_hand(phrase, ko, en):
     assert (phrase.ko, phrase.en) == (ko, en)
 
 
+@pytest.mark.parametrize(
+    ("phrases", "digits"),
+    [
+        ([date(10, 1), date(10, 1, spelled=True)], "10월 1일"),
+        ([date(6, 6, 2027), date(6, 6, 2027, spelled=True)], "2027년 6월 6일"),
+        ([weekday(0, "다음 주")], "다음 주 월요일"),
+        ([expressions.relative_day("모레")], "모레"),
+        (
+            [time(2, 30, "오후", spelled=spelled, half=half) for spelled in (False, True) for half in (False, True)],
+            "오후 2시 30분",
+        ),
+        ([time(11), time(11, spelled=True)], "11시"),
+        ([expressions.NOON], "정오"),
+        ([money(35_000, form) for form in ("digits", "mixed", "spelled")], "35,000원"),
+        ([quantity(APPLE, 3), quantity(APPLE, 3, spelled=True)], "사과 3개"),
+        ([quantity(STUDENT, 3_500), quantity(STUDENT, 3_500, spelled=True)], "학생 3,500명"),
+        ([quantity(HOUR, 1), quantity(HOUR, 1, spelled=True)], "1시간"),
+        ([days(3), days(3, "native")], "3일"),
+        ([times(2), times(2, spelled=True)], "2번"),
+        ([age(35), age(35, spelled=True)], "35살"),
+        ([percent(20), percent(20, spelled=True)], "20%"),
+    ],
+)
+def test_digits_are_the_same_for_every_way_of_writing(phrases, digits):
+    assert {phrase.digits for phrase in phrases} == {digits}
+
+
 def test_when_as_an_adverb():
     phrases = [date(3, 15), weekday(0), weekday(0, "다음 주"), expressions.relative_day("내일")]
     assert [phrase.ko + phrase.adverb_particle for phrase in phrases] == [

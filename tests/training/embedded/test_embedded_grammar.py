@@ -20,7 +20,7 @@ from trefoil.training.embedded.expressions import (
     weekday,
     word,
 )
-from trefoil.training.embedded.grammar import TEMPLATES, TOPICS, Template, draw, join, render
+from trefoil.training.embedded.grammar import TEMPLATES, TOPICS, Template, draw, fill, join, render
 from trefoil.training.embedded.vocabulary import COUNTERS, Noun, Word
 
 TEMPLATE = {template.ko: template for template in TEMPLATES}
@@ -466,6 +466,25 @@ def test_joining_moves_the_entities_and_lowers_the_first_letter():
     joined = join([render(TEMPLATE["{drinks} 주세요."], drinks)] * 2)
     assert joined.ko == "커피 두 잔 주세요. 그리고 커피 두 잔 주세요."
     assert joined.entities == ((3, 6, "QTY"), (19, 22, "QTY"))
+
+
+def test_facts_say_where_each_slot_is():
+    rng = Random(7)
+    for _ in range(500):
+        sentence = draw(rng, (1, 4))
+        assert tuple(span for fact in sentence.facts for span in fact.entities) == sentence.entities
+        for fact in sentence.facts:
+            for slot, (start, end, label) in fact.spans().items():
+                ((inner_start, inner_end, inner_label),) = fact.slots[slot].entities
+                assert sentence.ko[start:end] == fact.slots[slot].ko[inner_start:inner_end]
+                assert label == inner_label
+
+
+def test_patterns_are_filled_with_parts_of_phrases():
+    slots = {"drinks": count("커피", "cup of coffee", "잔", 2, True), "date": relative_day("내일"), "city": SEOUL}
+    assert fill("{drinks:head}(을/를) 몇 {drinks:counter}?", slots) == "커피를 몇 잔?"
+    assert fill("{date}(에) {city}(으로/로)", slots) == "내일 서울로"
+    assert fill("{drinks}(은/는) {city}", slots, "digits") == "커피 2잔은 서울"
 
 
 def test_all_templates_and_topics_are_drawn_equally(sentences):

@@ -1,0 +1,208 @@
+"""How a published model is used: the calls that a model card shows, for every head and task."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+# the tasks of recipes that have another name on the Hub
+PIPELINE_TAGS = {"masked-lm": "fill-mask", "causal-lm": "text-generation"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """A task that a head does.
+
+    Args:
+        task: The Hub's name of it, which is also the pipeline's.
+        name: What the pipeline is called in code.
+        example: Which of `EXAMPLES` it is shown with.
+        model_call: What follows the tokenizer, which makes `inputs`.
+        call: The pipeline's arguments. In it and in `inputs` stand `{example}` and `{second}`.
+        inputs: The tokenizer's arguments.
+    """
+
+    task: str
+    name: str
+    example: str
+    model_call: Sequence[str]
+    call: str = "{example}"
+    inputs: str = "{example}"
+
+
+_GENERATE = (
+    "output = model.generate(inputs.input_ids, attention_mask=inputs.attention_mask)",
+    "print(tokenizer.decode(output[0], skip_special_tokens=True))",
+)
+_CLASSIFY = ("label = model(**inputs).logits.argmax().item()", "print(model.config.id2label[label])")
+
+# Auto class -> what its head does, the usual first
+USES: dict[str, tuple[Use, ...]] = {
+    "AutoModel": (Use("feature-extraction", "encode", "text", ("print(model(inputs.input_ids).last_hidden_state)",)),),
+    "AutoModelForSeq2SeqLM": (
+        Use("translation", "translate", "text", _GENERATE),
+        Use("summarization", "summarize", "article", _GENERATE),
+    ),
+    "AutoModelForCausalLM": (Use("text-generation", "write", "prompt", _GENERATE),),
+    "AutoModelForMaskedLM": (
+        Use(
+            "fill-mask",
+            "fill",
+            "masked",
+            (
+                "logits = model(**inputs).logits[inputs.input_ids == tokenizer.mask_token_id]",
+                "print(tokenizer.decode(logits.argmax(-1)))",
+            ),
+        ),
+    ),
+    "AutoModelForSequenceClassification": (Use("text-classification", "classify", "text", _CLASSIFY),),
+    "AutoModelForTokenClassification": (
+        Use(
+            "token-classification",
+            "tag",
+            "text",
+            (
+                "labels = model(**inputs).logits[0].argmax(-1).tolist()",
+                "print([(token, model.config.id2label[label]) for token, label in zip(inputs.tokens(), labels)])",
+            ),
+        ),
+    ),
+    "AutoModelForQuestionAnswering": (
+        Use(
+            "question-answering",
+            "answer",
+            "context",
+            (
+                "output = model(**inputs)",
+                "start, end = output.start_logits.argmax(), output.end_logits.argmax()",
+                "print(tokenizer.decode(inputs.input_ids[0, start : end + 1]))",
+            ),
+            call="question={second}, context={example}",
+            inputs="{second}, {example}",
+        ),
+    ),
+}
+_OF_PAIRS = Use(
+    "text-classification",
+    "classify",
+    "pair",
+    _CLASSIFY,
+    call='{{"text": {example}, "text_pair": {second}}}',
+    inputs="{example}, {second}",
+)
+_ZERO_SHOT = Use(
+    "zero-shot-classification",
+    "choose",
+    "topic",
+    (),
+    call="{example}, candidate_labels={second}, hypothesis_template={third}",
+)
+
+# language -> kind -> the example, and what goes with it
+EXAMPLES: dict[str, dict[str, tuple[Any, ...]]] = {
+    "ko": {
+        "text": ("삼월 십오일 오후 두 시 반에 회의가 있어요.",),
+        "article": (
+            "시는 내년 봄부터 시내버스 노선 열두 개를 새로 운행한다고 밝혔다. 새 노선은 지하철역과 주택가를 잇는다. "
+            "요금은 오르지 않는다.",
+        ),
+        "prompt": ("오늘 아침에",),
+        "masked": ("오늘 오후에 {mask} 만나요.",),
+        "context": ("삼월 십오일 오후 두 시 반에 회의가 있어요.", "회의는 몇 시에 있어요?"),
+        "pair": ("민수는 사과를 먹었다.", "민수는 과일을 먹었다."),
+        "topic": ("어제 축구 경기는 두 골 차로 끝났다.", ["운동", "음식"], "이 글은 {}에 관한 것이다."),
+    },
+    "en": {
+        "text": ("The meeting is at half past two on the fifteenth of March.",),
+        "article": (
+            "The city will open twelve new bus lines next spring. They connect suburbs with the underground. "
+            "Fares will stay the same.",
+        ),
+        "prompt": ("This morning",),
+        "masked": ("We will meet at {mask} today.",),
+        "context": ("The meeting is at half past two on the fifteenth of March.", "When is the meeting?"),
+        "pair": ("A man eats an apple.", "A man eats a fruit."),
+        "topic": ("Yesterday's match ended with two goals.", ["sports", "food"], "This text is about {}."),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A pipeline's task, what it is called in code, and how it is called."""
+
+    task: str
+    name: str
+    call: str
+
+
+def labels_of(auto_class: str, config: PreTrainedConfig) -> list[str]:
+    """The labels that a classification head tells apart, in the order of its outputs; none of other heads."""
+    is_classifier = auto_class in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification")
+    if not is_classifier or config.problem_type == "regression":
+        return []
+    return [config.id2label[number] for number in sorted(config.id2label)]
+
+
+def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe: Mapping[str, Any]) -> Use:
+    """What a head is used for: the task where it does it, else the recipe's, else what it usually does.
+
+    Args:
+        task: Of the Hub, or as recipes call it.
+        recipe: The keys of the recipe; it knows whether texts are classified in pairs, and how tokens were labelled.
+    """
+    names = [PIPELINE_TAGS.get(name or "", name) for name in (task, recipe.get("task"))]
+    uses = [use for name in names for use in USES[auto_class] if use.task == name]
+    use = (uses or USES[auto_class])[0]
+    if use.task == "text-classification":
+        if ((recipe.get("data") or {}).get("columns") or {}).get("text_pair"):
+            use = _OF_PAIRS
+        if config.problem_type not in (None, "single_label_classification") or config.num_labels == 1:
+            use = replace(use, model_call=("print(model(**inputs).logits)",))
+    if use.task == recipe.get("task") == "token-classification":
+        # what is not the first sub-word of its word may never have been trained
+        all_subwords = (recipe.get("options") or {}).get("label_all_subwords")
+        use = replace(use, call=f'{use.call}, aggregation_strategy="{"simple" if all_subwords else "first"}"')
+    return use
+
+
+def example_calls(
+    use: Use,
+    labels: Sequence[str],
+    language: str | None,
+    example: str | None = None,
+    question: str | None = None,
+    mask_token: str | None = None,
+) -> tuple[list[Call], list[str]]:
+    """Calls of pipelines, and lines of code that use the model itself, with an example.
+
+    Args:
+        language: Of the example, if there is none: `ko`, or else English.
+        example: Stands for the text, prompt, article or context.
+        question: Stands for the question or the second text of a pair.
+        mask_token: The tokenizer's; fill-mask puts it behind an example that has none, and needs it.
+    """
+    examples = EXAMPLES.get(language or "en", EXAMPLES["en"])
+    first, *rest = examples[use.example]
+    first, second = example or first, question or (rest[0] if rest else None)
+    if use.example == "masked" and mask_token is not None:
+        first = first.replace("{mask}", mask_token)
+        first = first if mask_token in first else f"{first} {mask_token}"
+    calls = [_call(use, first, second)]
+    if use.task == "fill-mask" and mask_token is None:
+        calls, first = [], first.replace("{mask}", "")
+    if any(label.lower().startswith("entail") for label in labels):
+        calls.append(_call(_ZERO_SHOT, *examples[_ZERO_SHOT.example]))
+    inputs = use.inputs.format(example=_literal(first), second=_literal(second))
+    return calls, [f'inputs = tokenizer({inputs}, return_tensors="pt")', *use.model_call]
+
+
+def _call(use: Use, first: Any, second: Any, third: Any = None) -> Call:
+    arguments = use.call.format(example=_literal(first), second=_literal(second), third=_literal(third))
+    return Call(use.task, use.name, f"{use.name}({arguments})")
+
+
+def _literal(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,267 @@
+"""The heads that classify sequences, tokens and spans, for the encoder and for the decoder."""
+
+import torch
+from torch import nn
+from transformers.configuration_utils import PreTrainedConfig
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    QuestionAnsweringModelOutput,
+    SequenceClassifierOutput,
+    SequenceClassifierOutputWithPast,
+    TokenClassifierOutput,
+)
+from transformers.utils.generic import can_return_tuple
+
+from .losses import infer_problem_type, sequence_loss, span_cross_entropy, token_cross_entropy
+from .stack import TransformerStack, TrefoilPreTrainedModel
+
+
+def real_tokens(
+    hidden_states: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    input_ids: torch.Tensor | None = None,
+    pad_token_id: int | None = None,
+) -> torch.Tensor:
+    """Where there is no padding, as a boolean mask `(B, T)`.
+
+    Args:
+        hidden_states: `(B, T, C)`.
+        attention_mask: `(B, past + T)`, 1 for real tokens; where it is None or of another form, the ids decide.
+        input_ids: `(B, T)`; all but `pad_token_id` are real. Without them, all tokens are.
+    """
+    length = hidden_states.shape[1]
+    if attention_mask is not None and attention_mask.ndim == 2:
+        return attention_mask[:, -length:].to(hidden_states.device, torch.bool)
+    if input_ids is not None and pad_token_id is not None:
+        return (input_ids != pad_token_id).to(hidden_states.device)
+    return torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
+
+
+def first_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """The hidden state `(B, C)` of each row's first real token."""
+    return hidden_states[torch.arange(len(real), device=real.device), real.int().argmax(dim=-1)]
+
+
+def last_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """The hidden state `(B, C)` of each row's last real token."""
+    positions = torch.arange(real.shape[1], device=real.device)
+    return hidden_states[torch.arange(len(real), device=real.device), (positions * real).argmax(dim=-1)]
+
+
+def mean_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """The mean `(B, C)` of each row's real tokens; computed in float32."""
+    total = hidden_states.float().masked_fill(~real[..., None], 0).sum(dim=1)
+    return (total / real.sum(dim=1, keepdim=True).clamp(min=1)).to(hidden_states.dtype)
+
+
+POOLINGS = {"cls": first_token, "mean": mean_token}
+
+
+class EncoderPooler(nn.Module):
+    """One vector of a whole sequence: a token's or the mean's hidden state, dense, tanh (BERT's pooler)."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.pool = POOLINGS[config.classifier_pooling]
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, input_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """`(B, T, C)` to `(B, C)`."""
+        return self.dense(self.pool(hidden_states, real_tokens(hidden_states, attention_mask))).tanh()
+
+
+class DecoderPooler(nn.Module):
+    """One vector of a whole sequence: the hidden state of its last token, which has seen all others."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.pad_token_id = config.pad_token_id
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, input_ids: torch.Tensor | None
+    ) -> torch.Tensor:
+        """`(B, T, C)` to `(B, C)`."""
+        return last_token(hidden_states, real_tokens(hidden_states, attention_mask, input_ids, self.pad_token_id))
+
+
+class HeadedModel(TrefoilPreTrainedModel):
+    """A base model with something on top.
+
+    Attributes:
+        base_class: The base model.
+    """
+
+    base_class: type[TransformerStack]
+
+    def run_base(self, supervised: bool, **inputs) -> BaseModelOutput:
+        """The base model's outputs; a decoder that is given labels makes no cache unless it is asked for one."""
+        if supervised and self.base_class.is_causal and inputs.get("past_key_values") is None:
+            inputs.setdefault("use_cache", False)
+        return self.model(**inputs)
+
+
+class SequenceClassificationModel(HeadedModel):
+    """Pooling, dropout and a projection to the labels of a whole sequence.
+
+    Attributes:
+        pooler_class: Hidden states, attention mask and ids to one vector.
+        score_bias: Whether the projection has a bias.
+    """
+
+    pooler_class: type[nn.Module]
+    score_bias = True
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = self.base_class(config)
+        self.pooler = self.pooler_class(config)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.score = nn.Linear(config.hidden_size, config.num_labels, bias=self.score_bias)
+        self.loss_function = sequence_loss
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput | SequenceClassifierOutputWithPast:
+        """
+        Args:
+            labels: `(B,)` class ids, -100 does not count; `(B, num_labels)` of 0. and 1. for several labels each; or
+                `(B,)` or `(B, num_labels)` numbers for regression; in these two, NaN does not count. Which it is,
+                `config.problem_type` says, and is inferred from the labels where it does not.
+                The rest: the base model's `forward`.
+
+        Returns:
+            `logits (B, num_labels)` and, with labels, the loss.
+        """
+        outputs = self.run_base(
+            supervised=labels is not None,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.score(self.dropout(self.pooler(outputs.last_hidden_state, attention_mask, input_ids)))
+        loss = None
+        if labels is not None:
+            if self.config.problem_type is None:
+                self.config.problem_type = infer_problem_type(labels, self.num_labels)
+            loss = self.loss_function(logits=logits, labels=labels, problem_type=self.config.problem_type, **kwargs)
+        fields = {
+            "loss": loss, "logits": logits, "hidden_states": outputs.hidden_states, "attentions": outputs.attentions,
+        }  # fmt: skip
+        if not self.base_class.is_causal:
+            return SequenceClassifierOutput(**fields)
+        return SequenceClassifierOutputWithPast(**fields, past_key_values=outputs.past_key_values)
+
+
+class TokenClassificationModel(HeadedModel):
+    """Dropout and a projection to the labels of each token."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.model = self.base_class(config)
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.loss_function = token_cross_entropy
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> TokenClassifierOutput:
+        """
+        Args:
+            labels: `(B, T)` class ids; -100 does not count. The rest: the base model's `forward`.
+
+        Returns:
+            `logits (B, T, num_labels)` and, with labels, the loss.
+        """
+        outputs = self.run_base(
+            supervised=labels is not None,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        logits = self.score(self.dropout(outputs.last_hidden_state))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.num_labels, **kwargs)
+        return TokenClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class QuestionAnsweringModel(HeadedModel):
+    """A projection to the scores of each token as the start and as the end of an answer (Devlin et al. 2019, §4.2)."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.model = self.base_class(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.loss_function = span_cross_entropy
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        start_positions: torch.Tensor | None = None,
+        end_positions: torch.Tensor | None = None,
+        **kwargs,
+    ) -> QuestionAnsweringModelOutput:
+        """
+        Args:
+            start_positions: `(B,)`, the index of the answer's first token; one outside of the sequence does not count.
+            end_positions: `(B,)`, likewise of its last. The rest: the base model's `forward`.
+
+        Returns:
+            `start_logits (B, T)`, `end_logits (B, T)` and, with both positions, the loss.
+        """
+        outputs = self.run_base(
+            supervised=start_positions is not None and end_positions is not None,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
+        )
+        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
+        loss = None
+        if start_positions is not None and end_positions is not None:
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+        return QuestionAnsweringModelOutput(
+            loss=loss,
+            start_logits=start_logits,
+            end_logits=end_logits,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )

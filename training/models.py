@@ -1,0 +1,173 @@
+"""The model of a run: from nothing, from a checkpoint of the run, or from weights of another one."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..configuration.errors import UserError
+from ..configuration.presets import preset_config
+from ..modeling.encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration
+from .progress import say
+from .recipe import Recipe
+from .tasks import Task
+from .tokenizer import load_tokenizer
+
+INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
+
+
+def best_model(source: str) -> str:
+    """A run's best model where a run's folder is given, else the folder or Hub id itself."""
+    best = Path(source) / "best"
+    return str(best) if best.is_dir() else source
+
+
+def pretrained_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that the recipe names, or that of the weights that it starts from; None where it names neither.
+
+    Raises:
+        UserError: There is none, or an encoder and a decoder that are to be joined have different ones.
+    """
+    source = recipe.tokenizer.path or recipe.model.init_from
+    if source is None:
+        return None
+    if isinstance(source, str):
+        return load_tokenizer(best_model(source))
+    tokenizer, other = (load_tokenizer(best_model(source[half])) for half in ("encoder", "decoder"))
+    if tokenizer.get_vocab() != other.get_vocab():
+        raise UserError(
+            f"model.init_from: the tokenizers of {source['encoder']} and {source['decoder']} differ; train both models "
+            "with one (tokenizer.path)"
+        )
+    return tokenizer
+
+
+def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTrainedModel:
+    """
+    Args:
+        checkpoint: Of this run, to go on from.
+
+    Raises:
+        UserError: The model does not suit the task or the tokenizer, or the weights do not fit into it.
+    """
+    if checkpoint is not None:
+        model = task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        task.prepare_config(model.config)
+    elif recipe.model.init_from is not None:
+        model = _pretrained(recipe, task)
+    else:
+        model = _from_preset(recipe, task)
+    _check_token_ids(model.config, task)
+    if model.can_generate():
+        model.generation_config = task.generation_config(model.config)
+    if recipe.training.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+    if recipe.training.compile:
+        model.compile(dynamic=True)
+    return model
+
+
+def _attention(recipe: Recipe) -> dict[str, str]:
+    chosen = recipe.model.attn_implementation
+    return {} if chosen is None else {"attn_implementation": chosen}
+
+
+def _from_preset(recipe: Recipe, task: Task) -> PreTrainedModel:
+    fields = {"vocab_size": len(task.tokenizer), **recipe.model.config}
+    try:
+        config = preset_config(str(recipe.model.preset), **fields)
+    except (*INVALID_FIELDS, ValueError) as error:
+        raise UserError(f"model: {str(error).splitlines()[-1].strip().removeprefix('ValueError: ')}") from None
+    _check_family(config, task, f"model.preset={recipe.model.preset!r}")
+    task.prepare_config(config)
+    return task.auto_class.from_config(config, **_attention(recipe))
+
+
+def _pretrained(recipe: Recipe, task: Task) -> PreTrainedModel:
+    source, fields = recipe.model.init_from, dict(recipe.model.config)
+    try:
+        if isinstance(source, dict):
+            model, report = _joined(source, task, fields)
+            if recipe.model.attn_implementation is not None:
+                model.set_attn_implementation(recipe.model.attn_implementation)
+        else:
+            model, report = _loaded(best_model(str(source)), task, fields, _attention(recipe))
+    except INVALID_FIELDS as error:
+        raise UserError(f"model.init_from={source!r}: {str(error).splitlines()[-1].strip()}") from None
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"model.init_from={source!r}: {str(error).strip().splitlines()[0]}") from None
+    if report["new"]:
+        say(f"new weights, not in {source}: {', '.join(sorted(report['new']))}")
+    if report["unused"]:
+        say(f"weights of {source} that are not used: {', '.join(sorted(report['unused']))}")
+    return model
+
+
+def _loaded(
+    source: str, task: Task, fields: dict[str, Any], attention: dict[str, str]
+) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    """The task's model with the weights of `source`, as far as it has them, and which are new and which not used."""
+    config = AutoConfig.from_pretrained(source)
+    _check_family(config, task, f"model.init_from={source!r}")
+    _change_fields(config, fields)
+    head_is_new = task.head_is_new(config)
+    task.prepare_config(config)
+    auto_class = AutoModel if head_is_new else task.auto_class
+    loaded, report = auto_class.from_pretrained(
+        source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **attention
+    )
+    for name, there, here in sorted(report["mismatched_keys"]):
+        raise UserError(f"model.init_from={source!r}: {name} is {tuple(there)} there, and {tuple(here)} in this model")
+    new, unused = set(report["missing_keys"]), set(report["unexpected_keys"])
+    if not head_is_new:
+        return loaded, {"new": new, "unused": unused}
+    model = task.auto_class.from_config(config, **attention)
+    prefix = f"{model.base_model_prefix}."
+    model.base_model.load_state_dict(loaded.state_dict())
+    new = {f"{prefix}{name}" for name in new} | {
+        name for name, _ in model.named_parameters() if not name.startswith(prefix)
+    }
+    return model, {"new": new, "unused": unused}
+
+
+def _joined(source: dict[str, str], task: Task, fields: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+    """An encoder-decoder whose halves were trained apart."""
+    halves = {half: best_model(folder) for half, folder in source.items()}
+    model, report = TrefoilEncoderDecoderForConditionalGeneration.from_encoder_decoder_pretrained(
+        halves["encoder"], halves["decoder"], output_loading_info=True, **fields
+    )
+    _check_family(model.config, task, f"model.init_from={source!r}")
+    task.prepare_config(model.config)
+    return model, {"new": set(report["missing_keys"]), "unused": set()}
+
+
+def _change_fields(config: PreTrainedConfig, fields: dict[str, Any]) -> None:
+    """As with presets: fields of a stack go to both halves of an encoder-decoder."""
+    halves = {name: getattr(config, name) for name in config.sub_configs}
+    for key, value in fields.items():
+        if key in halves:
+            _change_fields(halves[key], value)
+            continue
+        parts = [part for part in (config, *halves.values()) if key in part.__dataclass_fields__]
+        if not parts:
+            raise ValueError(f"unknown field {key!r} of {type(config).__name__}")
+        for part in parts:
+            setattr(part, key, value)
+
+
+def _check_family(config: PreTrainedConfig, task: Task, where: str) -> None:
+    if config.model_type not in task.family:
+        raise UserError(f"{where} is a {config.model_type}; the task {task.name} needs {' or '.join(task.family)}")
+
+
+def _check_token_ids(config: PreTrainedConfig, task: Task) -> None:
+    largest = max(task.tokenizer.get_vocab().values())
+    size = min(part.vocab_size for part in (config, *(getattr(config, name) for name in config.sub_configs)))
+    if largest >= size:
+        raise UserError(
+            f"token id {largest} ({task.tokenizer.convert_ids_to_tokens(largest)!r}) is out of range: "
+            f"the model's vocab_size is {size}; it must be at least {largest + 1}"
+        )
