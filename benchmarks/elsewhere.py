@@ -20,19 +20,19 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(), "TOKENIZERS
 
 
 class Absent:
-    """An import hook for which Trefoil does not exist, although this environment has it installed."""
+    """An import hook for which Trefoil does not exist, although this environment has it installed; and no network."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "trefoil":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-
-def refuse(*args, **kwargs):
-    raise OSError("the network is off")
+    def connect(*args, **kwargs):
+        raise OSError("the network is off")
 
 
 sys.meta_path.insert(0, Absent())
-socket.socket.connect = socket.socket.connect_ex = socket.create_connection = socket.getaddrinfo = refuse
+socket.socket.connect = socket.socket.connect_ex = Absent.connect
+socket.create_connection = socket.getaddrinfo = Absent.connect
 
 import regex  # noqa: E402
 import transformers  # noqa: E402
@@ -63,16 +63,14 @@ class Published:
         self.columns = recipe.get("data", {}).get("columns") or {}
         self.options = recipe.get("options") or {}
         # "first" tells words apart by the white space between them
-        by_character = self.options.get("delimiter") == "" or recipe.get("tokenizer", {}).get("kind") == "characters"
-        self.strategy = "simple" if by_character else "first"
-        language = next(iter(recipe.get("language") or ()), "en")
-        self.language = language if language in SENTENCES else "en"
+        kind = recipe.get("tokenizer", {}).get("kind")
+        self.strategy = "simple" if kind == "characters" or self.options.get("delimiter") == "" else "first"
+        self.language = "ko" if (recipe.get("language") or [""])[0] == "ko" else "en"
 
     def pipeline(self):
         return transformers.pipeline(self.tag, model=self.folder, trust_remote_code=True)
 
     def load(self):
-        """The model and its tokenizer."""
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, trust_remote_code=True)
         model = getattr(transformers, self.auto_class).from_pretrained(self.folder, trust_remote_code=True)
         return model.eval(), tokenizer
@@ -104,8 +102,7 @@ def translation(published, rows):
     import sacrebleu
 
     outputs = published.pipeline()(published.values(rows, "source"), batch_size=32, truncation=True)
-    bleu = sacrebleu.metrics.BLEU()
-    texts = [output["translation_text"] for output in outputs]
+    texts, bleu = [output["translation_text"] for output in outputs], sacrebleu.metrics.BLEU()
     return f"BLEU {bleu.corpus_score(texts, [published.values(rows, 'target')]).score:.2f}  {bleu.get_signature()}"
 
 
@@ -133,7 +130,8 @@ def text_classification(published, rows):
         sys.exit(f"   {pipe.model.config.problem_type} has no accuracy")
     outputs = pipe(texts, batch_size=32, truncation=True)
     known = {str(number): name for number, name in pipe.model.config.id2label.items()}
-    labels = [known.get(label, label) for label in map(published.name, published.values(rows, "label"))]
+    labels = [published.name(label) for label in published.values(rows, "label")]
+    labels = [label if label in known.values() else known.get(label) for label in labels]
     right = sum(output["label"] == label for output, label in zip(outputs, labels, strict=True))
     return f"accuracy {100 * right / len(rows):.2f}"
 
@@ -143,8 +141,8 @@ def token_classification(published, rows):
     from seqeval.scheme import IOB2
 
     tokens = published.values(rows, "tokens")
-    texts = [published.options.get("delimiter", " ").join(row) for row in tokens]
-    texts = published.values(rows, "text") if "text" in published.columns else texts
+    joined = [published.options.get("delimiter", " ").join(row) for row in tokens]
+    texts = published.values(rows, "text") if "text" in published.columns else joined
     true = [begun([published.name(tag) for tag in row]) for row in published.values(rows, "tags")]
     pipe, figures = published.pipeline(), []
     stride = min(published.options.get("stride", 32), pipe.tokenizer.model_max_length // 2)
@@ -182,9 +180,8 @@ def question_answering(published, rows):
         return regex.sub(r"\b(a|an|the)\b", " ", text).split()
 
     def f1(answer, right):
-        if not answer or not right:
-            return float(answer == right)
-        return 2 * (Counter(answer) & Counter(right)).total() / (len(answer) + len(right))
+        common = (Counter(answer) & Counter(right)).total()
+        return 2 * common / (len(answer) + len(right)) if answer and right else float(answer == right)
 
     questions, contexts = published.values(rows, "question"), published.values(rows, "context")
     answers = [words(output["answer"]) for output in published.pipeline()(questions, contexts, batch_size=32)]
@@ -213,7 +210,6 @@ TASKS = {
     "causal-lm": ("text-generation", "AutoModelForCausalLM", perplexity),
     "masked-lm": ("fill-mask", "AutoModelForMaskedLM", perplexity),
 }
-ANSWERS = ("translation_text", "summary_text", "label", "generated_text", "token_str")
 
 
 def show(published):
@@ -225,17 +221,16 @@ def show(published):
         output = model.generate(**tokenizer(sentences[0], return_tensors="pt"))
         print(f"   generate()  {sentences[0]}  ->  {tokenizer.decode(output[0], skip_special_tokens=True)}")
     for sentence in sentences:
-        text = sentence
         if published.task in ("masked-lm", "causal-lm"):  # the last word is to be guessed
-            text = f"{sentence.rpartition(' ')[0]} {tokenizer.mask_token or ''}".strip()
+            sentence = f"{sentence.rpartition(' ')[0]} {tokenizer.mask_token or ''}".strip()
         if published.task == "question-answering":
             answer = pipe(QUESTIONS[published.language], sentence)["answer"]
         elif published.task == "token-classification":
             found = pipe(sentence, aggregation_strategy=published.strategy)
             answer = ", ".join(f"{sentence[one['start'] : one['end']]} ({one['entity_group']})" for one in found)
         else:
-            answer = next(value for key, value in pipe(text)[0].items() if key in ANSWERS)
-        print(f"   pipeline()  {text}  ->  {answer}")
+            answer = next(value for value in pipe(sentence)[0].values() if isinstance(value, str))
+        print(f"   pipeline()  {sentence}  ->  {answer}")
 
 
 def main(folder, file=None):

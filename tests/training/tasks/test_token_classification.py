@@ -253,6 +253,16 @@ def test_spaces_as_tokens_in_character_level_data():
     assert scores["predictions"] == [tags]
 
 
+def test_a_space_as_a_token_does_not_take_the_subword_of_the_word_behind_it():
+    examples = make_rows((list("a b"), ["B-X", "I-X", "I-X"]), (list("a b"), ["O", "O", "B-X"]))
+    tokenizer = make_tokenizer("byte_bpe", ["a b"] * 3, BYTES, LEFT_TO_RIGHT)  # without a mask, room for a merge
+    task = make_task(tokenizer, examples, options={"delimiter": ""})
+    assert encoded_tags(task, examples, 0) == "<s>/. a/B-X Ġb/I-X"
+    assert encoded_tags(task, examples, 1) == "<s>/. a/O Ġb/B-X"
+    predictions = task.evaluate(oracle(), examples, Accelerator(), final=True)["predictions"]
+    assert predictions == examples["tags"]
+
+
 def test_tokens_without_a_subword_continue_an_entity_that_goes_on():
     assert complete(["B-A", None, None, "I-A", None, "B-A", None], [0, -1, -1, 3, -1, 5, -1]) == [
         "B-A", "I-A", "I-A", "I-A", "O", "B-A", "O",
