@@ -7,6 +7,7 @@ The task, its columns and its options are those of the folder's own recipe.yaml.
 """
 
 import json
+import math
 import os
 import socket
 import string
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import unicodedata
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(), "TOKENIZERS_PARALLELISM": "false"}
@@ -35,6 +37,7 @@ socket.socket.connect = socket.socket.connect_ex = Absent.connect
 socket.create_connection = socket.getaddrinfo = Absent.connect
 
 import regex  # noqa: E402
+import torch  # noqa: E402
 import transformers  # noqa: E402
 import yaml  # noqa: E402
 
@@ -57,7 +60,7 @@ class Published:
 
     def __init__(self, folder):
         self.folder = folder
-        recipe = yaml.safe_load(Path(folder, "recipe.yaml").read_text(encoding="utf-8"))
+        self.recipe = recipe = yaml.safe_load(Path(folder, "recipe.yaml").read_text(encoding="utf-8"))
         self.task = recipe["task"]
         self.tag, self.auto_class, self.measure = TASKS[self.task]
         self.columns = recipe.get("data", {}).get("columns") or {}
@@ -193,11 +196,45 @@ def question_answering(published, rows):
 
 
 def perplexity(published, rows):
-    """Of `causal-lm` and `masked-lm`, from the logits of `model, tokenizer = published.load()`.
-
-    The texts are `published.values(rows, "text")`; `published.options["documents"]` says whether each is a document.
-    """
-    raise NotImplementedError(f"the perplexity of {published.task}")
+    """Of every token: given those before it, or with it and every seventh or so masked, in rows of the model's length."""
+    model, tokenizer = published.load()
+    texts, masked = published.values(rows, "text"), published.task == "masked-lm"
+    first = tokenizer.cls_token_id if masked else tokenizer.bos_token_id
+    last = tokenizer.sep_token_id if masked else tokenizer.eos_token_id
+    is_stream = published.options.get("documents") == "stream"
+    if is_stream:
+        lines = tokenizer([f"{text}\n" for text in texts], add_special_tokens=False)["input_ids"]
+        documents = [[token for line in lines for token in line]]
+    else:
+        documents = [[first, *ids, last] for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    if masked:
+        rounds = max(2, round(1 / published.options.get("probability", 0.15)))
+        columns = [(token, token, number) for number, ids in enumerate(documents) for token in ids]
+    else:  # each is to give the next
+        columns = [(*pair, number) for number, ids in enumerate(documents) for pair in pairwise(ids)]
+    length = published.recipe.get("batches", {}).get("max_source_length") or model.config.max_position_embeddings
+    stride = published.options.get("stride") or length
+    loss, tokens, seen = 0.0, 0, 0
+    for row, start in enumerate(range(0, len(columns), stride)):
+        if seen == len(columns):
+            break
+        ids, labels, numbers = torch.tensor(columns[start : start + length]).T
+        index = torch.arange(len(ids))
+        begins = torch.where(numbers.diff(prepend=torch.tensor([-1])) != 0, index, 0).cummax(0).values
+        if masked:
+            counted = ((index + row) % rounds == torch.arange(rounds)[:, None]) & (
+                is_stream | (ids != first) & (ids != last)
+            )
+            inputs = torch.where(counted, tokenizer.mask_token_id, ids)
+        else:
+            counted, inputs = (index >= seen - start)[None], ids[None]
+        places = {"position_ids": (index - begins).expand_as(inputs), "sequence_ids": numbers.expand_as(inputs)}
+        with torch.inference_mode():
+            logits = model(inputs, **places).logits[counted]
+        loss += float(torch.nn.functional.cross_entropy(logits, labels.expand_as(inputs)[counted], reduction="sum"))
+        tokens, seen = tokens + int(counted.sum()), start + len(ids)
+    words = sum(len(text.split()) + 1 for text in texts)
+    return f"perplexity {math.exp(loss / tokens):.3f}, of words {math.exp(loss / words):.2f}"
 
 
 # task of a recipe -> task of the Hub, Auto class, figure

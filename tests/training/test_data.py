@@ -51,7 +51,7 @@ def refused(file, **options):
         ("train.jsonl", JSON_LINES.replace("\n", "\r\n")),
         ("train.jsonl", BOM + JSON_LINES),
         ("train.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS)),
-        ("train.jsonl.gz", gzip.compress(JSON_LINES.encode())),
+        ("train.jsonl.gz", gzip.compress(JSON_LINES.encode(), mtime=0)),
         ("train.json", JSON_LINES),
         ("train.json", json.dumps(ROWS, ensure_ascii=False)),
         ("train.json", json.dumps(ROWS, indent=2)),
@@ -59,9 +59,9 @@ def refused(file, **options):
         ("train.csv", csv_of(ROWS)),
         ("train.csv", csv_of(ROWS, end="\r\n")),
         ("train.csv", BOM + csv_of(ROWS)),
-        ("train.csv.gz", gzip.compress(csv_of(ROWS).encode())),
+        ("train.csv.gz", gzip.compress(csv_of(ROWS).encode(), mtime=0)),
         ("train.tsv", csv_of(ROWS, "\t")),
-        ("train.tsv.gz", gzip.compress(csv_of(ROWS, "\t").encode())),
+        ("train.tsv.gz", gzip.compress(csv_of(ROWS, "\t").encode(), mtime=0)),
     ],
 )
 def test_text_is_read_exactly(write, name, content):
@@ -151,7 +151,7 @@ SQUAD = squad([{"context": "둘", "qas": [{"id": "c", "question": "몇?", "answe
     [
         ("dev-v1.1.json", json.dumps(SQUAD)),
         ("dev-v1.1.json", BOM + json.dumps(SQUAD, ensure_ascii=False, indent=1)),
-        ("dev-v1.1.json.gz", gzip.compress(json.dumps(SQUAD, ensure_ascii=False).encode())),
+        ("dev-v1.1.json.gz", gzip.compress(json.dumps(SQUAD, ensure_ascii=False).encode(), mtime=0)),
     ],
 )
 def test_squad_is_one_row_a_question(write, name, content):
@@ -283,12 +283,12 @@ EMPTY = ": the split 'train' is empty; it needs at least one example"
         ("train.csv", "", EMPTY),
         ("train.parquet", "", EMPTY),
         ("train.csv", "source,target\n", EMPTY),
-        ("train.jsonl.gz", gzip.compress(b""), EMPTY),
-        ("train.csv.gz", gzip.compress(b""), EMPTY),
-        ("train.csv.gz", gzip.compress(b"source,target\n"), EMPTY),
-        ("train.json.gz", gzip.compress(b""), EMPTY),
+        ("train.jsonl.gz", gzip.compress(b"", mtime=0), EMPTY),
+        ("train.csv.gz", gzip.compress(b"", mtime=0), EMPTY),
+        ("train.csv.gz", gzip.compress(b"source,target\n", mtime=0), EMPTY),
+        ("train.json.gz", gzip.compress(b"", mtime=0), EMPTY),
         ("train.jsonl.gz", ROW, ": a damaged gzip file (Not a gzipped file (b'{\"')); compress it again"),
-        ("train.jsonl.gz", gzip.compress(ROW.encode() * 99)[:-9], ": a damaged gzip file (Compressed file ended before"
+        ("train.jsonl.gz", gzip.compress(ROW.encode() * 99, mtime=0)[:-9], ": a damaged gzip file (Compressed file ended before"
          " the end-of-stream marker was reached); compress it again"),
     ],
 )  # fmt: skip
