@@ -61,28 +61,43 @@ class TextClassificationTask(Task):
 
     def learn(self, train: datasets.Dataset) -> None:
         name = str(self.column("label"))
-        feature = train.features[name]
-        item = getattr(feature, "feature", feature)
-        if isinstance(item, datasets.ClassLabel):
-            self.class_label = item
-        values = [value for value in train[name] if value is not None]
+        self._take_names(train)
+        values = [value for value in train[name] if not _is_empty(value)]
         self.problem_type = self.options.problem_type or _problem_type(values)
-        if self.problem_type not in METRICS:
-            raise UserError(f"column {name!r} holds {shortened(repr(values[:1]))}, which is no label")
         self.metrics = METRICS[self.problem_type]
         self.check_metric()
         if self.problem_type == "regression":
             return
         if self.problem_type == "multi_label_classification":
-            values = [label for labels in values if isinstance(labels, list) for label in labels]
+            values = [
+                label for labels in values if isinstance(labels, list) for label in labels if not _is_empty(label)
+            ]
+        if wrong := [value for value in values if isinstance(value, list | dict)]:
+            raise UserError(f"column {name!r} holds {shortened(repr(wrong[0]))}, which is no label")
         if self.class_label is not None:
             self.labels = list(self.class_label.names)
         else:
             self.labels = list(dict.fromkeys(self._name(value) for value in _in_order(values)))
+        if not self.labels:
+            raise UserError(f"column {name!r} has no label in the training data")
         if len(self.labels) < 2 and self.problem_type == "single_label_classification":
             raise UserError(
                 f"column {name!r} has the only label {self.labels}; there must be at least two to tell apart"
             )
+
+    def _take_names(self, examples: datasets.Dataset) -> None:
+        feature = examples.features[str(self.column("label"))]
+        item = getattr(feature, "feature", feature)
+        if isinstance(item, datasets.ClassLabel):
+            self.class_label = item
+
+    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        self._take_names(examples)
+        return super().encode(examples, where)
+
+    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        self._take_names(examples)
+        return super().scorable(examples, where)
 
     def _name(self, value: Any) -> str:
         if self.class_label is not None and isinstance(value, int):
@@ -135,7 +150,7 @@ class TextClassificationTask(Task):
     def _encode_label(self, value: Any) -> tuple[Any, str | None]:
         """What the model is to say, or what is wrong with a label."""
         column = self.column("label")
-        if value is None:
+        if _is_empty(value):
             return None, f"column {column!r} is empty"
         if self.problem_type == "regression":
             try:
@@ -196,6 +211,11 @@ class TextClassificationTask(Task):
         if self.problem_type == "multi_label_classification":
             return [label for label, is_given in zip(self.labels, answer, strict=True) if is_given]
         return self.labels[answer]
+
+
+def _is_empty(label: Any) -> bool:
+    """Whether there is none; in a CSV file that is an empty text."""
+    return label is None or (isinstance(label, str) and not label.strip())
 
 
 def _problem_type(values: list) -> ProblemType:
