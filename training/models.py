@@ -1,5 +1,6 @@
 """The model of a run: from nothing, from a checkpoint of the run, or from weights of another one."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -119,8 +120,7 @@ def _loaded(
     loaded, report = auto_class.from_pretrained(
         source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **attention
     )
-    for name, there, here in sorted(report["mismatched_keys"]):
-        raise UserError(f"model.init_from={source!r}: {name} is {tuple(there)} there, and {tuple(here)} in this model")
+    _check_sizes(report["mismatched_keys"], source)
     new, unused = set(report["missing_keys"]), set(report["unexpected_keys"])
     if not head_is_new:
         return loaded, {"new": new, "unused": unused}
@@ -136,12 +136,26 @@ def _loaded(
 def _joined(source: dict[str, str], task: Task, fields: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     """An encoder-decoder whose halves were trained apart."""
     halves = {half: best_model(folder) for half, folder in source.items()}
-    model, report = TrefoilEncoderDecoderForConditionalGeneration.from_encoder_decoder_pretrained(
-        halves["encoder"], halves["decoder"], output_loading_info=True, **fields
+    joined_class = TrefoilEncoderDecoderForConditionalGeneration
+    of_both = joined_class.config_class.__dataclass_fields__.keys() - halves.keys()
+    model, report = joined_class.from_encoder_decoder_pretrained(
+        halves["encoder"],
+        halves["decoder"],
+        output_loading_info=True,
+        **{name: fields.pop(name) for name in of_both & fields.keys()},
     )
+    new, unused = set(report["missing_keys"]), set()
+    if fields:  # of the halves
+        _change_fields(model.config, fields)
+        weights, model = model.state_dict(), joined_class(model.config)
+        here = model.state_dict()
+        sizes = [(name, weights[name].shape, here[name].shape) for name in weights.keys() & here.keys()]
+        _check_sizes([size for size in sizes if size[1] != size[2]], source)
+        loaded = model.load_state_dict(weights, strict=False)
+        new, unused = new | set(loaded.missing_keys), set(loaded.unexpected_keys)
     _check_family(model.config, task, f"model.init_from={source!r}")
     task.prepare_config(model.config)
-    return model, {"new": set(report["missing_keys"]), "unused": set()}
+    return model, {"new": new, "unused": unused}
 
 
 def _change_fields(config: PreTrainedConfig, fields: dict[str, Any]) -> None:
@@ -156,6 +170,11 @@ def _change_fields(config: PreTrainedConfig, fields: dict[str, Any]) -> None:
             raise ValueError(f"unknown field {key!r} of {type(config).__name__}")
         for part in parts:
             setattr(part, key, value)
+
+
+def _check_sizes(mismatched: Iterable[tuple], source: str | dict[str, str]) -> None:
+    for name, there, here in sorted(mismatched):
+        raise UserError(f"model.init_from={source!r}: {name} is {tuple(there)} there, and {tuple(here)} in this model")
 
 
 def _check_family(config: PreTrainedConfig, task: Task, where: str) -> None:

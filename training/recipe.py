@@ -46,7 +46,7 @@ class TokenizerRecipe:
     kind: Literal["byte_bpe", "wordpiece", "unigram", "characters"] = "byte_bpe"
     vocab_size: int = 8000  # of characters: at most
     lowercase: bool = False
-    min_frequency: int = 2
+    min_frequency: int = 2  # of a token; not of unigram's, nor of characters
 
 
 @strict
@@ -273,6 +273,9 @@ def validate(recipe: Recipe, where: str) -> None:
         raise UserError(f"{where}: model needs preset (to start from nothing) or init_from (to start from weights)")
     if preset is not None and preset not in PRESETS:
         refuse("model.preset", preset, f"is no preset{nearest(preset, list(PRESETS))}")
+    source = recipe.model.init_from
+    if isinstance(source, dict) and source.keys() != {"encoder", "decoder"}:
+        refuse("model.init_from", source, "must name one encoder and one decoder, or be the place of one model")
     positive = {
         "training": ("max_steps", "max_epochs", "max_minutes", "log_every", "evaluate_every", "save_every", "patience",
                      "average_checkpoints"),
