@@ -21,6 +21,7 @@ from ..recipe import Recipe, build, nearest
 from ..tokenizer import BIDIRECTIONAL, Template
 
 INT, FLOAT, INTS = datasets.Value("int32"), datasets.Value("float32"), datasets.List(datasets.Value("int32"))
+LONGEST = 100_000  # characters that are tokenized of a text that must be short
 IN_MEMORY = 1_000_000  # examples; of more, the encoded ones lie on the disk
 
 Encoded = list[dict[str, Any]] | str
@@ -305,6 +306,12 @@ def text_problem(column: str | None, text: Any) -> str | None:
     if not isinstance(text, str):
         return f"column {column!r} holds {shortened(repr(text))}, not a text"
     return None if text.strip() else f"column {column!r} is empty"
+
+
+def beginning(text: Any, tokens: int) -> str:
+    """A text, or of one that is too long for so many tokens by far a part that is too long too: megabytes in one line
+    would take gigabytes to tokenize."""
+    return text[: max(LONGEST, 100 * tokens)] if isinstance(text, str) else ""
 
 
 def shortened(text: str, length: int = 60) -> str:

@@ -17,7 +17,7 @@ from ...pipelines.question_answering import Offsets, Window, answer_settings, an
 from ..metrics.question_answering import AnswerQuality
 from ..progress import say
 from ..recipe import Recipe
-from .base import INT, INTS, Encoded, Task, gathered, pad, shortened, text_problem
+from .base import INT, INTS, Encoded, Task, beginning, gathered, pad, shortened, text_problem
 
 NO_ANSWER = (0, 0)  # the first token stands for it
 
@@ -157,7 +157,7 @@ class QuestionAnsweringTask(Task):
 
     def encode_rows(self, rows: dict[str, list]) -> list[Encoded]:
         problems = self.scoring_problems(rows)
-        questions = [text if isinstance(text, str) else "" for text in rows["question"]]
+        questions = [beginning(text, self.longest_question) for text in rows["question"]]
         lengths = [len(ids) for ids in self._ids(questions)]
         encoded: list[Encoded] = []
         for row, (problem, length) in enumerate(zip(problems, lengths, strict=True)):

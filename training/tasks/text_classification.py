@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from ...configuration.errors import UserError
 from ..metrics.classification import ClassificationQuality, MultiLabelQuality, RegressionQuality
-from .base import FLOAT, INT, INTS, Encoded, Task, gathered, shortened, text_problem
+from .base import FLOAT, INT, INTS, Encoded, Task, beginning, gathered, shortened, text_problem
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -129,7 +129,7 @@ class TextClassificationTask(Task):
         texts = [rows[role] for role in self.text_roles() if role in rows]
         columns = [self.column(role) for role in self.text_roles() if role in rows]
         limit = self.max_lengths()[0]
-        clean = [[text if isinstance(text, str) else "" for text in column] for column in texts]
+        clean = [[beginning(text, limit) for text in column] for column in texts]
         encodings = self.tokenizer(*clean, verbose=False)["input_ids"]
         encoded: list[Encoded] = []
         for row, (ids, value) in enumerate(zip(encodings, rows["label"], strict=True)):

@@ -12,7 +12,7 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConf
 from ..batching import plan_in_order
 from ..progress import progress_bar
 from ..tokenizer import TEXT_TO_TEXT
-from .base import INTS, Encoded, Task, gathered, pad, text_problem
+from .base import INTS, Encoded, Task, beginning, gathered, pad, text_problem
 
 
 class TextToTextTask(Task):
@@ -59,7 +59,7 @@ class TextToTextTask(Task):
 
     def _token_ids(self, role: str, texts: list[Any], **options: Any) -> list[list[int]]:
         """Token ids with an end token; a target without the start token, which the model puts there itself."""
-        texts = [text if isinstance(text, str) else "" for text in texts]
+        texts = [beginning(text, max(self.max_lengths())) for text in texts]
         if role == "source":
             return self.tokenizer(texts, verbose=False, **options)["input_ids"]
         ids = self.tokenizer(text_target=texts, verbose=False, **options)["input_ids"]
