@@ -24,7 +24,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	@echo "== training a Korean-English transformer from nothing, on data that the package generates"
-	$(BIN)/trefoil train translation-embedded-ko-en output_dir=$(DEMO)/run
+	$(BIN)/trefoil train encoder-decoder-translation-embedded-ko-en output_dir=$(DEMO)/run
 	@echo "== publishing it as a folder that loads with transformers alone"
 	$(BIN)/trefoil publish $(DEMO)/run $(DEMO)/published --overwrite
 	@echo "== using the folder in another process, without Trefoil and without a network"

@@ -4,7 +4,7 @@
 
 For example, what the attention implementation and the precision change:
 
-    python benchmarks/step_time.py translation-multi30k data.path=FOLDER --versus model.attn_implementation=sdpa \
+    python benchmarks/step_time.py encoder-decoder-translation-multi30k data.path=FOLDER --versus model.attn_implementation=sdpa \
         --versus training.mixed_precision=no
 """
 

@@ -10,8 +10,12 @@ def read_log(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
 
 
-def plot_run(log: Path, metric: str, picture: Path) -> None:
-    """Draw a run's log as a PNG file."""
+def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> None:
+    """Draw a run's log as a PNG file.
+
+    Args:
+        minimized: Less of the metric is better.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -31,17 +35,17 @@ def plot_run(log: Path, metric: str, picture: Path) -> None:
     means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
     losses.plot(steps[window - 1 :], means, color="tab:blue", label=f"training, mean of {window} logged steps")
     losses.plot(*series("validation_loss"), color="tab:orange", marker="o", markersize=3, label="validation")
-    losses.set(xlabel="optimiser step", ylabel="loss (nats per token)", title="Loss")
+    losses.set(xlabel="optimiser step", ylabel="loss (nats per label)", title="Loss")
     if values:
         losses.set_ylim(0.95 * min(values + series("validation_loss")[1]), 1.02 * max(values[len(values) // 100 :]))
     losses.legend()
     steps, metric_values = series(f"validation_{metric}")
     scores.plot(steps, metric_values, color="tab:green", marker="o", markersize=3)
     if metric_values:
-        best = max(range(len(steps)), key=metric_values.__getitem__)
+        best = (min if minimized else max)(range(len(steps)), key=metric_values.__getitem__)
         scores.annotate(
             f"{metric_values[best]:.1f}", (steps[best], metric_values[best]), textcoords="offset points",
-            xytext=(0, -14), ha="center",
+            xytext=(0, 7 if minimized else -14), ha="center",
         )  # fmt: skip
     scores.set(xlabel="optimiser step", ylabel=metric, title=f"Validation {metric}")
     for axes in (losses, scores):

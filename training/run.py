@@ -202,14 +202,14 @@ def _finish(
             if "predictions" in scores:
                 write_predictions(run_folder / "predictions.jsonl", splits["test"], task, scores["predictions"])
     results |= {"steps": position.step, "training_seconds": round(position.seconds, 1)}
-    results["metrics"] = _metrics(results, recipe)
+    results["metrics"] = _metrics(results, task)
 
     def fill_best(folder: Path) -> None:
         """The weights, and beside them what a reader wants to know of them."""
         shutil.copytree(chosen, folder, dirs_exist_ok=True)
         (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.copyfile(run_folder / "recipe.yaml", folder / "recipe.yaml")
-        plot_run(run_folder / LOG_FILE, metric, folder / "curve.png")
+        plot_run(run_folder / LOG_FILE, metric, folder / "curve.png", minimized=metric in task.minimized)
 
     if accelerator.is_main_process:
         write_folder(best, fill_best)
@@ -282,22 +282,22 @@ def write_predictions(file: Path, examples: datasets.Dataset, task: Task, predic
             lines.write(json.dumps({**row, "prediction": prediction}, ensure_ascii=False) + "\n")
 
 
-def _metrics(results: dict[str, Any], recipe: Recipe) -> list[dict[str, Any]]:
-    """The scores, each with all that is needed to measure it again."""
-    metrics = []
+def _metrics(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:
+    """The scores of the task's metrics, each with all that is needed to measure it again."""
+    recipe, metrics = task.recipe, []
     for split in ("validation", "test"):
         scores = results.get(split, {})
         metrics += [
             {
                 "name": name,
                 "type": name,
-                "value": value,
+                "value": scores[name],
                 "split": getattr(recipe.data, f"{split}_split"),
                 "dataset": _dataset_name(recipe),
                 "signature": scores.get(f"{name}_signature"),
             }
-            for name, value in scores.items()
-            if isinstance(value, float)
+            for name in task.metrics
+            if isinstance(scores.get(name), float)
         ]
     return metrics
 

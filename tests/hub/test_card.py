@@ -154,6 +154,10 @@ def test_results_that_lack_something_are_refused(entries, message):
 def test_a_published_recipe_does_not_tell_where_files_lay():
     recipe = (
         "output_dir: /home/me/runs/x\ndata:\n  path: ../data/pairs/\nmodel:\n  init_from: name/model\n  path: null\n"
+        "  init_from:\n    encoder: /home/me/runs/mine\n    decoder: name/model\n"
     )
-    expected = "output_dir: x\ndata:\n  path: pairs\nmodel:\n  init_from: name/model\n  path: null\n"
+    expected = (
+        "output_dir: x\ndata:\n  path: pairs\nmodel:\n  init_from: name/model\n  path: null\n"
+        "  init_from:\n    encoder: mine\n    decoder: name/model\n"
+    )
     assert without_local_folders(recipe) == expected

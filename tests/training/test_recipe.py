@@ -93,8 +93,8 @@ def test_recipes_of_the_package_are_found_by_name(path, tmp_path, monkeypatch):
 
 def test_a_local_file_is_preferred_to_a_recipe_of_the_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("translation-multi30k.yaml").write_text(MINIMAL)
-    assert load_recipe("translation-multi30k.yaml").data.embedded
+    Path("encoder-decoder-translation-multi30k.yaml").write_text(MINIMAL)
+    assert load_recipe("encoder-decoder-translation-multi30k.yaml").data.embedded
 
 
 def test_saved_and_read_again_it_is_the_same(file, tmp_path):
@@ -209,10 +209,10 @@ def test_a_file_that_is_no_recipe(file, content, message):
 
 def test_no_such_file(tmp_path):
     message = refused(tmp_path / "none.yaml")
-    assert re.search(r"none.yaml: no such recipe; give a YAML file or one of .*translation-multi30k", message)
+    assert re.search(r"none.yaml: no such recipe; give a YAML file or one of .*encoder-decoder-translation-multi30k", message)
     assert refused(tmp_path) == f"{tmp_path}: a folder, not a recipe; give a YAML file"
 
 
 def test_no_is_a_word_where_a_word_is_wanted(tmp_path):
-    recipe = load_recipe("translation-multi30k", ["training.mixed_precision=no"])
+    recipe = load_recipe("encoder-decoder-translation-multi30k", ["training.mixed_precision=no"])
     assert recipe.training.mixed_precision == "no"
