@@ -1,4 +1,4 @@
-"""Lines of megabytes: every task refuses, skips, cuts or reads them, and those that must be short are not tokenized whole."""
+"""Lines of megabytes: each task refuses, skips, cuts or reads them; what must be short is not tokenized whole."""
 
 import datasets
 import pytest
@@ -19,7 +19,7 @@ FAMILIES = {"causal-lm": "decoder", "translation": "encoder-decoder", "summariza
 
 
 def ready(name, examples, kind="characters", **changes):
-    """A task that has learned from the examples, with a tokenizer of which the word is one token, or that has characters."""
+    """A task that has learned from the examples, with a tokenizer of characters, or one in which the word is a token."""
     preset = f"{FAMILIES.get(name, 'encoder')}-tiny"
     content = {
         "task": name,

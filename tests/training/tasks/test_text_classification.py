@@ -140,7 +140,8 @@ def test_what_cannot_be_seen_can_be_said():
 @pytest.mark.parametrize(
     ("examples", "changes", "message"),
     [
-        (with_labels("좋음", "좋음"), {}, "column 'label' has the only label ['좋음']; there must be at least two to tell apart"),
+        (with_labels("좋음", "좋음"), {},
+         "column 'label' has the only label ['좋음']; there must be at least two to tell apart"),
         (with_labels(None, None), {}, "column 'label' has no label in the training data"),
         (with_labels([], []), {}, "column 'label' has no label in the training data"),
         (with_labels({"name": "a"}, {"name": "b"}), {}, "column 'label' holds {'name': 'a'}, which is no label"),
