@@ -34,7 +34,9 @@ PUBLISHED_FILES = (
 )  # fmt: skip
 
 
-LOCAL_PATH = re.compile(r"^( *(?:output_dir|path|init_from|encoder|decoder): )(?:[/~.]|[A-Za-z]:)\S*[/\\]([^/\\\s]+)/?$", re.MULTILINE)
+LOCAL_PATH = re.compile(
+    r"^( *(?:output_dir|path|init_from|encoder|decoder): )(?:[/~.]|[A-Za-z]:)\S*[/\\]([^/\\\s]+)/?$", re.MULTILINE
+)
 
 
 def publish(

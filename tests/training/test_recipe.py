@@ -209,7 +209,9 @@ def test_a_file_that_is_no_recipe(file, content, message):
 
 def test_no_such_file(tmp_path):
     message = refused(tmp_path / "none.yaml")
-    assert re.search(r"none.yaml: no such recipe; give a YAML file or one of .*encoder-decoder-translation-multi30k", message)
+    assert re.search(
+        r"none.yaml: no such recipe; give a YAML file or one of .*encoder-decoder-translation-multi30k", message
+    )
     assert refused(tmp_path) == f"{tmp_path}: a folder, not a recipe; give a YAML file"
 
 
