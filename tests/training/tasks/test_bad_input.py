@@ -19,7 +19,7 @@ FAMILIES = {"causal-lm": "decoder", "translation": "encoder-decoder", "summariza
 
 
 def ready(name, examples, kind="characters", **changes):
-    """A task that has learned from the examples, with a tokenizer of characters, or one in which the word is a token."""
+    """A task that has learned from the examples, with a tokenizer of characters, or one where the word is a token."""
     preset = f"{FAMILIES.get(name, 'encoder')}-tiny"
     content = {
         "task": name,
