@@ -44,7 +44,7 @@ def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> 
     if metric_values:
         best = (min if minimized else max)(range(len(steps)), key=metric_values.__getitem__)
         scores.annotate(
-            f"{metric_values[best]:.1f}", (steps[best], metric_values[best]), textcoords="offset points",
+            f"{metric_values[best]:.4g}", (steps[best], metric_values[best]), textcoords="offset points",
             xytext=(0, 7 if minimized else -14), ha="center",
         )  # fmt: skip
     scores.set(xlabel="optimiser step", ylabel=metric, title=f"Validation {metric}")
