@@ -316,3 +316,12 @@ def list_lengths(dataset: datasets.Dataset, column: str) -> np.ndarray:
     table = dataset.with_format("arrow")
     chunks = [pc.list_value_length(batch[column]) for batch in table.iter(batch_size=100_000)]
     return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in chunks]).astype(np.int32)
+
+
+def count_in_lists(dataset: datasets.Dataset, column: str, value: int) -> int:
+    """How often a number stands in a column of lists."""
+    table = dataset.with_format("arrow")
+    return sum(
+        pc.sum(pc.equal(pc.list_flatten(batch[column]), value), min_count=0).as_py()
+        for batch in table.iter(batch_size=100_000)
+    )

@@ -60,7 +60,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
             if kind == "validation":
                 validation = encoded
     if main:
-        _say_what(model, train_examples, len(splits["validation"]), task, time.perf_counter() - started)
+        _say_what(model, train_examples, validation, len(splits["validation"]), task, time.perf_counter() - started)
     accelerator.init_trackers("tracker", config=flat(recipe.to_dict()))
     if checkpoint is not None and main:
         say(f"going on from step {load_state(checkpoint)['step']} ({checkpoint})")
@@ -138,13 +138,16 @@ def make_tokenizer(
     return load_tokenizer(folder)
 
 
-def _say_what(model, train_examples, validation_examples, task, seconds) -> None:
+def _say_what(model, train_examples, validation, validation_examples, task, seconds) -> None:
     tokens = int(task.lengths(train_examples).sum())
     say(
         f"{task.name}: {model.num_parameters():,} parameters, {len(task.tokenizer):,} token types, "
         f"{len(train_examples):,} training examples with {tokens:,} tokens, {validation_examples:,} for validation "
         f"(encoded in {duration(seconds)})"
     )
+    for where, encoded in (("training", train_examples), ("validation", validation)):
+        if share := task.unknown_share(encoded):
+            say(f"{share:.2%} of the tokens for {where} are unknown to the tokenizer")
     _say_problems(task)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -569,6 +570,14 @@ def test_rows_that_cannot_be_used_are_skipped_and_counted_if_so_wished(tmp_path,
     assert "train.jsonl: skipped 3 invalid examples; the first: example 101, column 'ko' has" in shown
     # a source that is too long is cut when it is scored, a text that is not there cannot be
     assert len((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()) == 7
+
+
+@pytest.mark.parametrize(("kind", "size", "is_told"), [("characters", 150, True), ("byte_bpe", 270, False)])
+def test_it_says_how_many_tokens_the_tokenizer_does_not_know(tmp_path, capsys, kind, size, is_told):
+    train(tiny_recipe(tmp_path / "run", tokenizer={"kind": kind, "vocab_size": size}, training={"max_steps": 1}))
+    shown = capsys.readouterr().err
+    for split in ("training", "validation"):
+        assert bool(re.search(rf"[1-9]\d?\.\d\d% of the tokens for {split} are unknown to the token", shown)) is is_told
 
 
 def test_one_file_is_not_enough_to_train(tmp_path, write):

@@ -15,7 +15,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 
 from ...configuration.errors import UserError
 from ..batching import plan_in_order
-from ..data import list_lengths
+from ..data import count_in_lists, list_lengths
 from ..progress import progress_bar
 from ..recipe import Recipe, build, nearest
 from ..tokenizer import BIDIRECTIONAL, Template
@@ -241,6 +241,13 @@ class Task:
     def lengths(self, encoded: datasets.Dataset) -> np.ndarray:
         """`(examples, sides)`: the tokens of each side."""
         return np.stack([list_lengths(encoded, side) for side in self.sides], axis=1)
+
+    def unknown_share(self, encoded: datasets.Dataset) -> float:
+        """Of the tokens, those of which the tokenizer knows nothing but that they are there."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            return 0.0
+        return sum(count_in_lists(encoded, side, unknown) for side in self.sides) / int(self.lengths(encoded).sum())
 
     def randomize(self, rows: dict[str, list], indices: np.ndarray, epoch: int) -> dict[str, list]:
         """Encoded rows, changed at random for training; a function of (seed, epoch, index) alone."""
