@@ -66,8 +66,9 @@ class Published:
         self.columns = recipe.get("data", {}).get("columns") or {}
         self.options = recipe.get("options") or {}
         # "first" tells words apart by the white space between them
-        kind = recipe.get("tokenizer", {}).get("kind")
-        self.strategy = "simple" if kind == "characters" or self.options.get("delimiter") == "" else "first"
+        all_labelled = self.options.get("label_all_subwords") or self.options.get("delimiter") == ""
+        is_fine = recipe.get("tokenizer", {}).get("kind") == "characters"
+        self.strategy = "simple" if all_labelled or is_fine else "first"
         self.language = "ko" if (recipe.get("language") or [""])[0] == "ko" else "en"
 
     def pipeline(self):
