@@ -120,6 +120,23 @@ def test_the_base_is_kept_and_the_head_is_new(trained, tmp_path, capsys, family,
     assert (unused in said) is (family == "encoder")
 
 
+def test_a_pretraining_on_shorter_rows_does_not_shorten_what_comes_after(trained, tmp_path):
+    train(
+        recipe_of(
+            tmp_path / "short",
+            "masked-lm",
+            model={"init_from": str(trained.encoder)},
+            batches={"max_source_length": 16},
+        )
+    )
+    source = tmp_path / "short" / "run"
+    assert AutoTokenizer.from_pretrained(source / "best").model_max_length == 16
+    recipe = recipe_of(tmp_path / "next", "question-answering", model={"init_from": str(source)})
+    task = get_task(recipe.task)(recipe, pretrained_tokenizer(recipe))
+    task.prepare_config(AutoModel.from_pretrained(source / "best").config)
+    assert task.tokenizer.model_max_length == TINY_MODEL["max_position_embeddings"]
+
+
 def test_a_run_keeps_the_tokenizer_and_learns_the_new_head(trained, tmp_path, monkeypatch):
     begun = []
     monkeypatch.setattr(

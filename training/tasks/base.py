@@ -143,7 +143,7 @@ class Task:
             part.eos_token_id = self.tokenizer.eos_token_id
             part.bos_token_id = self.tokenizer.bos_token_id
         self.positions = [part.max_position_embeddings for part in halves or [config]]
-        self.tokenizer.model_max_length = min(self.tokenizer.model_max_length, self.max_lengths()[0])
+        self.tokenizer.model_max_length = self.max_lengths()[0]
 
     def max_lengths(self) -> tuple[int, int]:
         """Longest source (or only text) and target in tokens, special tokens included."""
