@@ -106,7 +106,7 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize(("family", "task", "new"), HEADS, ids=str)
+@pytest.mark.parametrize(("family", "task", "new"), HEADS, ids=["-".join(head[:2]) for head in HEADS])
 def test_the_base_is_kept_and_the_head_is_new(trained, tmp_path, capsys, family, task, new):
     folder = getattr(trained, family)
     model = started(tmp_path, task, folder)
