@@ -13,7 +13,8 @@ from transformers import AutoModelForSequenceClassification, PreTrainedConfig, P
 
 from ...configuration.errors import UserError
 from ..metrics.classification import ClassificationQuality, MultiLabelQuality, RegressionQuality
-from .base import FLOAT, INT, INTS, Encoded, Task, beginning, gathered, shortened, text_problem
+from .base import FLOAT, INT, INTS, Encoded, beginning, gathered, shortened, text_problem
+from .labelled import LabelledTask
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -36,7 +37,7 @@ class TextClassificationOptions:
     names: dict[Any, str] = field(default_factory=dict)  # of labels that are numbers: {0: negative, 1: positive}
 
 
-class TextClassificationTask(Task):
+class TextClassificationTask(LabelledTask):
     """`text`, or `text` and `text_pair`, and `label`: a text or integer, a list of them, or a number to estimate."""
 
     name = "text-classification"
@@ -48,8 +49,7 @@ class TextClassificationTask(Task):
     metrics = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
     minimized = ("mean_squared_error",)
     problem_type: str | None = None
-    labels: list[str] | None = None  # names, in the order of the model's outputs
-    class_label: datasets.ClassLabel | None = None  # where the data has its own names
+    label_role = "label"
 
     def text_roles(self) -> tuple[str, ...]:
         return "text", "text_pair"
@@ -61,7 +61,7 @@ class TextClassificationTask(Task):
 
     def learn(self, train: datasets.Dataset) -> None:
         name = str(self.column("label"))
-        self._take_names(train)
+        self.take_names(train)
         values = [value for value in train[name] if not _is_empty(value)]
         self.problem_type = self.options.problem_type or _problem_type(values)
         self.metrics = METRICS[self.problem_type]
@@ -77,7 +77,7 @@ class TextClassificationTask(Task):
         if self.class_label is not None:
             self.labels = list(self.class_label.names)
         else:
-            self.labels = list(dict.fromkeys(self._name(value) for value in _in_order(values)))
+            self.labels = list(dict.fromkeys(str(self.name_of(value)) for value in _in_order(values)))
         if not self.labels:
             raise UserError(f"column {name!r} has no label in the training data")
         if len(self.labels) < 2 and self.problem_type == "single_label_classification":
@@ -85,30 +85,10 @@ class TextClassificationTask(Task):
                 f"column {name!r} has the only label {self.labels}; there must be at least two to tell apart"
             )
 
-    def _take_names(self, examples: datasets.Dataset) -> None:
-        feature = examples.features[str(self.column("label"))]
-        item = getattr(feature, "feature", feature)
-        if isinstance(item, datasets.ClassLabel):
-            self.class_label = item
-
-    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        self._take_names(examples)
-        return super().encode(examples, where)
-
-    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        self._take_names(examples)
-        return super().scorable(examples, where)
-
-    def _name(self, value: Any) -> str:
-        if self.class_label is not None and isinstance(value, int):
-            return self.class_label.int2str(value) if 0 <= value < self.class_label.num_classes else str(value)
-        names = {str(key): name for key, name in self.options.names.items()}
-        return names.get(str(value), str(value))
-
     def head_is_new(self, config: PreTrainedConfig) -> bool:
         if self.problem_type == "regression":
             return config.problem_type != "regression"
-        return self.labels is not None and set(config.id2label.values()) != set(self.labels)
+        return super().head_is_new(config)
 
     def prepare_config(self, config: PreTrainedConfig) -> None:
         super().prepare_config(config)
@@ -162,9 +142,9 @@ class TextClassificationTask(Task):
         if self.problem_type == "multi_label_classification":
             if not isinstance(value, list):
                 return None, f"column {column!r} holds {shortened(repr(value))}, not a list of labels"
-            names = {self._name(label) for label in value}
+            names = {str(self.name_of(label)) for label in value}
         else:
-            names = {self._name(value)}
+            names = {str(self.name_of(value))}
         if unseen := sorted(names - set(self.labels)):
             known = shortened(", ".join(self.labels), 200)
             return None, f"column {column!r} has the label {unseen[0]!r}, which training data has not; it has {known}"

@@ -12,7 +12,8 @@ from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreT
 
 from ...configuration.errors import UserError
 from ..metrics.tagging import EntityQuality
-from .base import INTS, Encoded, Task, gathered, pad, shortened, text_problem
+from .base import INTS, Encoded, gathered, pad, shortened, text_problem
+from .labelled import LabelledTask
 
 Span = tuple[int, int]  # first character, and the one behind the last
 
@@ -43,7 +44,7 @@ class TaggedText:
     repaired: int  # tags
 
 
-class TokenClassificationTask(Task):
+class TokenClassificationTask(LabelledTask):
     """`tokens` and `tags`, two lists of the same length, and `text`, in which the tokens stand in that order.
 
     The text is tokenized as a whole, so that a model is trained on what `pipeline` will give it. A token is represented
@@ -64,12 +65,10 @@ class TokenClassificationTask(Task):
         "sources": INTS,  # for each token of the text the one whose tag it continues, itself, or -1; in its first window
     }
     metrics = ("f1", "precision", "recall", "token_accuracy")
-    labels: list[str] | None = None  # in the order of the model's outputs
-    class_label: datasets.ClassLabel | None = None  # where the data has its own names
+    label_role = "tags"
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.names = {str(number): name for number, name in self.options.names.items()}
         self.noted: Counter[str] = Counter()  # REPAIRED and SHARED, so far
         if self.options.stride < 0:
             raise UserError(f"options.stride={self.options.stride} must not be negative")
@@ -77,13 +76,13 @@ class TokenClassificationTask(Task):
     # --- tags
 
     def learn(self, train: datasets.Dataset) -> None:
-        self._take_names(train)
+        self.take_names(train)
         name = self.column("tags")
         kinds: set[str] = set()
         problem = f"column {name!r} marks no entity in the training data: all tags are O"
         for tags in train[name]:
             if isinstance(tags, list):
-                for tag in map(self._name, tags):
+                for tag in map(self.name_of, tags):
                     if _is_bio2(tag):
                         kinds.add(tag[2:])
                     else:
@@ -98,26 +97,12 @@ class TokenClassificationTask(Task):
         self.numbers = {label: number for number, label in enumerate(labels)}
         self.kinds = {label[2:] for label in labels if label.startswith("B-")}
 
-    def _take_names(self, examples: datasets.Dataset) -> None:
-        feature = examples.features[self.column("tags")]
-        item = getattr(feature, "feature", None)
-        if isinstance(item, datasets.ClassLabel):
-            self.class_label = item
-
-    def _name(self, tag: Any) -> Any:
-        if self.class_label is not None and isinstance(tag, int):
-            return self.class_label.int2str(tag) if 0 <= tag < self.class_label.num_classes else tag
-        return self.names.get(str(tag), tag)
-
     def _not_bio2(self, tag: Any) -> str:
         hint = "; options.names names numbers: {0: O, 1: B-PER}" if isinstance(tag, int) else ""
         return (
             f"column {self.column('tags')!r} has {shortened(repr(tag))}, which is no BIO2 tag "
             f"(O, B-TYPE or I-TYPE){hint}"
         )
-
-    def head_is_new(self, config: PreTrainedConfig) -> bool:
-        return self.labels is not None and set(config.id2label.values()) != set(self.labels)
 
     def prepare_config(self, config: PreTrainedConfig) -> None:
         super().prepare_config(config)
@@ -154,7 +139,7 @@ class TokenClassificationTask(Task):
             return f"column {columns['tokens']!r} has {len(tokens)} tokens, column {columns['tags']!r} {len(tags)} tags"
         if not any(token.strip() for token in tokens):
             return f"column {columns['tokens']!r} holds nothing but blank tokens"
-        tags = [self._name(tag) for tag in tags]
+        tags = [self.name_of(tag) for tag in tags]
         for tag in tags:
             if not _is_bio2(tag):
                 return self._not_bio2(tag)
@@ -192,14 +177,12 @@ class TokenClassificationTask(Task):
             yield [row.text for row in self._read(self.by_role(rows)) if not isinstance(row, str)]
 
     def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        self._take_names(examples)
         before = self.noted.copy()
         encoded = super().encode(examples, where)
         self.problems[where].notes = self.noted - before
         return encoded
 
     def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        self._take_names(examples)
         before = self.noted.copy()
         kept = super().scorable(examples, where)
         self.problems[where].notes = self.noted - before
