@@ -30,15 +30,30 @@ class TrefoilConfig(PreTrainedConfig):
         norm_position: `pre`: norm before each sublayer and once at the end; `post`: after each residual sum
             (Vaswani et al. 2017, figure 1).
         norm_eps: Added to the variance.
+        norm_bias: Biases in `layer_norm`; `rms_norm` has none.
+        skip_first_norm: No norm before the first self-attention, for a pre-norm stack with `embedding_norm` (ModernBERT).
         embedding_norm: Normalise the sum of the embeddings (BERT, BART).
         scale_embedding: Multiply token embeddings by `sqrt(hidden_size)` (Vaswani et al. 2017, §3.4).
         position_embedding_type: `rotary` (Su et al. 2021; on queries and keys), `learned` or `sinusoidal`
-            (added to the embeddings; Vaswani et al. 2017, §3.5).
-        rope_parameters: Rotary settings, as transformers defines them; only read with `rotary`.
+            (added to the embeddings; Vaswani et al. 2017, §3.5), `relative` (Raffel et al. 2020, §2.1; added to the
+            scores) or `alibi` (Press et al. 2022; likewise).
+        rope_parameters: Rotary settings, as transformers defines them, or a dict of them for each of `layer_types`;
+            only read with `rotary`.
+        interleave_sinusoids: Sines and cosines alternate, as in Vaswani et al.; else all sines come first (Marian).
+        position_offset: Rows of the `learned` table in front of position 0 (2 in BART and RoBERTa).
+        relative_attention_num_buckets: Distances that `relative` tells apart.
+        relative_attention_max_distance: From this distance on, in tokens, `relative` tells none apart.
         max_position_embeddings: Longest sequence, in tokens. A hard limit with `learned`; otherwise the length that
             pipelines and trainers keep to.
         type_vocab_size: Number of segment ids (BERT's `token_type_ids`); 0 for none.
+        sliding_window: How far self-attention sees in layers of the type `sliding_attention`: a decoder so many
+            tokens including the current one (Beltagy et al. 2020), an encoder so many to each side. Default: all.
+        layer_types: `full_attention` or `sliding_attention` for each layer. Default: `sliding_attention` for all where
+            `sliding_window` is set, else `full_attention`.
         attention_bias: Biases on the query, key, value and output projections.
+        attention_output_bias: A bias on the output projection. Default: `attention_bias`.
+        scale_attention: Divide scores by `sqrt(head_dim)` (Vaswani et al. 2017, §3.2.1); T5 does not.
+        qk_norm: RMSNorm on the queries and keys of each head (Henry et al. 2020; Qwen3).
         mlp_bias: Biases in the feed-forward sublayer.
         hidden_dropout: Dropout on the embeddings and on every sublayer's output.
         attention_dropout: Dropout on the attention weights.
@@ -46,6 +61,8 @@ class TrefoilConfig(PreTrainedConfig):
         classifier_dropout: Dropout before the projection of a classification head. Default: `hidden_dropout`.
         initializer_range: Standard deviation of initial weights.
         tie_word_embeddings: Use the input embedding as the output projection (Press & Wolf 2017).
+        freeze_padding_embedding: The padding token's embedding starts at zero and gets no gradient where it is read.
+        lm_head_bias: A bias on the output projection.
 
     Raises:
         StrictDataclassError: (of `huggingface_hub.errors`) A value of a wrong type, or sizes that do not fit together; the
@@ -71,13 +88,24 @@ class TrefoilConfig(PreTrainedConfig):
     norm_type: Literal["rms_norm", "layer_norm"] = "rms_norm"
     norm_position: Literal["pre", "post"] = "pre"
     norm_eps: float = 1e-6
+    norm_bias: bool = True
+    skip_first_norm: bool = False
     embedding_norm: bool = False
     scale_embedding: bool = False
-    position_embedding_type: Literal["rotary", "learned", "sinusoidal"] = "rotary"
+    position_embedding_type: Literal["rotary", "learned", "sinusoidal", "relative", "alibi"] = "rotary"
     rope_parameters: RopeParameters | dict | None = None
+    interleave_sinusoids: bool = True
+    position_offset: int = 0
+    relative_attention_num_buckets: int = 32
+    relative_attention_max_distance: int = 128
     max_position_embeddings: int = 1024
     type_vocab_size: int = 0
+    sliding_window: int | None = None
+    layer_types: list[str] | None = None
     attention_bias: bool = False
+    attention_output_bias: bool | None = None
+    scale_attention: bool = True
+    qk_norm: bool = False
     mlp_bias: bool = False
     hidden_dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
@@ -88,12 +116,19 @@ class TrefoilConfig(PreTrainedConfig):
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2
     tie_word_embeddings: bool = True
+    freeze_padding_embedding: bool = True
+    lm_head_bias: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.head_dim is None and self.num_attention_heads > 0:
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.num_key_value_heads is None:
             self.num_key_value_heads = self.num_attention_heads
+        if self.attention_output_bias is None:
+            self.attention_output_bias = self.attention_bias
+        if self.layer_types is None:
+            kind = "full_attention" if self.sliding_window is None else "sliding_attention"
+            self.layer_types = [kind] * self.num_hidden_layers
         super().__post_init__(**kwargs)
         if self.position_embedding_type != "rotary":
             self.rope_parameters = None
@@ -122,9 +157,38 @@ class TrefoilConfig(PreTrainedConfig):
             raise ValueError(f"head_dim={self.head_dim} must be even with position_embedding_type='rotary'")
         if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2 != 0:
             raise ValueError(f"hidden_size={self.hidden_size} must be even with position_embedding_type='sinusoidal'")
+        self._validate_layer_types()
+        if self.skip_first_norm and not (self.norm_position == "pre" and self.embedding_norm):
+            raise ValueError("skip_first_norm=True needs norm_position='pre' and embedding_norm=True")
+        if self.position_embedding_type == "relative" and self.relative_attention_num_buckets < 4:
+            raise ValueError(f"relative_attention_num_buckets={self.relative_attention_num_buckets} must be at least 4")
+        if self.position_embedding_type == "relative" and (
+            self.relative_attention_max_distance <= self.relative_attention_num_buckets // 2
+        ):
+            raise ValueError(
+                f"relative_attention_max_distance={self.relative_attention_max_distance} must be more than half of "
+                f"relative_attention_num_buckets={self.relative_attention_num_buckets}"
+            )
         for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "classifier_dropout"):
             if not 0 <= (getattr(self, name) or 0) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+
+    def _validate_layer_types(self) -> None:
+        assert self.layer_types is not None  # filled in by __post_init__
+        if len(self.layer_types) != self.num_hidden_layers:
+            raise ValueError(
+                f"layer_types names {len(self.layer_types)} layers, but num_hidden_layers={self.num_hidden_layers}"
+            )
+        if unknown := set(self.layer_types) - {"full_attention", "sliding_attention"}:
+            raise ValueError(f"layer_types: {min(unknown)!r} is neither 'full_attention' nor 'sliding_attention'")
+        if "sliding_attention" not in self.layer_types:
+            return
+        if self.sliding_window is None or self.sliding_window <= 0:
+            raise ValueError(f"sliding_window={self.sliding_window} must be positive with 'sliding_attention' layers")
+        if self.position_embedding_type in ("relative", "alibi"):
+            raise ValueError(
+                f"position_embedding_type={self.position_embedding_type!r} works in 'full_attention' layers only"
+            )
 
     @property
     def head_dropout(self) -> float:
@@ -145,6 +209,8 @@ class TrefoilConfig(PreTrainedConfig):
         for attention in self._attention_modules():
             plan |= {f"layers.*.{attention}.{name}_proj": "colwise" for name in "qkv"}
             plan[f"layers.*.{attention}.o_proj"] = "rowwise"
+            if self.qk_norm:
+                plan |= {f"layers.*.{attention}.{name}_norm": "replicated_with_grad_allreduce" for name in "qk"}
         if self.is_gated_act:
             plan["layers.*.mlp.gate_proj"] = "colwise"
         plan |= {"layers.*.mlp.up_proj": "colwise", "layers.*.mlp.down_proj": "rowwise"}

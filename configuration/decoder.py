@@ -13,6 +13,7 @@ class TrefoilDecoderConfig(TrefoilConfig):
         use_cache: Return the key/value cache.
         add_cross_attention: Add cross-attention to every layer, for use behind an encoder.
         cross_attention_hidden_size: Width of the encoder's hidden states. Default: `hidden_size`.
+        scale_lm_head: Divide what enters the output projection by `sqrt(hidden_size)` (T5, where it is tied).
     """
 
     model_type = "trefoil_decoder"
@@ -21,6 +22,7 @@ class TrefoilDecoderConfig(TrefoilConfig):
     is_decoder: bool = True
     add_cross_attention: bool = False
     cross_attention_hidden_size: int | None = None
+    scale_lm_head: bool = False
 
     def _attention_modules(self) -> list[str]:
         return ["self_attn", "cross_attn"] if self.add_cross_attention else ["self_attn"]

@@ -1,6 +1,6 @@
 """The encoder: a stack that sees both ways (BERT's kind)."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 
@@ -14,8 +14,27 @@ class TrefoilEncoderConfig(TrefoilConfig):
     Args:
         classifier_pooling: What a sequence is classified by: the hidden state of its first token (`cls`), or the
             `mean` over its tokens.
+        classifier_transform: Every head starts with the transform of masked language modelling (dense, activation,
+            norm; ModernBERT); else only that for sequences has one of its own, dense and activation (BERT's pooler).
+        transform_act: Activation of the transform. Default: `hidden_act`.
+        transform_bias: A bias in the transform. Default: `mlp_bias`.
+        pooler_act: Activation of the pooler.
+        add_pooler: The bare model has a pooler too and returns `pooler_output` (BERT).
     """
 
     model_type = "trefoil_encoder"
 
     classifier_pooling: Literal["cls", "mean"] = "cls"
+    classifier_transform: bool = False
+    transform_act: str | None = None
+    transform_bias: bool | None = None
+    pooler_act: str = "tanh"
+    add_pooler: bool = False
+    lm_head_bias: bool = True
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.transform_act is None:
+            self.transform_act = self.hidden_act
+        if self.transform_bias is None:
+            self.transform_bias = self.mlp_bias
+        super().__post_init__(**kwargs)

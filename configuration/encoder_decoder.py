@@ -22,6 +22,8 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         encoder: The encoder's configuration, or its fields as a dict. Default: `TrefoilEncoderConfig()`.
         decoder: Likewise; cross-attention is switched on and its width set to the encoder's.
         decoder_start_token_id: First input of the decoder. Default: `bos_token_id`.
+        start_from_labels: The decoder's first input is not `decoder_start_token_id` but the last real token of the
+            labels (mBART: the language).
         pad_token_id, bos_token_id, eos_token_id: Default: the decoder's.
         tie_word_embeddings: Use the decoder's embedding as the output projection.
         share_encoder_decoder_embeddings: One embedding for both halves; counts only where `tie_word_embeddings` is
@@ -44,6 +46,7 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     decoder_start_token_id: int | None = None
+    start_from_labels: bool = False
     tie_word_embeddings: bool = True
     share_encoder_decoder_embeddings: bool | None = None
 
@@ -59,7 +62,7 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(self.decoder, name))
-        if self.decoder_start_token_id is None:
+        if self.decoder_start_token_id is None and not self.start_from_labels:
             self.decoder_start_token_id = self.bos_token_id
         if self.share_encoder_decoder_embeddings is None:
             self.share_encoder_decoder_embeddings = self._embeddings_fit()

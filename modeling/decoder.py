@@ -16,7 +16,7 @@ from .attention import MultiHeadAttention
 from .heads import DecoderPooler, SequenceClassificationModel, TokenClassificationModel
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
-from .masks import bidirectional_mask, causal_mask
+from .masks import causal_masks, cross_attention_mask
 from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
 
 
@@ -81,10 +81,10 @@ class TrefoilDecoderModel(TransformerStack):
         # where positions are given, they tell transformers of packed rows; where they are counted, nothing is packed
         mask_position_ids = position_ids
         position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs_embeds, self_cache)
-        mask = causal_mask(self.config, inputs_embeds, attention_mask, self_cache, mask_position_ids, sequence_ids)
+        masks = causal_masks(self.config, inputs_embeds, attention_mask, self_cache, mask_position_ids, sequence_ids)
         cross_mask = None
         if encoder_hidden_states is not None:
-            cross_mask = bidirectional_mask(
+            cross_mask = cross_attention_mask(
                 self.config,
                 inputs_embeds,
                 encoder_attention_mask,
@@ -95,7 +95,7 @@ class TrefoilDecoderModel(TransformerStack):
         hidden_states = self.run_layers(
             inputs_embeds,
             position_ids,
-            mask,
+            masks,
             encoder_hidden_states,
             encoder_attention_mask=cross_mask,
             past_key_values=past_key_values,
@@ -119,7 +119,8 @@ class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
     def __init__(self, config: TrefoilDecoderConfig) -> None:
         super().__init__(config)
         self.model = TrefoilDecoderModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head_scale = config.hidden_size**-0.5 if config.scale_lm_head else 1.0
         self.loss_function = next_token_cross_entropy
         self.post_init()
 
@@ -160,7 +161,7 @@ class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep) * self.lm_head_scale)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)

@@ -2,18 +2,22 @@
 
 import torch
 from torch import nn
-from transformers.activations import ACT2FN
-from transformers.modeling_outputs import BaseModelOutput, MaskedLMOutput
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, MaskedLMOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.encoder import TrefoilEncoderConfig
 from .attention import MultiHeadAttention
-from .heads import EncoderPooler, QuestionAnsweringModel, SequenceClassificationModel, TokenClassificationModel
+from .heads import (
+    EncoderPooler,
+    QuestionAnsweringModel,
+    SequenceClassificationModel,
+    TokenClassificationModel,
+    Transform,
+)
 from .layer import TransformerLayer
 from .losses import token_cross_entropy
-from .masks import bidirectional_mask
-from .norms import make_norm
+from .masks import bidirectional_masks
 from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
 
 
@@ -23,8 +27,10 @@ class TrefoilEncoderModel(TransformerStack):
     config: TrefoilEncoderConfig
     _can_record_outputs = {"hidden_states": TransformerLayer, "attentions": MultiHeadAttention}
 
-    def __init__(self, config: TrefoilEncoderConfig) -> None:
+    def __init__(self, config: TrefoilEncoderConfig, add_pooler: bool | None = None) -> None:
         super().__init__(config)
+        add_pooler = config.add_pooler if add_pooler is None else add_pooler
+        self.pooler = EncoderPooler(config) if add_pooler else None
         self.post_init()
 
     @merge_with_config_defaults
@@ -38,7 +44,7 @@ class TrefoilEncoderModel(TransformerStack):
         inputs_embeds: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
         **kwargs,
-    ) -> BaseModelOutput:
+    ) -> BaseModelOutput | BaseModelOutputWithPooling:
         """
         Args:
             input_ids: `(B, T)`; or `inputs_embeds (B, T, C)`.
@@ -49,22 +55,11 @@ class TrefoilEncoderModel(TransformerStack):
         """
         inputs_embeds = self.embed(input_ids, inputs_embeds)
         position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs_embeds)
-        mask = bidirectional_mask(self.config, inputs_embeds, attention_mask, sequence_ids=sequence_ids)
-        hidden_states = self.run_layers(inputs_embeds, position_ids, mask, token_type_ids=token_type_ids, **kwargs)
-        return BaseModelOutput(last_hidden_state=hidden_states)
-
-
-class MaskedLMTransform(nn.Module):
-    """What stands between the last layer and the vocabulary in BERT: dense, activation, norm."""
-
-    def __init__(self, config: TrefoilEncoderConfig) -> None:
-        super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.mlp_bias)
-        self.act_fn = ACT2FN[config.hidden_act]
-        self.norm = make_norm(config.norm_type, config.hidden_size, config.norm_eps)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.act_fn(self.dense(hidden_states)))
+        masks = bidirectional_masks(self.config, inputs_embeds, attention_mask, sequence_ids)
+        hidden_states = self.run_layers(inputs_embeds, position_ids, masks, token_type_ids=token_type_ids, **kwargs)
+        if self.pooler is None:
+            return BaseModelOutput(last_hidden_state=hidden_states)
+        return BaseModelOutputWithPooling(hidden_states, self.pooler(hidden_states, attention_mask, input_ids))
 
 
 class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
@@ -78,9 +73,9 @@ class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
 
     def __init__(self, config: TrefoilEncoderConfig) -> None:
         super().__init__(config)
-        self.model = TrefoilEncoderModel(config)
-        self.transform = MaskedLMTransform(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=True)
+        self.model = TrefoilEncoderModel(config, add_pooler=False)
+        self.transform = Transform(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
         self.loss_function = token_cross_entropy
         self.post_init()
 
@@ -129,6 +124,7 @@ class TrefoilEncoderForSequenceClassification(SequenceClassificationModel):
 
     config: TrefoilEncoderConfig
     base_class = TrefoilEncoderModel
+    base_options = {"add_pooler": False}
     pooler_class = EncoderPooler
 
 
@@ -137,6 +133,7 @@ class TrefoilEncoderForTokenClassification(TokenClassificationModel):
 
     config: TrefoilEncoderConfig
     base_class = TrefoilEncoderModel
+    base_options = {"add_pooler": False}
 
 
 class TrefoilEncoderForQuestionAnswering(QuestionAnsweringModel):
@@ -144,3 +141,4 @@ class TrefoilEncoderForQuestionAnswering(QuestionAnsweringModel):
 
     config: TrefoilEncoderConfig
     base_class = TrefoilEncoderModel
+    base_options = {"add_pooler": False}

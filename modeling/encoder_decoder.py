@@ -18,17 +18,25 @@ from .losses import token_cross_entropy
 from .stack import TrefoilPreTrainedModel, select_positions
 
 
-def shift_right(labels: torch.Tensor, pad_token_id: int | None, decoder_start_token_id: int | None) -> torch.Tensor:
+def shift_right(labels: torch.Tensor, config: TrefoilEncoderDecoderConfig) -> torch.Tensor:
     """The decoder's inputs from its labels `(B, T)`: the start token, then all labels but the last; -100 as padding.
+
+    With `config.start_from_labels`, the last real label is the start token (Liu et al. 2020, §2.2).
 
     Raises:
         ValueError: There is no start token.
     """
-    if decoder_start_token_id is None:
-        raise ValueError("decoder_start_token_id=None: set it in the configuration, or give decoder_input_ids")
     shifted = labels.roll(1, dims=-1)
-    shifted[..., 0] = decoder_start_token_id
-    return shifted.masked_fill(shifted == -100, decoder_start_token_id if pad_token_id is None else pad_token_id)
+    if config.start_from_labels:
+        real = (labels != -100) & (labels != config.pad_token_id)
+        last = (torch.arange(labels.shape[-1], device=labels.device) * real).argmax(dim=-1, keepdim=True)
+        shifted[..., :1] = labels.gather(-1, last)
+    elif config.decoder_start_token_id is not None:
+        shifted[..., 0] = config.decoder_start_token_id
+    else:
+        raise ValueError("decoder_start_token_id=None: set it in the configuration, or give decoder_input_ids")
+    padding = config.decoder_start_token_id if config.pad_token_id is None else config.pad_token_id
+    return shifted.masked_fill(shifted == -100, padding)
 
 
 def load_half(
@@ -136,7 +144,7 @@ class TrefoilEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("give decoder_input_ids or decoder_inputs_embeds along with inputs_embeds")
-            decoder_input_ids = shift_right(input_ids, self.config.pad_token_id, self.config.decoder_start_token_id)
+            decoder_input_ids = shift_right(input_ids, self.config)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
@@ -187,7 +195,10 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
     def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
         super().__init__(config)
         self.model = TrefoilEncoderDecoderModel(config)
-        self.lm_head = nn.Linear(config.decoder.hidden_size, config.decoder.vocab_size, bias=False)
+        self.lm_head = nn.Linear(
+            config.decoder.hidden_size, config.decoder.vocab_size, bias=config.decoder.lm_head_bias
+        )
+        self.lm_head_scale = config.decoder.hidden_size**-0.5 if config.decoder.scale_lm_head else 1.0
         self.loss_function = token_cross_entropy
         self.post_init()
 
@@ -227,7 +238,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
         return cls.from_pretrained(None, config=config, state_dict=weights, output_loading_info=output_loading_info)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        return shift_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+        return shift_right(labels, self.config)
 
     @can_return_tuple
     def forward(
@@ -276,7 +287,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep))
+        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep) * self.lm_head_scale)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.decoder.vocab_size, **kwargs)

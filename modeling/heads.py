@@ -1,7 +1,10 @@
 """The heads that classify sequences, tokens and spans, for the encoder and for the decoder."""
 
+from typing import Any
+
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -13,6 +16,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from .losses import infer_problem_type, sequence_loss, span_cross_entropy, token_cross_entropy
+from .norms import make_norm
 from .stack import TransformerStack, TrefoilPreTrainedModel
 
 
@@ -30,7 +34,7 @@ def real_tokens(
         input_ids: `(B, T)`; all but `pad_token_id` are real. Without them, all tokens are.
     """
     length = hidden_states.shape[1]
-    if attention_mask is not None and attention_mask.ndim == 2:
+    if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
         return attention_mask[:, -length:].to(hidden_states.device, torch.bool)
     if input_ids is not None and pad_token_id is not None:
         return (input_ids != pad_token_id).to(hidden_states.device)
@@ -57,19 +61,34 @@ def mean_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
 POOLINGS = {"cls": first_token, "mean": mean_token}
 
 
+class Transform(nn.Module):
+    """What stands between the last layer and the vocabulary in BERT: dense, activation, norm."""
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.transform_bias)
+        self.act_fn = ACT2FN[config.transform_act]
+        self.norm = make_norm(config)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.act_fn(self.dense(hidden_states)))
+
+
 class EncoderPooler(nn.Module):
-    """One vector of a whole sequence: a token's or the mean's hidden state, dense, tanh (BERT's pooler)."""
+    """One vector of a whole sequence: a token's or the mean's hidden state, dense, tanh (BERT's pooler); with a
+    transform behind it, that state as it is."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.pool = POOLINGS[config.classifier_pooling]
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = nn.Identity() if config.classifier_transform else nn.Linear(config.hidden_size, config.hidden_size)
+        self.act_fn = nn.Identity() if config.classifier_transform else ACT2FN[config.pooler_act]
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, input_ids: torch.Tensor | None
     ) -> torch.Tensor:
         """`(B, T, C)` to `(B, C)`."""
-        return self.dense(self.pool(hidden_states, real_tokens(hidden_states, attention_mask))).tanh()
+        return self.act_fn(self.dense(self.pool(hidden_states, real_tokens(hidden_states, attention_mask))))
 
 
 class DecoderPooler(nn.Module):
@@ -91,9 +110,18 @@ class HeadedModel(TrefoilPreTrainedModel):
 
     Attributes:
         base_class: The base model.
+        base_options: What the base model is made with, besides the configuration.
     """
 
     base_class: type[TransformerStack]
+    base_options: dict[str, Any] = {}
+
+    def __init__(self, config: PreTrainedConfig) -> None:
+        super().__init__(config)
+        self.model = self.base_class(config, **self.base_options)
+        # decoders have no such option
+        self.transform = Transform(config) if getattr(config, "classifier_transform", False) else nn.Identity()
+        self.dropout = nn.Dropout(config.head_dropout)
 
     def run_base(self, supervised: bool, **inputs) -> BaseModelOutput:
         """The base model's outputs; a decoder that is given labels makes no cache unless it is asked for one."""
@@ -116,9 +144,7 @@ class SequenceClassificationModel(HeadedModel):
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.model = self.base_class(config)
         self.pooler = self.pooler_class(config)
-        self.dropout = nn.Dropout(config.head_dropout)
         self.score = nn.Linear(config.hidden_size, config.num_labels, bias=self.score_bias)
         self.loss_function = sequence_loss
         self.post_init()
@@ -153,7 +179,8 @@ class SequenceClassificationModel(HeadedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.score(self.dropout(self.pooler(outputs.last_hidden_state, attention_mask, input_ids)))
+        pooled = self.pooler(outputs.last_hidden_state, attention_mask, input_ids)
+        logits = self.score(self.dropout(self.transform(pooled)))
         loss = None
         if labels is not None:
             if self.config.problem_type is None:
@@ -173,8 +200,6 @@ class TokenClassificationModel(HeadedModel):
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
-        self.model = self.base_class(config)
-        self.dropout = nn.Dropout(config.head_dropout)
         self.score = nn.Linear(config.hidden_size, config.num_labels)
         self.loss_function = token_cross_entropy
         self.post_init()
@@ -206,7 +231,7 @@ class TokenClassificationModel(HeadedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.score(self.dropout(outputs.last_hidden_state))
+        logits = self.score(self.dropout(self.transform(outputs.last_hidden_state)))
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.num_labels, **kwargs)
@@ -220,7 +245,6 @@ class QuestionAnsweringModel(HeadedModel):
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
-        self.model = self.base_class(config)
         self.qa_outputs = nn.Linear(config.hidden_size, 2)
         self.loss_function = span_cross_entropy
         self.post_init()
@@ -254,7 +278,10 @@ class QuestionAnsweringModel(HeadedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        start_logits, end_logits = self.qa_outputs(outputs.last_hidden_state).unbind(dim=-1)
+        hidden_states = self.transform(outputs.last_hidden_state)
+        if self.config.classifier_transform:
+            hidden_states = self.dropout(hidden_states)
+        start_logits, end_logits = self.qa_outputs(hidden_states).unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
             loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)

@@ -28,7 +28,9 @@ class TransformerLayer(GradientCheckpointingLayer):
     ) -> None:
         super().__init__()
 
-        def attention(causal: bool, key_value_size: int | None = None) -> MultiHeadAttention:
+        def attention(
+            causal: bool, key_value_size: int | None = None, sliding_window: int | None = None
+        ) -> MultiHeadAttention:
             return MultiHeadAttention(
                 config,
                 layer_idx,
@@ -37,21 +39,26 @@ class TransformerLayer(GradientCheckpointingLayer):
                 num_key_value_heads=config.num_key_value_heads,
                 head_dim=config.head_dim,
                 bias=config.attention_bias,
+                output_bias=config.attention_output_bias,
                 dropout=config.attention_dropout,
                 is_causal=causal,
                 key_value_size=key_value_size,
+                scaled=config.scale_attention,
+                qk_norm_eps=config.norm_eps if config.qk_norm else None,
+                sliding_window=sliding_window,
             )
 
-        def norm() -> nn.Module:
-            return make_norm(config.norm_type, config.hidden_size, config.norm_eps)
-
+        self.attention_type = config.layer_types[layer_idx]
+        window = config.sliding_window if self.attention_type == "sliding_attention" else None
         self.pre_norm = config.norm_position == "pre"
-        self.self_attn = attention(is_causal)
-        self.self_attn_norm = norm()
+        # a causal window counts the query's own token, a bidirectional one does not; kernels want it counted
+        self.self_attn = attention(is_causal, sliding_window=window if window is None or is_causal else window + 1)
+        skip_norm = config.skip_first_norm and layer_idx == 0
+        self.self_attn_norm = nn.Identity() if skip_norm else make_norm(config)
         self.cross_attn = None
         if cross_attention_size is not None:
             self.cross_attn = attention(False, key_value_size=cross_attention_size)
-            self.cross_attn_norm = norm()
+            self.cross_attn_norm = make_norm(config)
         self.mlp = FeedForward(
             config.hidden_size,
             config.intermediate_size,
@@ -60,7 +67,7 @@ class TransformerLayer(GradientCheckpointingLayer):
             bias=config.mlp_bias,
             dropout=config.activation_dropout,
         )
-        self.mlp_norm = norm()
+        self.mlp_norm = make_norm(config)
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def _residual(self, hidden_states: torch.Tensor, norm: nn.Module, sublayer: Callable) -> torch.Tensor:
@@ -75,13 +82,19 @@ class TransformerLayer(GradientCheckpointingLayer):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         encoder_hidden_states: torch.Tensor | None = None,
+        position_bias: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """`(B, T, C)` to `(B, T, C)`; the masks are ready for the attention implementation."""
+        """`(B, T, C)` to `(B, T, C)`; the masks are ready for the attention implementation.
+
+        Args:
+            position_embeddings: For rotary positions.
+            position_bias: `(1, H, T, S)`, added to the scores of self-attention.
+        """
         self_cache = past_key_values
         if isinstance(past_key_values, EncoderDecoderCache):
             self_cache = past_key_values.self_attention_cache
@@ -92,6 +105,7 @@ class TransformerLayer(GradientCheckpointingLayer):
                 attention_mask=attention_mask,
                 position_embeddings=position_embeddings,
                 past_key_values=self_cache,
+                position_bias=position_bias,
                 **kwargs,
             )[0]
 

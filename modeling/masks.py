@@ -9,18 +9,29 @@ from collections.abc import Callable
 import torch
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.masking_utils import (
+    create_bidirectional_mask,
+    create_bidirectional_sliding_window_mask,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+)
+
+CAUSAL = {"full_attention": create_causal_mask, "sliding_attention": create_sliding_window_causal_mask}
+BIDIRECTIONAL = {
+    "full_attention": create_bidirectional_mask,
+    "sliding_attention": create_bidirectional_sliding_window_mask,
+}
 
 
 def position_ids_from_mask(
-    attention_mask: torch.Tensor | None, length: int, past_length: int | torch.Tensor, device: torch.device
+    attention_mask: torch.Tensor | dict | None, length: int, past_length: int | torch.Tensor, device: torch.device
 ) -> torch.Tensor:
     """Positions that count real tokens only, so that padding on either side changes nothing: `(B or 1, T)`.
 
     Args:
         attention_mask: `(B, past_length + length)`, 1 for real tokens; anything else counts every token.
     """
-    if attention_mask is None or attention_mask.ndim != 2:
+    if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2:
         return (torch.arange(length, device=device) + past_length).unsqueeze(0)
     positions = attention_mask.to(device=device, dtype=torch.long).cumsum(dim=-1) - 1
     return positions.clamp(min=0)[:, -length:]
@@ -46,52 +57,85 @@ def _packing(config: PreTrainedConfig, query_ids: torch.Tensor | None, key_ids: 
     return {"and_mask_function": _same_sequence(query_ids, key_ids)}
 
 
-def causal_mask(
+def causal_masks(
     config: PreTrainedConfig,
     inputs_embeds: torch.Tensor,
     attention_mask: torch.Tensor | None,
     past_key_values: Cache | None,
     position_ids: torch.Tensor | None,
     sequence_ids: torch.Tensor | None = None,
-) -> torch.Tensor | None:
-    """Each position sees itself and what is left of it: Vaswani et al. 2017, §3.2.3.
+) -> dict[str, torch.Tensor | None]:
+    """Each position sees itself and what is left of it: Vaswani et al. 2017, §3.2.3; one mask for each layer type.
 
     Args:
         inputs_embeds: `(B, T, C)`, for its shape.
-        attention_mask: `(B, past + T)` with 1 for real tokens, or a ready mask `(B, 1, T, S)`, used as it is.
+        attention_mask: `(B, past + T)` with 1 for real tokens, or a ready mask `(B, 1, T, S)`, used as it is, or such
+            masks for each layer type.
         sequence_ids: `(B, T)` integers for packed rows.
     """
-    return create_causal_mask(
-        config=config,
-        inputs_embeds=inputs_embeds,
-        attention_mask=attention_mask,
-        past_key_values=past_key_values,
-        position_ids=position_ids,
-        **_packing(config, sequence_ids, sequence_ids),
-    )
+    if isinstance(attention_mask, dict):
+        return attention_mask
+    return {
+        layer_type: CAUSAL[layer_type](
+            config=config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+            **_packing(config, sequence_ids, sequence_ids),
+        )
+        for layer_type in sorted(set(config.layer_types))
+    }
 
 
-def bidirectional_mask(
+def bidirectional_masks(
     config: PreTrainedConfig,
     inputs_embeds: torch.Tensor,
     attention_mask: torch.Tensor | None,
-    encoder_hidden_states: torch.Tensor | None = None,
     sequence_ids: torch.Tensor | None = None,
-    encoder_sequence_ids: torch.Tensor | None = None,
-) -> torch.Tensor | None:
-    """Each position sees all of its sequence; given `encoder_hidden_states`, all of the source (cross-attention).
+) -> dict[str, torch.Tensor | None]:
+    """Each position sees all of its sequence, or a window around it; one mask for each layer type.
 
     Args:
         inputs_embeds: `(B, T, C)`, for its shape.
-        attention_mask: `(B, S)` with 1 for real tokens, or a ready mask `(B, 1, T, S)`, used as it is.
+        attention_mask: `(B, T)` with 1 for real tokens, or a ready mask `(B, 1, T, T)`, used as it is, or such masks
+            for each layer type.
+        sequence_ids: `(B, T)` integers for packed rows.
+    """
+    if isinstance(attention_mask, dict):
+        return attention_mask
+    return {
+        layer_type: BIDIRECTIONAL[layer_type](
+            config=config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            **_packing(config, sequence_ids, sequence_ids),
+        )
+        for layer_type in sorted(set(config.layer_types))
+    }
+
+
+def cross_attention_mask(
+    config: PreTrainedConfig,
+    inputs_embeds: torch.Tensor,
+    encoder_attention_mask: torch.Tensor | None,
+    encoder_hidden_states: torch.Tensor,
+    sequence_ids: torch.Tensor | None = None,
+    encoder_sequence_ids: torch.Tensor | None = None,
+) -> torch.Tensor | None:
+    """Each position of the target sees all of the source.
+
+    Args:
+        inputs_embeds: `(B, T, C)`, for its shape.
+        encoder_attention_mask: `(B, S)` with 1 for real tokens, or a ready mask `(B, 1, T, S)`, used as it is.
+        encoder_hidden_states: `(B, S, C')`.
         sequence_ids: `(B, T)` integers for packed rows.
         encoder_sequence_ids: `(B, S)`, likewise of the source.
     """
-    key_ids = encoder_sequence_ids if encoder_hidden_states is not None else sequence_ids
     return create_bidirectional_mask(
         config=config,
         inputs_embeds=inputs_embeds,
-        attention_mask=attention_mask,
+        attention_mask=encoder_attention_mask,
         encoder_hidden_states=encoder_hidden_states,
-        **_packing(config, sequence_ids, key_ids),
+        **_packing(config, sequence_ids, encoder_sequence_ids),
     )

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from transformers.configuration_utils import PreTrainedConfig
 
 
 class RMSNorm(nn.Module):
@@ -18,9 +19,8 @@ class RMSNorm(nn.Module):
         return self.weight * states.to(hidden_states.dtype)
 
 
-NORMS = {"rms_norm": RMSNorm, "layer_norm": nn.LayerNorm}
-
-
-def make_norm(norm_type: str, hidden_size: int, eps: float) -> nn.Module:
-    """A norm over the last dimension by its configuration name."""
-    return NORMS[norm_type](hidden_size, eps=eps)
+def make_norm(config: PreTrainedConfig) -> nn.Module:
+    """The configured norm over the last dimension, `hidden_size`."""
+    if config.norm_type == "rms_norm":
+        return RMSNorm(config.hidden_size, config.norm_eps)
+    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.norm_bias)

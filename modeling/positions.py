@@ -1,8 +1,12 @@
-"""Positions: added to embeddings (sinusoidal, learned) or applied to queries and keys (rotary).
+"""Positions: added to embeddings (sinusoidal, learned), applied to queries and keys (rotary), or added to the scores
+(relative, alibi).
 
-Every class takes `position_ids (B, T)`, so padded, packed and cached sequences need nothing special.
+The first two kinds take `position_ids (B, T)`, so padded, packed and cached sequences need nothing special. The third takes
+the distances of keys from queries `(T, S)`, which padding and packing leave as they are.
 """
 
+import copy
+import math
 from collections.abc import Callable
 
 import torch
@@ -15,24 +19,42 @@ class SinusoidalPositions(nn.Module):
     """`PE(pos, 2i) = sin(pos / 10000^(2i/C))`, `PE(pos, 2i+1) = cos(…)`: Vaswani et al. 2017, §3.5.
 
     Computed on the fly, so there is no longest position and no buffer to restore.
+
+    Args:
+        hidden_size: C.
+        interleave: Else all sines come before all cosines (Marian).
     """
 
-    def __init__(self, hidden_size: int) -> None:
+    def __init__(self, hidden_size: int, interleave: bool = True) -> None:
         super().__init__()
         self.hidden_size = hidden_size
+        self.interleave = interleave
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         """`(B, T)` to `(B, T, C)`, float32."""
-        even_dims = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=torch.float32)
-        angles = position_ids[..., None].float() * 10000.0 ** (-even_dims / self.hidden_size)
-        return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
+        # in float32, the angle of position 500 would be off by 3e-5; Apple's devices have nothing better
+        dtype = torch.float32 if position_ids.device.type == "mps" else torch.float64
+        even_dims = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=dtype)
+        angles = position_ids[..., None].to(dtype) * 10000.0 ** (-even_dims / self.hidden_size)
+        return torch.stack((angles.sin(), angles.cos()), dim=-1 if self.interleave else -2).flatten(-2).float()
 
 
 class LearnedPositions(nn.Embedding):
     """One trained vector for each position: Gehring et al. 2017; BERT, GPT-2, BART.
 
-    `(B, T)` to `(B, T, C)`; positions from `max_position_embeddings` on do not exist.
+    Args:
+        max_position_embeddings: Positions from here on do not exist.
+        hidden_size: C.
+        offset: Rows in front of position 0, which BART and RoBERTa keep.
     """
+
+    def __init__(self, max_position_embeddings: int, hidden_size: int, offset: int = 0) -> None:
+        super().__init__(max_position_embeddings + offset, hidden_size)
+        self.offset = offset
+
+    def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
+        """`(B, T)` to `(B, T, C)`."""
+        return super().forward(position_ids + self.offset)
 
 
 class RotaryEmbedding(nn.Module):
@@ -64,7 +86,7 @@ class RotaryEmbedding(nn.Module):
         rope = config.rope_parameters
         rotated = int(config.head_dim * rope.get("partial_rotary_factor", 1.0))
         exponents = torch.arange(0, rotated, 2, device=device, dtype=torch.int64).float() / rotated
-        return rope["rope_theta"] ** -exponents, 1.0
+        return 1.0 / rope["rope_theta"] ** exponents, 1.0
 
     @torch.no_grad()
     @dynamic_rope_update
@@ -75,6 +97,15 @@ class RotaryEmbedding(nn.Module):
         angles = torch.cat((angles, angles), dim=-1)
         cos, sin = angles.cos() * self.attention_scaling, angles.sin() * self.attention_scaling
         return cos.to(hidden_states.dtype), sin.to(hidden_states.dtype)
+
+
+def rotary_config(config: PreTrainedConfig, layer_type: str) -> PreTrainedConfig:
+    """The configuration with the rotary settings of one layer type only."""
+    if layer_type not in config.rope_parameters:
+        return config
+    config = copy.copy(config)
+    config.rope_parameters = config.rope_parameters[layer_type]
+    return config
 
 
 def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -90,3 +121,53 @@ def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.T
     first, second = turning.chunk(2, dim=-1)
     turning = turning * cos + torch.cat((-second, first), dim=-1) * sin
     return torch.cat((turning, fixed), dim=-1) if fixed.shape[-1] else turning
+
+
+class RelativePositions(nn.Embedding):
+    """A learned number for each head and each bucket of distances: T5 (Raffel et al. 2020, §2.1, after Shaw et al. 2018).
+
+    Half of the buckets hold one distance each; the others, ever wider, those up to `max_distance`.
+
+    Args:
+        num_heads: H.
+        num_buckets: Buckets of distances; where both directions are told apart, half of them each.
+        max_distance: From this distance on, all share the last bucket.
+        bidirectional: Whether a query also looks right.
+    """
+
+    def __init__(self, num_heads: int, num_buckets: int, max_distance: int, bidirectional: bool) -> None:
+        super().__init__(num_buckets, num_heads)
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+
+    def buckets(self, distances: torch.Tensor) -> torch.Tensor:
+        """The buckets, integers in `[0, num_buckets)`, of distances (key minus query position) of any shape."""
+        buckets = self.num_embeddings // 2 if self.bidirectional else self.num_embeddings
+        first = buckets * (distances > 0) if self.bidirectional else 0
+        steps = distances.abs() if self.bidirectional else (-distances).clamp(min=0)
+        exact = buckets // 2
+        wider = (steps.clamp(min=1).float() / exact).log() / math.log(self.max_distance / exact) * (buckets - exact)
+        wider = (exact + wider.long()).clamp(max=buckets - 1)
+        return first + torch.where(steps < exact, steps, wider)
+
+    def forward(self, distances: torch.Tensor) -> torch.Tensor:
+        """`(T, S)` to `(1, H, T, S)`."""
+        return super().forward(self.buckets(distances)).permute(2, 0, 1)[None]
+
+
+class AlibiPositions(nn.Module):
+    """Scores fall with distance, in each head by another slope: Press et al. 2022, §3.
+
+    Args:
+        num_heads: H.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+
+    def forward(self, distances: torch.Tensor) -> torch.Tensor:
+        """`(T, S)` to `(1, H, T, S)`, float32: `-slope · |distance|`, with slopes `2^(-8/H), 2^(-16/H), …`."""
+        heads = torch.arange(1, self.num_heads + 1, device=distances.device)
+        slopes = 2.0 ** (-8.0 * heads / self.num_heads)
+        return -(slopes[:, None, None] * distances.abs())[None]

@@ -9,7 +9,14 @@ from transformers.modeling_utils import PreTrainedModel
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
 from .norms import make_norm
-from .positions import LearnedPositions, RotaryEmbedding, SinusoidalPositions
+from .positions import (
+    AlibiPositions,
+    LearnedPositions,
+    RelativePositions,
+    RotaryEmbedding,
+    SinusoidalPositions,
+    rotary_config,
+)
 
 
 class TrefoilPreTrainedModel(PreTrainedModel):
@@ -45,30 +52,42 @@ class TransformerStack(TrefoilPreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig, cross_attention_size: int | None = None) -> None:
         super().__init__(config)
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
+        padding_idx = config.pad_token_id if config.freeze_padding_embedding else None
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx)
         self.embed_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
         self.embed_types = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
         self.embed_positions: nn.Module | None = None
-        self.rotary_emb: nn.Module | None = None
+        self.rotary_emb: nn.ModuleDict | None = None
+        self.score_positions: nn.Module | None = None
         if config.position_embedding_type == "sinusoidal":
-            self.embed_positions = SinusoidalPositions(config.hidden_size)
+            self.embed_positions = SinusoidalPositions(config.hidden_size, config.interleave_sinusoids)
         elif config.position_embedding_type == "learned":
-            self.embed_positions = LearnedPositions(config.max_position_embeddings, config.hidden_size)
+            self.embed_positions = LearnedPositions(
+                config.max_position_embeddings, config.hidden_size, config.position_offset
+            )
+        elif config.position_embedding_type == "rotary":
+            self.rotary_emb = nn.ModuleDict(
+                {
+                    layer_type: RotaryEmbedding(rotary_config(config, layer_type))
+                    for layer_type in sorted(set(config.layer_types))
+                }
+            )
+        elif config.position_embedding_type == "relative":
+            self.score_positions = RelativePositions(
+                config.num_attention_heads,
+                config.relative_attention_num_buckets,
+                config.relative_attention_max_distance,
+                bidirectional=not self.is_causal,
+            )
         else:
-            self.rotary_emb = RotaryEmbedding(config)
-        self.embed_norm = (
-            make_norm(config.norm_type, config.hidden_size, config.norm_eps) if config.embedding_norm else nn.Identity()
-        )
+            self.score_positions = AlibiPositions(config.num_attention_heads)
+        self.embed_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(config, layer_idx, self.is_causal, cross_attention_size)
             for layer_idx in range(config.num_hidden_layers)
         )
-        self.norm = (
-            make_norm(config.norm_type, config.hidden_size, config.norm_eps)
-            if config.norm_position == "pre"
-            else nn.Identity()
-        )
+        self.norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
         self.gradient_checkpointing = False
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
@@ -104,16 +123,38 @@ class TransformerStack(TrefoilPreTrainedModel):
             )
         return position_ids_from_mask(attention_mask, length, past_length, inputs_embeds.device)
 
+    def position_bias(self, hidden_states: torch.Tensor, past_key_values: Cache | None) -> torch.Tensor | None:
+        """What positions add to the scores of all layers: `(1, H, T, S)`, where they do.
+
+        Raises:
+            ValueError: The attention implementation has no place for it.
+        """
+        if self.score_positions is None:
+            return None
+        if "flash" in (self.config._attn_implementation or ""):
+            raise ValueError(
+                f"attn_implementation={self.config._attn_implementation!r} cannot add positions to the scores, as "
+                f"position_embedding_type={self.config.position_embedding_type!r} wants; use 'sdpa' or 'eager'"
+            )
+        length, past_length, first_key, keys = hidden_states.shape[1], 0, 0, hidden_states.shape[1]
+        if past_key_values is not None:
+            past_length = past_key_values.get_seq_length()
+            keys, first_key = past_key_values.get_mask_sizes(length, 0)
+        queries = torch.arange(length, device=hidden_states.device) + past_length
+        distances = torch.arange(keys, device=hidden_states.device) + first_key - queries[:, None]
+        return self.score_positions(distances).to(hidden_states.dtype)
+
     def run_layers(
         self,
         inputs_embeds: torch.Tensor,
         position_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None,
+        attention_masks: dict[str, torch.Tensor | None],
         encoder_hidden_states: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
         **kwargs,
     ) -> torch.Tensor:
-        """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks are ready-made."""
+        """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks, by layer type, are ready-made."""
         hidden_states = inputs_embeds * self.embed_scale
         if self.embed_types is not None:
             if token_type_ids is None:
@@ -122,14 +163,19 @@ class TransformerStack(TrefoilPreTrainedModel):
         if self.embed_positions is not None:
             hidden_states = hidden_states + self.embed_positions(position_ids).to(hidden_states)
         hidden_states = self.dropout(self.embed_norm(hidden_states))
-        position_embeddings = None if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
+        position_embeddings = {
+            layer_type: rotary(hidden_states, position_ids) for layer_type, rotary in (self.rotary_emb or {}).items()
+        }
+        position_bias = self.position_bias(hidden_states, past_key_values)
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
-                attention_mask,
+                attention_masks[layer.attention_type],
                 encoder_hidden_states,  # positional: gradient checkpointing only follows positional tensors
-                position_embeddings=position_embeddings,
+                position_bias,
+                position_embeddings=position_embeddings.get(layer.attention_type),
                 position_ids=position_ids,
+                past_key_values=past_key_values,
                 **kwargs,
             )
         return self.norm(hidden_states)

@@ -75,8 +75,8 @@ def test_rotary_buffers_are_right_after_loading(rope_parameters, token_ids, tmp_
     model.save_pretrained(tmp_path)
     loaded = type(model).from_pretrained(tmp_path).eval()
     for name in ("inv_freq", "original_inv_freq"):
-        buffer = getattr(loaded.model.rotary_emb, name)
-        assert torch.equal(buffer, getattr(model.model.rotary_emb, name))
+        buffer = getattr(loaded.model.rotary_emb["full_attention"], name)
+        assert torch.equal(buffer, getattr(model.model.rotary_emb["full_attention"], name))
         assert buffer.isfinite().all()
     with torch.no_grad():
         assert torch.equal(loaded(token_ids).logits, model(token_ids).logits)
