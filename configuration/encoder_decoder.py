@@ -26,9 +26,8 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
             labels (mBART: the language).
         pad_token_id, bos_token_id, eos_token_id: Default: the decoder's.
         tie_word_embeddings: Use the decoder's embedding as the output projection.
-        share_encoder_decoder_embeddings: One embedding for both halves; counts only where `tie_word_embeddings` is
-            set, since transformers ties either all of a model's embeddings or none. Default: whether both halves have
-            the same `vocab_size` and `hidden_size`.
+        share_encoder_decoder_embeddings: One embedding for both halves. Default: where `tie_word_embeddings` is set and
+            both halves have the same `vocab_size` and `hidden_size`.
 
     Raises:
         StrictDataclassError: (of `huggingface_hub.errors`) Embeddings are to be shared but differ in size, or a value has a
@@ -65,7 +64,7 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         if self.decoder_start_token_id is None and not self.start_from_labels:
             self.decoder_start_token_id = self.bos_token_id
         if self.share_encoder_decoder_embeddings is None:
-            self.share_encoder_decoder_embeddings = self._embeddings_fit()
+            self.share_encoder_decoder_embeddings = self.tie_word_embeddings and self._embeddings_fit()
         super().__post_init__(**kwargs)
 
     @property
@@ -94,18 +93,13 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         """Query heads of the decoder."""
         return self.decoder.num_attention_heads
 
-    @property
-    def embeddings_are_shared(self) -> bool:
-        """Whether both halves use one embedding."""
-        return bool(self.tie_word_embeddings and self.share_encoder_decoder_embeddings)
-
     def _embeddings_fit(self) -> bool:
         sizes = [(half.vocab_size, half.hidden_size) for half in (self.encoder, self.decoder)]
         return sizes[0] == sizes[1]
 
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""
-        if self.embeddings_are_shared and not self._embeddings_fit():
+        if self.share_encoder_decoder_embeddings and not self._embeddings_fit():
             raise ValueError(
                 "share_encoder_decoder_embeddings=True needs equal sizes, but the encoder's embedding is "
                 f"{self.encoder.vocab_size} x {self.encoder.hidden_size} and the decoder's "

@@ -23,7 +23,7 @@ from ..configuration.version import __version__
 from ..modeling.auto import AUTO_CLASSES
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
-from .publish import unexpected_files
+from .folders import unexpected_files
 
 # How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))

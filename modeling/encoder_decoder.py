@@ -71,13 +71,13 @@ class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding) -> None:
         encoder, decoder = self._halves()
         encoder.embed_tokens = value
-        if self.config.embeddings_are_shared:
+        if self.config.share_encoder_decoder_embeddings:
             decoder.embed_tokens = value
 
     def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True):
         embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         encoder, decoder = self._halves()
-        if not self.config.embeddings_are_shared:
+        if not self.config.share_encoder_decoder_embeddings:
             resized = self._get_resized_embeddings(
                 decoder.embed_tokens, new_num_tokens, pad_to_multiple_of, mean_resizing
             )
@@ -88,8 +88,10 @@ class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict:
         """Shared embeddings are tied to the encoder's; else the output projection to the decoder's."""
+        if self.config.share_encoder_decoder_embeddings and not self.config.tie_word_embeddings:
+            return {name: source for name, source in self._tied_weights_keys.items() if "lm_head" not in name}
         tied = super().get_expanded_tied_weights_keys(all_submodels)
-        if self.config.embeddings_are_shared:
+        if self.config.share_encoder_decoder_embeddings:
             return tied
         return {
             target: source.replace("encoder.embed", "decoder.embed") if "lm_head" in target else source
@@ -233,7 +235,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
         for name, tensor in decoder_weights.items():
             weights[name.replace("model.", "model.decoder.", 1)] = tensor.clone()  # what was tied may part here
         tied = {"lm_head.weight": config.tie_word_embeddings}
-        tied["model.decoder.embed_tokens.weight"] = config.embeddings_are_shared
+        tied["model.decoder.embed_tokens.weight"] = config.share_encoder_decoder_embeddings
         weights = {name: tensor for name, tensor in weights.items() if not tied.get(name)}
         return cls.from_pretrained(None, config=config, state_dict=weights, output_loading_info=output_loading_info)
 

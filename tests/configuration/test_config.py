@@ -107,7 +107,7 @@ def test_two_halves_become_one():
     assert (config.vocab_size, config.hidden_size, config.num_hidden_layers) == (70, 32, 1)
     assert (config.pad_token_id, config.bos_token_id, config.eos_token_id) == (0, 1, 9)
     assert config.decoder_start_token_id == 1
-    assert not config.embeddings_are_shared
+    assert not config.share_encoder_decoder_embeddings
     config.vocab_size = 80
     assert (config.encoder.vocab_size, config.decoder.vocab_size) == (50, 80)
 
@@ -122,11 +122,12 @@ def test_a_decoder_moves_to_another_encoder():
 def test_halves_of_one_size_share_embeddings_unless_told_otherwise():
     fields = {"vocab_size": 50, "hidden_size": 64}
     config = TrefoilEncoderDecoderConfig(encoder=fields, decoder=fields)
-    assert config.embeddings_are_shared
+    assert config.share_encoder_decoder_embeddings
     config.vocab_size = 80
     assert (config.encoder.vocab_size, config.decoder.vocab_size) == (80, 80)
     for option in ("tie_word_embeddings", "share_encoder_decoder_embeddings"):
-        assert not TrefoilEncoderDecoderConfig(encoder=fields, decoder=fields, **{option: False}).embeddings_are_shared
+        config = TrefoilEncoderDecoderConfig(encoder=fields, decoder=fields, **{option: False})
+        assert not config.share_encoder_decoder_embeddings
 
 
 @pytest.mark.parametrize("other", [{"vocab_size": 70}, {"hidden_size": 32}])

@@ -1,0 +1,284 @@
+"""BERT, RoBERTa, DistilBERT and ModernBERT."""
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+from transformers.core_model_loading import Chunk, WeightConverter
+
+from .architecture import Architecture, Names, Options, inside
+
+POST_NORM: Options = {
+    "is_gated_act": False, "norm_type": "layer_norm", "norm_position": "post", "embedding_norm": True,
+    "position_embedding_type": "learned", "attention_bias": True, "mlp_bias": True, "rope_parameters": None,
+}  # fmt: skip
+
+BERT_FIELDS: dict[str, str | tuple[str, ...]] = {
+    "vocab_size": "vocab_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_hidden_layers",
+    "num_attention_heads": "num_attention_heads",
+    "intermediate_size": "intermediate_size",
+    "hidden_act": "hidden_act",
+    "hidden_dropout_prob": "hidden_dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "max_position_embeddings": "max_position_embeddings",
+    "type_vocab_size": "type_vocab_size",
+    "initializer_range": "initializer_range",
+    "layer_norm_eps": "norm_eps",
+    "classifier_dropout": "classifier_dropout",
+}
+
+
+def bert_names(prefix: str) -> Names:
+    layer = {
+        "attention.self.query": "self_attn.q_proj",
+        "attention.self.key": "self_attn.k_proj",
+        "attention.self.value": "self_attn.v_proj",
+        "attention.output.dense": "self_attn.o_proj",
+        "attention.output.LayerNorm": "self_attn_norm",
+        "intermediate.dense": "mlp.up_proj",
+        "output.dense": "mlp.down_proj",
+        "output.LayerNorm": "mlp_norm",
+    }
+    return {
+        f"{prefix}.embeddings.word_embeddings": "model.embed_tokens",
+        f"{prefix}.embeddings.position_embeddings": "model.embed_positions",
+        f"{prefix}.embeddings.token_type_embeddings": "model.embed_types",
+        f"{prefix}.embeddings.LayerNorm": "model.embed_norm",
+        f"{prefix}.pooler.dense": "pooler.dense",
+        **inside(f"{prefix}.encoder.layer.*", "model.layers.*", layer),
+    }
+
+
+BERT = Architecture(
+    model_type="bert",
+    family="encoder",
+    prefix="bert",
+    options=POST_NORM,
+    fields=BERT_FIELDS,
+    names=bert_names("bert"),
+    heads={
+        "TrefoilEncoderModel": ("BertModel", {}),
+        "TrefoilEncoderForMaskedLM": (
+            "BertForMaskedLM",
+            {
+                "cls.predictions.transform.dense": "transform.dense",
+                "cls.predictions.transform.LayerNorm": "transform.norm",
+                "cls.predictions.decoder": "lm_head",
+            },
+        ),
+        "TrefoilEncoderForSequenceClassification": ("BertForSequenceClassification", {"classifier": "score"}),
+        "TrefoilEncoderForTokenClassification": ("BertForTokenClassification", {"classifier": "score"}),
+        "TrefoilEncoderForQuestionAnswering": ("BertForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
+    },
+    duplicates={"cls.predictions.bias": "cls.predictions.decoder.bias"},
+    aliases={"BertForPreTraining": "BertForMaskedLM"},
+    leftovers=("cls.seq_relationship", "bert.pooler", "cls.predictions"),
+)
+
+
+def read_roberta(config: PreTrainedConfig) -> Options:
+    # position ids count from the padding token's, which has a row of its own
+    offset = config.pad_token_id + 1
+    return {"position_offset": offset, "max_position_embeddings": config.max_position_embeddings - offset}
+
+
+def write_roberta(options: Options) -> dict[str, Any]:
+    return {"max_position_embeddings": options["max_position_embeddings"] + options["position_offset"]}
+
+
+ROBERTA = Architecture(
+    model_type="roberta",
+    family="encoder",
+    prefix="roberta",
+    options=POST_NORM | {"transform_act": "gelu"},
+    fields=BERT_FIELDS,
+    read=read_roberta,
+    write=write_roberta,
+    names=bert_names("roberta"),
+    heads={
+        "TrefoilEncoderModel": ("RobertaModel", {}),
+        "TrefoilEncoderForMaskedLM": (
+            "RobertaForMaskedLM",
+            {"lm_head.dense": "transform.dense", "lm_head.layer_norm": "transform.norm", "lm_head.decoder": "lm_head"},
+        ),
+        "TrefoilEncoderForSequenceClassification": (
+            "RobertaForSequenceClassification",
+            {"classifier.dense": "pooler.dense", "classifier.out_proj": "score"},
+        ),
+        "TrefoilEncoderForTokenClassification": ("RobertaForTokenClassification", {"classifier": "score"}),
+        "TrefoilEncoderForQuestionAnswering": ("RobertaForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
+    },
+    duplicates={"lm_head.bias": "lm_head.decoder.bias"},
+    leftovers=("roberta.pooler", "lm_head"),
+)
+
+DISTILBERT = Architecture(
+    model_type="distilbert",
+    family="encoder",
+    prefix="distilbert",
+    options=POST_NORM | {"norm_eps": 1e-12, "pooler_act": "relu"},
+    fields={
+        "vocab_size": "vocab_size",
+        "dim": "hidden_size",
+        "n_layers": "num_hidden_layers",
+        "n_heads": "num_attention_heads",
+        "hidden_dim": "intermediate_size",
+        "activation": ("hidden_act", "transform_act"),
+        "dropout": "hidden_dropout",
+        "attention_dropout": "attention_dropout",
+        "max_position_embeddings": "max_position_embeddings",
+        "initializer_range": "initializer_range",
+        "seq_classif_dropout": "classifier_dropout",
+    },
+    names={
+        "distilbert.embeddings.word_embeddings": "model.embed_tokens",
+        "distilbert.embeddings.position_embeddings": "model.embed_positions",
+        "distilbert.embeddings.LayerNorm": "model.embed_norm",
+        **inside(
+            "distilbert.transformer.layer.*",
+            "model.layers.*",
+            {
+                "attention.q_lin": "self_attn.q_proj",
+                "attention.k_lin": "self_attn.k_proj",
+                "attention.v_lin": "self_attn.v_proj",
+                "attention.out_lin": "self_attn.o_proj",
+                "sa_layer_norm": "self_attn_norm",
+                "ffn.lin1": "mlp.up_proj",
+                "ffn.lin2": "mlp.down_proj",
+                "output_layer_norm": "mlp_norm",
+            },
+        ),
+    },
+    heads={
+        "TrefoilEncoderModel": ("DistilBertModel", {}),
+        "TrefoilEncoderForMaskedLM": (
+            "DistilBertForMaskedLM",
+            {
+                "vocab_transform": "transform.dense",
+                "vocab_layer_norm": "transform.norm",
+                "vocab_projector": "lm_head",
+            },
+        ),
+        "TrefoilEncoderForSequenceClassification": (
+            "DistilBertForSequenceClassification",
+            {"pre_classifier": "pooler.dense", "classifier": "score"},
+        ),
+        "TrefoilEncoderForTokenClassification": ("DistilBertForTokenClassification", {"classifier": "score"}),
+        "TrefoilEncoderForQuestionAnswering": ("DistilBertForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
+    },
+    ignored=frozenset({"sinusoidal_pos_embds"}),  # how the table of positions was made, which is among the weights
+    leftovers=("vocab_transform", "vocab_layer_norm", "vocab_projector", "pre_classifier"),
+)
+
+
+def read_modernbert(config: PreTrainedConfig) -> Options:
+    return {"sliding_window": config.local_attention // 2 if "sliding_attention" in config.layer_types else None}
+
+
+def write_modernbert(options: Options) -> dict[str, Any]:
+    rope = options["rope_parameters"] or {}
+    if not set(rope) & {"full_attention", "sliding_attention"}:  # one setting for all layers
+        rope = {layer_type: dict(rope) for layer_type in ("full_attention", "sliding_attention")}
+    window = options["sliding_window"]
+    return {"rope_parameters": rope} | ({} if window is None else {"local_attention": 2 * window})
+
+
+TRANSFORM = {"head.dense": "transform.dense", "head.norm": "transform.norm"}
+
+MODERNBERT = Architecture(
+    model_type="modernbert",
+    family="encoder",
+    prefix="model",
+    options={
+        "is_gated_act": True,
+        "norm_type": "layer_norm",
+        "norm_position": "pre",
+        "embedding_norm": True,
+        "skip_first_norm": True,
+        "position_embedding_type": "rotary",
+        "classifier_transform": True,
+    },
+    fields={
+        "vocab_size": "vocab_size",
+        "hidden_size": "hidden_size",
+        "intermediate_size": "intermediate_size",
+        "num_hidden_layers": "num_hidden_layers",
+        "num_attention_heads": "num_attention_heads",
+        "hidden_activation": "hidden_act",
+        "max_position_embeddings": "max_position_embeddings",
+        "initializer_range": "initializer_range",
+        "norm_eps": "norm_eps",
+        "norm_bias": "norm_bias",
+        "attention_bias": "attention_bias",
+        "attention_dropout": "attention_dropout",
+        "embedding_dropout": "hidden_dropout",
+        "mlp_bias": "mlp_bias",
+        "mlp_dropout": "activation_dropout",
+        "layer_types": "layer_types",
+        "rope_parameters": "rope_parameters",
+        "decoder_bias": "lm_head_bias",
+        "classifier_pooling": "classifier_pooling",
+        "classifier_dropout": "classifier_dropout",
+        "classifier_bias": "transform_bias",
+        "classifier_activation": "transform_act",
+    },
+    read=read_modernbert,
+    write=write_modernbert,
+    names={
+        "model.embeddings.tok_embeddings": "model.embed_tokens",
+        "model.embeddings.norm": "model.embed_norm",
+        "model.final_norm": "model.norm",
+        **inside(
+            "model.layers.*",
+            "model.layers.*",
+            {
+                "attn_norm": "self_attn_norm",
+                "attn.Wqkv": "self_attn.qkv_proj",
+                "attn.Wo": "self_attn.o_proj",
+                "mlp_norm": "mlp_norm",
+                "mlp.Wi": "mlp.gate_up_proj",
+                "mlp.Wo": "mlp.down_proj",
+            },
+        ),
+    },
+    heads={
+        "TrefoilEncoderModel": ("ModernBertModel", {}),
+        "TrefoilEncoderForMaskedLM": ("ModernBertForMaskedLM", TRANSFORM | {"decoder": "lm_head"}),
+        "TrefoilEncoderForSequenceClassification": (
+            "ModernBertForSequenceClassification",
+            TRANSFORM | {"classifier": "score"},
+        ),
+        "TrefoilEncoderForTokenClassification": (
+            "ModernBertForTokenClassification",
+            TRANSFORM | {"classifier": "score"},
+        ),
+        "TrefoilEncoderForQuestionAnswering": (
+            "ModernBertForQuestionAnswering",
+            TRANSFORM | {"classifier": "qa_outputs"},
+        ),
+    },
+    converters=tuple(
+        converter
+        for part in ("weight", "bias")
+        for converter in (
+            WeightConverter(
+                f"self_attn.qkv_proj.{part}", [f"self_attn.{name}_proj.{part}" for name in "qkv"], [Chunk(dim=0)]
+            ),
+            WeightConverter(
+                f"mlp.gate_up_proj.{part}", [f"mlp.{name}_proj.{part}" for name in ("gate", "up")], [Chunk(dim=0)]
+            ),
+        )
+    ),
+    ignored=frozenset(
+        {
+            "initializer_cutoff_factor",
+            "deterministic_flash_attn",
+            "sparse_prediction",
+            "sparse_pred_ignore_index",
+            "cls_token_id",
+            "sep_token_id",
+        }
+    ),
+    leftovers=("head", "decoder"),
+)

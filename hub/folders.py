@@ -1,0 +1,190 @@
+"""Model folders: what may lie in one, reading one, and writing one that is complete or not there at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from ..configuration.errors import UserError
+from ..modeling.auto import AUTO_CLASSES
+
+# Any of these makes a tokenizer
+TOKENIZER_FILES = (
+    "tokenizer_config.json", "tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model", "source.spm",
+)  # fmt: skip
+
+# Every file that a published folder may hold: what is written here, and what a download from the Hub adds.
+PUBLISHED_FILES = (
+    "README.md", "LICENSE", ".gitattributes",
+    "config.json", "generation_config.json",
+    "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "configuration_*.py", "modeling_*.py", "pipeline_*.py",
+    "recipe.yaml", "results.json", "curve.png",
+)  # fmt: skip
+
+
+def is_published(folder: Path) -> bool:
+    """Whether `publish` wrote this folder, and nothing else has been put into it."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    written = isinstance(config, dict) and {"auto_map", "trefoil_version"} <= config.keys()
+    return written and not unexpected_files(folder)
+
+
+def is_model_folder(folder: Path) -> bool:
+    """Whether a model lies in this folder, and nothing else."""
+    return (folder / "config.json").is_file() and not unexpected_files(folder)
+
+
+def unexpected_files(folder: Path) -> list[str]:
+    """What lies in a published folder and should not: paths relative to it."""
+    own = [entry for entry in folder.iterdir() if entry.name != ".cache"]
+    return sorted(
+        f"{entry.name}/" if entry.is_dir() else entry.name
+        for entry in own
+        if entry.is_dir() or not any(fnmatch(entry.name, pattern) for pattern in PUBLISHED_FILES)
+    )
+
+
+def require_room(target: Path, source: Path, overwrite: bool, may_go: Callable[[Path], bool], kind: str) -> None:
+    """Checks that a folder can be written.
+
+    Args:
+        target: The folder.
+        source: What it is made from.
+        overwrite: Whether a folder there is replaced.
+        may_go: Whether one is of the kind that is replaced.
+        kind: What such a folder is called.
+
+    Raises:
+        UserError: There is something in the way.
+    """
+    inside = source.resolve()
+    if target.resolve() == inside or inside in target.resolve().parents or target.resolve() in inside.parents:
+        raise UserError(f"{target}: the output folder and the source {source} overlap; choose a folder outside of it")
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not target.is_dir():
+        raise UserError(f"{target}: is a file; choose a folder that is not there yet")
+    if not overwrite:
+        raise UserError(f"{target}: is not empty; choose another folder, or replace it with overwrite (--overwrite)")
+    if not may_go(target):
+        raise UserError(f"{target}: is not a {kind} folder, or holds other files too, and is not overwritten")
+
+
+@contextmanager
+def written_aside(target: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `target` when the block ends without an error."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as aside:
+        new = Path(aside, "new")
+        new.mkdir()
+        yield new
+        for path in new.iterdir():
+            path.chmod(0o644)
+        if target.exists():
+            target.rename(Path(aside, "old"))
+        new.rename(target)
+
+
+def model_folder(source: Path) -> Path:
+    """The folder itself, or the best model of a run's folder.
+
+    Raises:
+        UserError: There is no model, or no safetensors weights.
+    """
+    for folder in (source, source / "best"):
+        if (folder / "config.json").is_file():
+            break
+    else:
+        raise UserError(f"{source}: holds no model: there is no config.json, neither in it nor in its folder `best`")
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        raise UserError(f"{folder}: holds no safetensors weights; write model.safetensors with model.save_pretrained")
+    return folder
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file says.
+
+    Raises:
+        UserError: It is no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: is not JSON: {error}") from error
+
+
+def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
+    """The Trefoil classes of a model folder's configuration and model.
+
+    Raises:
+        UserError: It is of another kind.
+    """
+    config = read_json(folder / "config.json")
+    families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
+    if config.get("model_type") not in families:
+        raise UserError(
+            f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
+        )
+    config_class = families[config["model_type"]]
+    models = {model_class.__name__: model_class for model_class in AUTO_CLASSES[config_class].values()}
+    architecture = (config.get("architectures") or [None])[0]
+    if architecture not in models:
+        raise UserError(f"{folder / 'config.json'}: architectures {architecture!r} is not one of {', '.join(models)}")
+    return config_class, models[architecture]
+
+
+def load_model(
+    model_class: type[PreTrainedModel], folder: Path, tokenizer: PreTrainedTokenizerBase | None
+) -> PreTrainedModel:
+    """The model of a folder, checked against its tokenizer.
+
+    Raises:
+        UserError: It does not load, or weights, configuration and tokenizer do not fit together.
+    """
+    try:
+        model, report = model_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the model does not load: {str(error).strip().splitlines()[0]}") from error
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if keys := sorted(map(str, report[problem])):
+            raise UserError(f"{folder}: weights and config.json disagree: {problem.replace('_', ' ')} {keys[:3]}")
+    check_vocabulary(tokenizer, model, str(folder))
+    return model
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase | None, model: PreTrainedModel, origin: str) -> None:
+    """Raises a UserError where a tokenizer has tokens that the model has no embedding for."""
+    size = model.get_input_embeddings().weight.shape[0]
+    if tokenizer is not None and len(tokenizer) > size:
+        raise UserError(f"{origin}: the tokenizer has {len(tokenizer)} tokens, but the model's embedding only {size}")
+
+
+def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:
+    """The tokenizer of a folder, if it has one, or of a Hub id.
+
+    Raises:
+        UserError: It does not load.
+    """
+    if Path(folder).is_dir() and not any(Path(folder, name).is_file() for name in TOKENIZER_FILES):
+        return None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise UserError(f"{folder}: the tokenizer does not load: {str(error).strip().splitlines()[0]}") from error
+    for how_it_was_loaded in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    return tokenizer

@@ -1,0 +1,435 @@
+"""Stock checkpoints in and out: the same weights under other names, and the same logits, checked each time."""
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import transformers
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    WeightTransform,
+    rename_source_key,
+    revert_weight_conversion,
+)
+
+from .. import modeling
+from ..configuration.errors import UserError
+from .architectures import ARCHITECTURES, Architecture
+from .architectures.architecture import CONFIGS, HALVES, Options
+from .folders import (
+    check_vocabulary,
+    classes_of,
+    is_model_folder,
+    load_model,
+    load_tokenizer,
+    model_folder,
+    require_room,
+    written_aside,
+)
+
+Weights = dict[str, torch.Tensor]
+
+# what all configurations have, and call the same
+COMMON = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "id2label", "label2id", "problem_type")
+
+# how weights were first drawn, and what callers may change at any time
+FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "bos_token_id", "eos_token_id", "is_decoder"}
+
+# an option counts only where another has this value, or in these heads
+COUNTS_WITH = {
+    "norm_bias": ("norm_type", "layer_norm"),
+    "rope_parameters": ("position_embedding_type", "rotary"),
+    "interleave_sinusoids": ("position_embedding_type", "sinusoidal"),
+    "position_offset": ("position_embedding_type", "learned"),
+    "relative_attention_num_buckets": ("position_embedding_type", "relative"),
+    "relative_attention_max_distance": ("position_embedding_type", "relative"),
+}
+COUNTS_IN = {
+    "lm_head_bias": ("MaskedLM", "CausalLM", "ConditionalGeneration"),
+    "scale_lm_head": ("CausalLM", "ConditionalGeneration"),
+    "classifier_pooling": ("SequenceClassification",),
+    "pooler_act": ("SequenceClassification",),
+    "classifier_transform": ("Classification", "QuestionAnswering"),
+    "transform_act": ("MaskedLM",),
+    "transform_bias": ("MaskedLM",),
+    "add_pooler": (),  # seen by its weights
+    "decoder_start_token_id": ("ConditionalGeneration",),
+    "start_from_labels": ("ConditionalGeneration",),
+}
+
+
+@dataclass
+class Converted:
+    """A checkpoint in its other form.
+
+    Attributes:
+        model: The model.
+        notes: What is not as it was, without changing what the model computes.
+        difference: The largest difference between the outputs of both models on a sequence of random tokens.
+    """
+
+    model: PreTrainedModel
+    notes: list[str]
+    difference: float
+
+
+def import_stock(source: str | os.PathLike, output: str | os.PathLike, *, overwrite: bool = False) -> Converted:
+    """Writes a stock checkpoint as a Trefoil model folder, with its head, tokenizer and generation settings.
+
+    Args:
+        source: A folder or Hub id of one of `ARCHITECTURES`.
+        output: The folder to write; absent or empty.
+        overwrite: Replace `output` if it is a model folder.
+
+    Raises:
+        UserError: Trefoil cannot express the checkpoint, or its parts do not fit together.
+    """
+    target = Path(os.path.abspath(output))
+    require_room(target, Path(source), overwrite, is_model_folder, "model")
+    stock = load_stock(source)
+    tokenizer = _tokenizer_for(source, stock)
+    converted = to_trefoil(stock, str(source))
+    _write(converted, tokenizer, target)
+    return converted
+
+
+def export_stock(
+    source: str | os.PathLike, output: str | os.PathLike, to: str, *, overwrite: bool = False
+) -> Converted:
+    """Writes a Trefoil model as a checkpoint of a stock architecture, with its tokenizer and generation settings.
+
+    Args:
+        source: A run's folder, or one that `save_pretrained`, `import_stock` or `publish` wrote.
+        output: The folder to write; absent or empty.
+        to: A key of `ARCHITECTURES`.
+        overwrite: Replace `output` if it is a model folder.
+
+    Raises:
+        UserError: That architecture cannot express the model; the message says by which option.
+    """
+    source, target = Path(source), Path(os.path.abspath(output))
+    if to not in ARCHITECTURES:
+        raise UserError(f"unknown architecture {to!r}; there are {', '.join(ARCHITECTURES)}")
+    require_room(target, source, overwrite, is_model_folder, "model")
+    folder = model_folder(source)
+    _, model_class = classes_of(folder)
+    tokenizer = load_tokenizer(folder)
+    converted = to_stock(load_model(model_class, folder, tokenizer), to, str(folder))
+    _write(converted, tokenizer, target)
+    return converted
+
+
+def load_stock(source: str | os.PathLike) -> PreTrainedModel:
+    """A stock checkpoint as its own class, every weight of which was there and fitted.
+
+    Raises:
+        UserError: It is of no known architecture, or does not load whole.
+    """
+    config = _read_config(source)
+    architecture = ARCHITECTURES[config.model_type]
+    model_class = getattr(transformers, _stock_class(config, architecture, str(source)))
+    try:
+        model, report = model_class.from_pretrained(
+            source, config=config, dtype="auto", use_safetensors=True, ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{source}: the model does not load: {str(error).strip().splitlines()[0]}") from error
+    if mismatched := sorted(map(str, report["mismatched_keys"])):
+        raise UserError(f"{source}: shapes do not fit config.json: {_some(mismatched)}")
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{source}: weights are missing: {_some(missing)}")
+    unexpected = sorted(
+        key for key in report["unexpected_keys"] if not key.startswith(architecture.leftovers or ("\0",))
+    )
+    if unexpected:
+        raise UserError(f"{source}: weights that {model_class.__name__} does not have: {_some(unexpected)}")
+    return model
+
+
+def to_trefoil(stock: PreTrainedModel, origin: str = "the model") -> Converted:
+    """A stock model as a Trefoil model, which may share its memory.
+
+    Raises:
+        UserError: A setting of it has no counterpart; the message names it.
+    """
+    architecture = ARCHITECTURES[stock.config.model_type]
+    classes = {name: ours for ours, (name, _) in architecture.heads.items()}
+    model_class = getattr(modeling, classes[type(stock).__name__])
+    options = {name: getattr(stock.config, name, None) for name in COMMON} | architecture.to_options(stock.config)
+    config = _build_config(architecture, options | _seen_in_weights(stock, architecture), origin)
+    notes = _compare_fields(architecture, stock.config, config, origin)
+
+    computed = tuple(getattr(stock, "_keys_to_ignore_on_save", None) or ())
+    prefix = _prefix(architecture, type(stock).__name__)
+    weights = {
+        prefix + name: weight
+        for name, weight in stock.state_dict().items()
+        if name not in computed and prefix + name not in architecture.duplicates
+    }
+    weights = _rename(weights, architecture.transforms(model_class.__name__, flat_options(config)), config)
+    if _is_bare(model_class.__name__):
+        weights = {name.removeprefix("model."): weight for name, weight in weights.items()}
+    model = _fill(model_class, config, weights, stock.dtype, origin)
+    if stock.can_generate():
+        model.generation_config = copy.deepcopy(stock.generation_config)
+    return Converted(model, notes, _difference(model, stock, origin))
+
+
+def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Converted:
+    """A Trefoil model as a model of a stock architecture, which may share its memory.
+
+    Args:
+        to: A key of `ARCHITECTURES`.
+
+    Raises:
+        UserError: That architecture cannot express the model; the message says by which option.
+    """
+    architecture, name = ARCHITECTURES[to], type(model).__name__
+    if name not in architecture.heads:
+        fitting = [one.model_type for one in ARCHITECTURES.values() if name in one.heads]
+        raise UserError(f"{origin}: {to} has no counterpart of {name}; there is one in {', '.join(fitting)}")
+    stock_class = getattr(transformers, architecture.heads[name][0])
+    options = flat_options(model.config)
+    config = stock_class.config_class(**_stock_fields(architecture, model.config))
+    notes = _compare_options(architecture, model, config, origin)
+
+    weights = dict(model.state_dict())
+    if _is_bare(name):
+        weights = {key if key.startswith("pooler.") else f"model.{key}": weight for key, weight in weights.items()}
+    transforms = architecture.transforms(name, options)
+    weights = revert_weight_conversion(SimpleNamespace(_weight_conversions=transforms, config=config), weights)
+    with torch.device("meta"):
+        expected = stock_class(config).state_dict()
+    prefix = _prefix(architecture, stock_class.__name__)
+    for copied, original in architecture.duplicates.items():
+        if copied.removeprefix(prefix) in expected and original in weights:
+            weights[copied] = weights[original]
+    weights = {key.removeprefix(prefix): weight for key, weight in weights.items()}
+    stock = _fill(stock_class, config, weights, model.dtype, origin)
+    if model.can_generate():
+        stock.generation_config = copy.deepcopy(model.generation_config)
+    return Converted(stock, notes, _difference(model, stock, origin))
+
+
+def flat_options(config: PreTrainedConfig) -> Options:
+    """The fields of a Trefoil configuration; those of its halves under names such as `encoder.hidden_size`."""
+    options: Options = {}
+    for name in type(config).__dataclass_fields__:
+        if name in HALVES:
+            options |= {f"{name}.{key}": value for key, value in flat_options(getattr(config, name)).items()}
+        else:
+            options[name] = getattr(config, name)
+    return options
+
+
+def _build_config(architecture: Architecture, options: Options, origin: str) -> PreTrainedConfig:
+    whole = {name: value for name, value in options.items() if "." not in name}
+    if architecture.family == "encoder-decoder":
+        tokens = {name: options[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        for half in HALVES:
+            marked = {name: value for name, value in options.items() if name.startswith(f"{half}.")}
+            whole[half] = tokens | {name.removeprefix(f"{half}."): value for name, value in marked.items()}
+    try:
+        return CONFIGS[architecture.family](**copy.deepcopy(whole))
+    except (StrictDataclassError, ValueError) as error:
+        raise UserError(f"{origin}: {str(error).strip().splitlines()[-1].strip()}") from error
+
+
+def _stock_fields(architecture: Architecture, config: PreTrainedConfig) -> dict[str, Any]:
+    common = {name: getattr(config, name) for name in COMMON}
+    return copy.deepcopy(common | architecture.to_fields(flat_options(config)))
+
+
+def _seen_in_weights(stock: PreTrainedModel, architecture: Architecture) -> Options:
+    """What a configuration does not say, or says wrongly where weights that it calls tied were stored apart."""
+    seen: Options = {}
+    if _is_bare_stock(stock, architecture) and architecture.family == "encoder":
+        seen["add_pooler"] = any(name.startswith("pooler.") for name in stock.state_dict())
+    head = stock.get_output_embeddings()
+    if stock.config.tie_word_embeddings and head is not None:
+        weights = stock.state_dict(keep_vars=True)
+        tied = [name for name, weight in weights.items() if weight is head.weight]
+        seen["tie_word_embeddings"] = len(tied) > 1
+    return seen
+
+
+def _compare_fields(
+    architecture: Architecture, stock: PreTrainedConfig, config: PreTrainedConfig, origin: str
+) -> list[str]:
+    """Notes on the stock fields that the way there and back changes.
+
+    Raises:
+        UserError: One of them matters.
+    """
+    back = type(stock)(**_stock_fields(architecture, config))
+    names = set(type(stock).__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+    names -= FREE_OPTIONS | architecture.ignored | {"tie_word_embeddings"}
+    changed = sorted(name for name in names if getattr(stock, name) != getattr(back, name))
+    for name in changed:
+        if "drop" not in name:
+            raise UserError(
+                f"{origin}: {name}={getattr(stock, name)!r} cannot be expressed; Trefoil's {architecture.model_type} "
+                f"has {name}={getattr(back, name)!r}"
+            )
+    return [_dropout_note(name, getattr(stock, name), getattr(back, name)) for name in changed]
+
+
+def _compare_options(
+    architecture: Architecture, model: PreTrainedModel, stock: PreTrainedConfig, origin: str
+) -> list[str]:
+    """Notes on the options that the way there and back changes.
+
+    Raises:
+        UserError: One of them matters.
+    """
+    there = flat_options(model.config)
+    common = {name: getattr(stock, name, None) for name in COMMON}
+    options = common | architecture.to_options(stock)
+    if architecture.ties_by_weights:
+        options["tie_word_embeddings"] = there["tie_word_embeddings"]
+    back = flat_options(_build_config(architecture, options, origin))
+    changed = [name for name in there if there[name] != back[name] and _counts(name, there, back, type(model).__name__)]
+    for name in changed:
+        if "dropout" not in name:
+            raise UserError(
+                f"{origin}: {architecture.model_type} cannot express {name}={there[name]!r}; it has {back[name]!r}"
+            )
+    return [_dropout_note(name, there[name], back[name]) for name in changed]
+
+
+def _dropout_note(name: str, old: Any, new: Any) -> str:
+    return f"{name}={old} becomes {new}, which matters in further training only"
+
+
+def _counts(name: str, there: Options, back: Options, model_class: str) -> bool:
+    half, _, option = name.rpartition(".")
+    if (
+        option in FREE_OPTIONS
+        or option in PreTrainedConfig.__dataclass_fields__
+        or option == "tie_word_embeddings" != name
+    ):
+        return False
+    if option == "pad_token_id":
+        return False
+    if option in COUNTS_WITH:
+        other, value = COUNTS_WITH[option]
+        key = f"{half}.{other}" if half else other
+        return value in (there[key], back[key])
+    return not (option in COUNTS_IN and not model_class.endswith(COUNTS_IN[option]))
+
+
+def _is_bare(model_class: str) -> bool:
+    return model_class.endswith("Model")
+
+
+def _is_bare_stock(stock: PreTrainedModel, architecture: Architecture) -> bool:
+    return any(name == type(stock).__name__ and _is_bare(ours) for ours, (name, _) in architecture.heads.items())
+
+
+def _prefix(architecture: Architecture, stock_class: str) -> str:
+    """What the names of a bare stock model's weights lack."""
+    bare = next(name for ours, (name, _) in architecture.heads.items() if _is_bare(ours))
+    return f"{architecture.prefix}." if stock_class == bare and architecture.prefix else ""
+
+
+def _rename(weights: Weights, transforms: Sequence[WeightTransform], config: PreTrainedConfig) -> Weights:
+    """The way in: names first, then what is done to the weights under their new names."""
+    renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
+    converters = [one for one in transforms if isinstance(one, WeightConverter)]
+    by_pattern = {pattern: one for one in converters for pattern in one.source_patterns}
+    steps: dict[str, WeightTransform] = {}
+    for name, weight in weights.items():
+        new, pattern = rename_source_key(name, renamings, converters)
+        fresh = WeightRenaming(name, new) if pattern is None else copy.deepcopy(by_pattern[pattern])
+        steps.setdefault(new, fresh).add_tensor(new, name, pattern or name, weight)
+    renamed: Weights = {}
+    for name, step in steps.items():
+        for new, weight in step.convert(name, config=config).items():
+            renamed[new] = weight[0] if isinstance(weight, list) else weight
+    return renamed
+
+
+def _fill(
+    model_class: type[PreTrainedModel], config: PreTrainedConfig, weights: Weights, dtype: torch.dtype, origin: str
+) -> PreTrainedModel:
+    """A model of these weights, all of which it has and which are all that it has."""
+    model, report = model_class.from_pretrained(
+        None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if keys := sorted(map(str, report[problem])):
+            raise UserError(f"{origin}: weights do not fit {model_class.__name__}: {problem[:-5]} {_some(keys)}")
+    return model
+
+
+@torch.no_grad()
+def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> float:
+    """The largest difference between the outputs of both on a sequence of random tokens.
+
+    Raises:
+        UserError: They do not compute the same, which is an error of ours.
+    """
+    vocabulary = min(one.get_input_embeddings().weight.shape[0] for one in (model, stock))
+    ids = torch.randint(vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
+    if model.config.pad_token_id is not None:
+        ids = ids.where(ids != model.config.pad_token_id, (ids + 1) % vocabulary)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids
+    ours, theirs = (one.eval()(**inputs)[0].float() for one in (model, stock))
+    difference = (ours - theirs).abs().max().item()
+    tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
+    if not difference <= tolerance * max(1.0, theirs.abs().max().item()):
+        raise UserError(
+            f"{origin}: the {type(model).__name__} and the {type(stock).__name__} differ by {difference:.1e}: "
+            "this checkpoint uses something that is not told apart; please report it with its config.json"
+        )
+    return difference
+
+
+def _read_config(source: str | os.PathLike) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
+        raise UserError(f"{source}: no configuration can be read: {str(error).strip().splitlines()[0]}") from error
+    if config.model_type not in ARCHITECTURES:
+        raise UserError(f"{source}: model_type {config.model_type!r} is not one of {', '.join(ARCHITECTURES)}")
+    return config
+
+
+def _stock_class(config: PreTrainedConfig, architecture: Architecture, origin: str) -> str:
+    known = [name for name, _ in architecture.heads.values()]
+    named = (config.architectures or [None])[0]
+    if named is None:
+        raise UserError(f"{origin}: config.json names no architecture; set architectures to one of {', '.join(known)}")
+    named = architecture.aliases.get(named, named)
+    if named not in known:
+        raise UserError(f"{origin}: there is no counterpart of {named}; there is one of {', '.join(known)}")
+    return named
+
+
+def _tokenizer_for(source: str | os.PathLike, model: PreTrainedModel) -> PreTrainedTokenizerBase | None:
+    tokenizer = load_tokenizer(source)
+    check_vocabulary(tokenizer, model, str(source))
+    return tokenizer
+
+
+def _write(converted: Converted, tokenizer: PreTrainedTokenizerBase | None, target: Path) -> None:
+    with written_aside(target) as new:
+        converted.model.save_pretrained(new)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(new)
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
