@@ -169,20 +169,35 @@ def to_trefoil(stock: PreTrainedModel, origin: str = "the model") -> Converted:
     config = _build_config(architecture, options | _seen_in_weights(stock, architecture), origin)
     notes = _compare_fields(architecture, stock.config, config, origin)
 
+    weights = trefoil_weights(stock, model_class, config, stock.state_dict())
+    model = _fill(model_class, config, weights, stock.dtype, origin)
+    if stock.can_generate():
+        model.generation_config = copy.deepcopy(stock.generation_config)
+    return Converted(model, notes, _difference(model, stock, origin))
+
+
+def trefoil_weights(
+    stock: PreTrainedModel, model_class: type[PreTrainedModel], config: PreTrainedConfig, weights: Weights
+) -> Weights:
+    """What belongs to the weights of a stock model (they themselves, or their gradients) under our names.
+
+    Args:
+        model_class: Ours.
+        config: Ours.
+        weights: By the stock model's names.
+    """
+    architecture = ARCHITECTURES[stock.config.model_type]
     computed = tuple(getattr(stock, "_keys_to_ignore_on_save", None) or ())
     prefix = _prefix(architecture, type(stock).__name__)
     weights = {
         prefix + name: weight
-        for name, weight in stock.state_dict().items()
+        for name, weight in weights.items()
         if name not in computed and prefix + name not in architecture.duplicates
     }
     weights = _rename(weights, architecture.transforms(model_class.__name__, flat_options(config)), config)
     if _is_bare(model_class.__name__):
         weights = {name.removeprefix("model."): weight for name, weight in weights.items()}
-    model = _fill(model_class, config, weights, stock.dtype, origin)
-    if stock.can_generate():
-        model.generation_config = copy.deepcopy(stock.generation_config)
-    return Converted(model, notes, _difference(model, stock, origin))
+    return weights
 
 
 def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Converted:
@@ -213,7 +228,7 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
     prefix = _prefix(architecture, stock_class.__name__)
     for copied, original in architecture.duplicates.items():
         if copied.removeprefix(prefix) in expected and original in weights:
-            weights[copied] = weights[original]
+            weights[copied] = weights[original].clone()  # what shares memory is written once only
     weights = {key.removeprefix(prefix): weight for key, weight in weights.items()}
     stock = _fill(stock_class, config, weights, model.dtype, origin)
     if model.can_generate():
@@ -379,7 +394,7 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
     Raises:
         UserError: They do not compute the same, which is an error of ours.
     """
-    vocabulary = min(one.get_input_embeddings().weight.shape[0] for one in (model, stock))
+    vocabulary = min(size for name, size in flat_options(model.config).items() if name.split(".")[-1] == "vocab_size")
     ids = torch.randint(vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
     if model.config.pad_token_id is not None:
         ids = ids.where(ids != model.config.pad_token_id, (ids + 1) % vocabulary)

@@ -29,11 +29,14 @@ def position_ids_from_mask(
     """Positions that count real tokens only, so that padding on either side changes nothing: `(B or 1, T)`.
 
     Args:
-        attention_mask: `(B, past_length + length)`, 1 for real tokens; anything else counts every token.
+        attention_mask: `(B, past_length + length)`, 1 for real tokens; anything else counts every token. Padding on the
+            right is counted on, as stock encoders do, in which what is computed there can enter a loss.
     """
     if not isinstance(attention_mask, torch.Tensor) or attention_mask.ndim != 2:
         return (torch.arange(length, device=device) + past_length).unsqueeze(0)
-    positions = attention_mask.to(device=device, dtype=torch.long).cumsum(dim=-1) - 1
+    real = attention_mask.to(device=device, dtype=torch.long)
+    on_the_right = real.flip(-1).cumsum(dim=-1).flip(-1) == 0
+    positions = (real + on_the_right).cumsum(dim=-1) - 1
     return positions.clamp(min=0)[:, -length:]
 
 

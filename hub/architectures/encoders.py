@@ -277,6 +277,7 @@ MODERNBERT = Architecture(
             "sparse_prediction",
             "sparse_pred_ignore_index",
             "cls_token_id",
+            "local_attention",  # read where there are layers that it counts in
             "sep_token_id",
         }
     ),
