@@ -1,6 +1,7 @@
 """Stock checkpoints in and out: the same weights under other names, and the same logits, checked each time."""
 
 import copy
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ Weights = dict[str, torch.Tensor]
 COMMON = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "id2label", "label2id", "problem_type")
 
 # how weights were first drawn, and what callers may change at any time
-FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "bos_token_id", "eos_token_id", "is_decoder"}
+FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "bos_token_id", "eos_token_id"}
 
 # an option counts only where another has this value, or in these heads
 COUNTS_WITH = {
@@ -118,7 +119,9 @@ def export_stock(
     """
     source, target = Path(source), Path(os.path.abspath(output))
     if to not in ARCHITECTURES:
-        raise UserError(f"unknown architecture {to!r}; there are {', '.join(ARCHITECTURES)}")
+        close = difflib.get_close_matches(to, ARCHITECTURES, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise UserError(f"unknown architecture {to!r}{hint}; there are {', '.join(ARCHITECTURES)}")
     require_room(target, source, overwrite, is_model_folder, "model")
     folder = model_folder(source)
     _, model_class = classes_of(folder)
@@ -137,6 +140,7 @@ def load_stock(source: str | os.PathLike) -> PreTrainedModel:
     config = _read_config(source)
     architecture = ARCHITECTURES[config.model_type]
     model_class = getattr(transformers, _stock_class(config, architecture, str(source)))
+    _compare_fields(architecture, config, _our_config(architecture, config, {}, str(source)), str(source))
     try:
         model, report = model_class.from_pretrained(
             source, config=config, dtype="auto", use_safetensors=True, ignore_mismatched_sizes=True,
@@ -165,8 +169,7 @@ def to_trefoil(stock: PreTrainedModel, origin: str = "the model") -> Converted:
     architecture = ARCHITECTURES[stock.config.model_type]
     classes = {name: ours for ours, (name, _) in architecture.heads.items()}
     model_class = getattr(modeling, classes[type(stock).__name__])
-    options = {name: getattr(stock.config, name, None) for name in COMMON} | architecture.to_options(stock.config)
-    config = _build_config(architecture, options | _seen_in_weights(stock, architecture), origin)
+    config = _our_config(architecture, stock.config, _seen_in_weights(stock, architecture), origin)
     notes = _compare_fields(architecture, stock.config, config, origin)
 
     weights = trefoil_weights(stock, model_class, config, stock.state_dict())
@@ -247,6 +250,12 @@ def flat_options(config: PreTrainedConfig) -> Options:
     return options
 
 
+def _our_config(architecture: Architecture, stock: PreTrainedConfig, seen: Options, origin: str) -> PreTrainedConfig:
+    """What a stock configuration stands for, and whatever else has been seen, as a Trefoil configuration."""
+    common = {name: getattr(stock, name, None) for name in COMMON}
+    return _build_config(architecture, common | architecture.to_options(stock) | seen, origin)
+
+
 def _build_config(architecture: Architecture, options: Options, origin: str) -> PreTrainedConfig:
     whole = {name: value for name, value in options.items() if "." not in name}
     if architecture.family == "encoder-decoder":
@@ -308,11 +317,8 @@ def _compare_options(
         UserError: One of them matters.
     """
     there = flat_options(model.config)
-    common = {name: getattr(stock, name, None) for name in COMMON}
-    options = common | architecture.to_options(stock)
-    if architecture.ties_by_weights:
-        options["tie_word_embeddings"] = there["tie_word_embeddings"]
-    back = flat_options(_build_config(architecture, options, origin))
+    seen = {"tie_word_embeddings": there["tie_word_embeddings"]} if architecture.ties_by_weights else {}
+    back = flat_options(_our_config(architecture, stock, seen, origin))
     changed = [name for name in there if there[name] != back[name] and _counts(name, there, back, type(model).__name__)]
     for name in changed:
         if "dropout" not in name:
@@ -328,13 +334,9 @@ def _dropout_note(name: str, old: Any, new: Any) -> str:
 
 def _counts(name: str, there: Options, back: Options, model_class: str) -> bool:
     half, _, option = name.rpartition(".")
-    if (
-        option in FREE_OPTIONS
-        or option in PreTrainedConfig.__dataclass_fields__
-        or option == "tie_word_embeddings" != name
-    ):
+    if option in FREE_OPTIONS or option in PreTrainedConfig.__dataclass_fields__:
         return False
-    if option == "pad_token_id":
+    if half and option == "tie_word_embeddings":  # the whole decides
         return False
     if option in COUNTS_WITH:
         other, value = COUNTS_WITH[option]

@@ -17,7 +17,7 @@ SMALL = {
     "num_key_value_heads": 2, "max_position_embeddings": 64,
 }  # fmt: skip
 
-# every kind of position, norm and feed-forward, over all families
+# every kind of position, norm, feed-forward and mask, over all families
 VARIANTS = {
     "modern": {},
     "vaswani": {
@@ -28,6 +28,19 @@ VARIANTS = {
         "norm_type": "layer_norm", "norm_position": "post", "position_embedding_type": "learned",
         "embedding_norm": True, "is_gated_act": False, "hidden_act": "gelu", "attention_bias": True, "mlp_bias": True,
         "num_key_value_heads": 4,
+    },
+    "t5": {
+        "position_embedding_type": "relative", "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 12, "scale_attention": False, "is_gated_act": False, "hidden_act": "relu",
+        "freeze_padding_embedding": False, "num_key_value_heads": 4,
+    },
+    "windows": {
+        "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "qk_norm": True,
+        "attention_bias": True, "attention_output_bias": False,
+        "rope_parameters": {
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            "full_attention": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0},
+        },
     },
 }  # fmt: skip
 

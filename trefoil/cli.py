@@ -1,4 +1,4 @@
-"""The command line: `trefoil train | evaluate | publish | translate`."""
+"""The command line: `trefoil train | evaluate | publish | translate | import | export`."""
 
 import argparse
 import json
@@ -50,6 +50,19 @@ def make_parser() -> argparse.ArgumentParser:
     translate.add_argument("--num-beams", type=_positive, metavar="N", help="default: the model's")
     translate.add_argument("--batch-size", type=_positive, metavar="N", default=16, help="default: 16")
     translate.set_defaults(run=_translate)
+
+    import_ = commands.add_parser("import", help="turn a stock checkpoint into a Trefoil model")
+    import_.add_argument("source", help="a folder or Hub id with BERT, Llama, Marian or another stock checkpoint")
+    import_.add_argument("output", help="the folder to write")
+    import_.add_argument("--overwrite", action="store_true", help="replace a model folder")
+    import_.set_defaults(run=_import)
+
+    export = commands.add_parser("export", help="turn a model into a checkpoint of a stock architecture")
+    export.add_argument("source", help="a run's folder, or one that import, publish or save_pretrained wrote")
+    export.add_argument("output", help="the folder to write")
+    export.add_argument("--to", required=True, metavar="ARCHITECTURE", help="such as llama, bert or marian")
+    export.add_argument("--overwrite", action="store_true", help="replace a model folder")
+    export.set_defaults(run=_export)
     return parser
 
 
@@ -120,6 +133,31 @@ def _translate(arguments: argparse.Namespace) -> int:
         for output in translator(batch, batch_size=arguments.batch_size, **options):
             output = output[0] if isinstance(output, list) else output
             print(output["translation_text"], flush=True)
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from .hub.stock import import_stock
+
+    converted = import_stock(arguments.source, arguments.output, overwrite=arguments.overwrite)
+    return _tell("imported", arguments, converted)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from .hub.stock import export_stock
+
+    converted = export_stock(arguments.source, arguments.output, arguments.to, overwrite=arguments.overwrite)
+    return _tell("exported", arguments, converted)
+
+
+def _tell(done: str, arguments: argparse.Namespace, converted) -> int:
+    for note in converted.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(
+        f"{done} {arguments.source} as {type(converted.model).__name__} in {arguments.output}; on random tokens the "
+        f"outputs of both differ by {converted.difference:.1e} at most",
+        file=sys.stderr,
+    )
     return 0
 
 

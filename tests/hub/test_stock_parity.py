@@ -1,0 +1,33 @@
+"""Imported and exported checkpoints compute what the stock classes compute, and come back bit for bit."""
+
+from collections import Counter
+
+import pytest
+
+from benchmarks.stock_checkpoints import CASES, compare
+from trefoil.hub.architectures import ARCHITECTURES
+
+
+def test_every_architecture_has_three_cases_or_more():
+    counts = Counter(case.architecture for case in CASES)
+    assert counts.keys() == ARCHITECTURES.keys()
+    assert min(counts.values()) >= 3
+
+
+def test_every_head_has_a_case():
+    stock = {name for architecture in ARCHITECTURES.values() for name, _ in architecture.heads.values()}
+    siblings = {"Mistral", "Qwen2", "MBart"}  # bare and classifying as in Llama, Qwen3 and BART
+    from benchmarks.stock_checkpoints import CLASS_NAMES
+
+    tried = {CLASS_NAMES[case.architecture] + case.head for case in CASES}
+    left = {name for name in stock - tried if not name.startswith(tuple(siblings))}
+    assert left <= {"Qwen3Model", "MarianModel"}, left
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_stock_and_trefoil_agree(case, tmp_path):
+    found = compare(case, tmp_path)
+    assert found.logits <= 1e-5
+    assert found.loss <= 1e-5
+    assert found.hidden_states <= 1e-5
+    assert found.gradients <= 1e-4
