@@ -24,5 +24,14 @@ class TrefoilDecoderConfig(TrefoilConfig):
     cross_attention_hidden_size: int | None = None
     scale_lm_head: bool = False
 
+    def validate_architecture(self) -> None:
+        """Checks between fields; each message names the fields and their values."""
+        super().validate_architecture()
+        if self.add_cross_attention and "sliding_attention" in self.layer_types:
+            raise ValueError(
+                "layer_types: a decoder with add_cross_attention=True cannot have 'sliding_attention' layers, since "
+                "transformers' caches would cut the source, too"
+            )
+
     def _attention_modules(self) -> list[str]:
         return ["self_attn", "cross_attn"] if self.add_cross_attention else ["self_attn"]

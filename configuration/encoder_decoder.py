@@ -99,6 +99,7 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""
+        self.decoder.validate_architecture()  # what it was made with may not go with cross-attention
         if self.share_encoder_decoder_embeddings and not self._embeddings_fit():
             raise ValueError(
                 "share_encoder_decoder_embeddings=True needs equal sizes, but the encoder's embedding is "

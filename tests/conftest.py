@@ -57,9 +57,14 @@ FAMILIES = {
 def tiny_config(family, variant="modern", **overrides):
     fields = SMALL | VARIANTS[variant] | overrides
     config_class, _ = FAMILIES[family]
+    if "layer_types" in fields:
+        fields["layer_types"] = (fields["layer_types"] * 2)[: fields["num_hidden_layers"]]
     if family != "encoder-decoder":
         return config_class(**fields)
-    return config_class(encoder=fields, decoder=fields, tie_word_embeddings=fields.get("tie_word_embeddings", True))
+    decoder = fields
+    if variant == "windows":  # not with cross-attention
+        decoder = {name: fields[name] for name in fields.keys() - {"sliding_window", "layer_types", "rope_parameters"}}
+    return config_class(encoder=fields, decoder=decoder, tie_word_embeddings=fields.get("tie_word_embeddings", True))
 
 
 def tiny_model(family, variant="modern", seed=0, attn_implementation="sdpa", **overrides):

@@ -2,7 +2,10 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, VARIANTS, tiny_model
+from conftest import FAMILIES, VARIANTS, tiny_config, tiny_model
+from huggingface_hub.errors import StrictDataclassError
+
+import trefoil
 
 IMPLEMENTATIONS = ("eager", "sdpa")
 
@@ -89,3 +92,39 @@ def test_a_ready_four_dimensional_mask_is_used_as_it_is(token_ids):
 
 def test_every_family_is_here():
     assert set(FAMILIES) == {"encoder", "decoder", "encoder-decoder"}
+
+
+@pytest.mark.parametrize(("family", "reach"), [("encoder", range(-3, 4)), ("decoder", range(-2, 1))])
+def test_a_window_reaches_so_far(family, reach, token_ids):
+    model = tiny_model(family, num_hidden_layers=1, sliding_window=3, attn_implementation="eager")
+    weights = model(input_ids=token_ids, output_attentions=True).attentions[0][0, 0]
+    seen = (weights > 0).nonzero().tolist()
+    length = token_ids.shape[1]
+    assert seen == [[row, row + step] for row in range(length) for step in reach if 0 <= row + step < length]
+
+
+def test_layers_of_two_types_have_their_own_masks(token_ids):
+    model = tiny_model("decoder", "windows", attn_implementation="eager")
+    sliding, full = model(input_ids=token_ids, output_attentions=True).attentions
+    assert (sliding[..., -1, 0] == 0).all()
+    assert (full[..., -1, 0] > 0).all()
+
+
+def test_windows_do_not_go_with_cross_attention():
+    with pytest.raises(StrictDataclassError, match="add_cross_attention=True cannot have 'sliding_attention' layers"):
+        tiny_config("decoder", sliding_window=4, add_cross_attention=True)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"layer_types": ["full_attention"]}, "names 1 layers, but num_hidden_layers=2"),
+        ({"layer_types": ["full_attention", "local"]}, "'local' is neither"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "sliding_window=None must be positive"),
+        ({"sliding_window": 0}, "sliding_window=0 must be positive"),
+        ({"sliding_window": 4, "position_embedding_type": "alibi"}, "'alibi' works in 'full_attention' layers only"),
+    ],
+)
+def test_layer_types_that_do_not_fit(fields, message):
+    with pytest.raises(StrictDataclassError, match=message):
+        trefoil.TrefoilDecoderConfig(num_hidden_layers=2, **fields)

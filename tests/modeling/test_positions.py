@@ -4,7 +4,14 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_model
 
-from trefoil.modeling.positions import RotaryEmbedding, SinusoidalPositions, apply_rotary_positions
+from trefoil.modeling.positions import (
+    AlibiPositions,
+    LearnedPositions,
+    RelativePositions,
+    RotaryEmbedding,
+    SinusoidalPositions,
+    apply_rotary_positions,
+)
 
 
 def test_sinusoidal_positions_follow_the_paper():
@@ -54,3 +61,82 @@ def test_order_matters():
         model = tiny_model("encoder", variant)
         ids = torch.tensor([[4, 5, 6, 7]])
         assert not torch.allclose(model(ids).logits.flip(1), model(ids.flip(1)).logits, atol=1e-3)
+
+
+def test_sines_before_cosines():
+    apart = SinusoidalPositions(8, interleave=False)(torch.tensor([[3]]))[0, 0]
+    alternating = SinusoidalPositions(8)(torch.tensor([[3]]))[0, 0]
+    assert torch.equal(apart, torch.cat((alternating[::2], alternating[1::2])))
+
+
+def test_far_positions_are_exact():
+    encoding = SinusoidalPositions(4)(torch.tensor([[100_003]]))[0, 0]
+    assert encoding[:2].tolist() == pytest.approx([math.sin(100_003), math.cos(100_003)], abs=1e-6)
+
+
+def test_learned_positions_start_behind_the_offset():
+    positions = LearnedPositions(5, 4, offset=2)
+    assert positions.weight.shape == (7, 4)
+    assert torch.equal(positions(torch.tensor([[0, 4]]))[0], positions.weight[[2, 6]])
+
+
+def test_relative_buckets_in_both_directions():
+    # of 8 buckets, 4 look left and 4 right; of these, two hold one distance each, the others up to 3 and beyond
+    positions = RelativePositions(2, num_buckets=8, max_distance=8, bidirectional=True)
+    distances = torch.tensor([-100, -8, -4, -3, -2, -1, 0, 1, 2, 3, 4, 8, 100])
+    assert positions.buckets(distances).tolist() == [3, 3, 3, 2, 2, 1, 0, 5, 6, 6, 7, 7, 7]
+
+
+def test_relative_buckets_to_the_left():
+    # 4 buckets of one distance, and 4 that reach to 16, ever wider; what lies to the right is never seen
+    positions = RelativePositions(2, num_buckets=8, max_distance=16, bidirectional=False)
+    distances = -torch.tensor([0, 1, 2, 3, 4, 5, 6, 8, 11, 12, 16, 100])
+    assert positions.buckets(distances).tolist() == [0, 1, 2, 3, 4, 4, 5, 6, 6, 7, 7, 7]
+    assert positions.buckets(torch.tensor([1, 50])).tolist() == [0, 0]
+
+
+def test_relative_positions_give_each_head_its_own_number():
+    positions = RelativePositions(3, num_buckets=8, max_distance=8, bidirectional=True)
+    bias = positions(torch.arange(4) - torch.arange(2)[:, None])
+    assert bias.shape == (1, 3, 2, 4)
+    assert torch.equal(bias[0, :, 1, 0], positions.weight[1])
+
+
+def test_alibi_slopes_follow_the_paper():
+    bias = AlibiPositions(8)(torch.tensor([[-3, 0, 3]]))
+    assert bias.shape == (1, 8, 1, 3)
+    assert bias[0, :, 0, 0].tolist() == [-3 * 2.0**-head for head in range(1, 9)]
+    assert torch.equal(bias[..., 0], bias[..., 2])
+    assert (bias[..., 1] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["relative", "alibi"])
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+def test_positions_in_the_scores_tell_orders_apart(family, kind, token_ids):
+    model = tiny_model(family, "t5", position_embedding_type=kind)
+    inputs = {"input_ids": token_ids}
+    turned = token_ids.clone()
+    turned[:, :4] = token_ids[:, :4].flip(1)
+    if family == "encoder-decoder":
+        inputs["decoder_input_ids"] = token_ids
+    logits = model(**inputs).logits[:, -1]
+    assert (model(**inputs | {"input_ids": turned}).logits[:, -1] - logits).abs().max() > 1e-3
+
+
+def test_checkpointed_gradients_reach_positions_in_the_scores(token_ids):
+    gradients = []
+    for checkpointed in (False, True):
+        model = tiny_model("decoder", "t5").train()
+        if checkpointed:
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        model(input_ids=token_ids, labels=token_ids).loss.backward()
+        gradients.append(model.model.score_positions.weight.grad)
+    torch.testing.assert_close(*gradients)
+    assert gradients[0].abs().max() > 0
+
+
+def test_flash_attention_cannot_add_positions_to_the_scores(token_ids):
+    model = tiny_model("decoder", "t5")
+    model.config._attn_implementation = "flash_attention_2"
+    with pytest.raises(ValueError, match="'flash_attention_2' cannot add positions to the scores"):
+        model.model.position_bias(torch.zeros(1, 3, 32), None)
