@@ -27,7 +27,7 @@ class TrefoilDecoderConfig(TrefoilConfig):
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""
         super().validate_architecture()
-        if self.add_cross_attention and "sliding_attention" in self.layer_types:
+        if self.add_cross_attention and "sliding_attention" in (self.layer_types or []):
             raise ValueError(
                 "layer_types: a decoder with add_cross_attention=True cannot have 'sliding_attention' layers, since "
                 "transformers' caches would cut the source, too"

@@ -35,7 +35,8 @@ def shift_right(labels: torch.Tensor, config: TrefoilEncoderDecoderConfig) -> to
         shifted[..., 0] = config.decoder_start_token_id
     else:
         raise ValueError("decoder_start_token_id=None: set it in the configuration, or give decoder_input_ids")
-    padding = config.decoder_start_token_id if config.pad_token_id is None else config.pad_token_id
+    fills = (config.pad_token_id, config.decoder_start_token_id, 0)
+    padding = next(token for token in fills if token is not None)
     return shifted.masked_fill(shifted == -100, padding)
 
 

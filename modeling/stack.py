@@ -168,12 +168,13 @@ class TransformerStack(TrefoilPreTrainedModel):
         }
         position_bias = self.position_bias(hidden_states, past_key_values)
         for layer in self.layers:
+            layer_type: str = layer.attention_type  # type: ignore[assignment]
             hidden_states = layer(
                 hidden_states,
-                attention_masks[layer.attention_type],
+                attention_masks[layer_type],
                 encoder_hidden_states,  # positional: gradient checkpointing only follows positional tensors
                 position_bias,
-                position_embeddings=position_embeddings.get(layer.attention_type),
+                position_embeddings=position_embeddings.get(layer_type),
                 position_ids=position_ids,
                 past_key_values=past_key_values,
                 **kwargs,
