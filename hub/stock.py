@@ -419,6 +419,8 @@ def _read_config(source: str | os.PathLike) -> PreTrainedConfig:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError, StrictDataclassError) as error:
         raise UserError(f"{source}: no configuration can be read: {str(error).strip().splitlines()[0]}") from error
+    if config.model_type.startswith("trefoil_"):
+        raise UserError(f"{source}: is a Trefoil model already")
     if config.model_type not in ARCHITECTURES:
         raise UserError(f"{source}: model_type {config.model_type!r} is not one of {', '.join(ARCHITECTURES)}")
     return config

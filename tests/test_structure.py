@@ -47,6 +47,8 @@ COMMANDS = {
     "train": "overrides recipe",
     "evaluate": "--predictions --split folder overrides",
     "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --title output source",
+    "import": "--overwrite output source",
+    "export": "--overwrite --to output source",
     "translate": "--batch-size --num-beams folder sentences",
 }
 
