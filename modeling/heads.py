@@ -43,13 +43,13 @@ def real_tokens(
 
 def first_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """The hidden state `(B, C)` of each row's first real token."""
-    return hidden_states[torch.arange(len(real), device=real.device), real.int().argmax(dim=-1)]
+    return hidden_states[torch.arange(real.shape[0], device=real.device), real.int().argmax(dim=-1)]
 
 
 def last_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
     """The hidden state `(B, C)` of each row's last real token."""
     positions = torch.arange(real.shape[1], device=real.device)
-    return hidden_states[torch.arange(len(real), device=real.device), (positions * real).argmax(dim=-1)]
+    return hidden_states[torch.arange(real.shape[0], device=real.device), (positions * real).argmax(dim=-1)]
 
 
 def mean_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:

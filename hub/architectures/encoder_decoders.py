@@ -88,11 +88,17 @@ def shared(config: PreTrainedConfig) -> Options:
     return {"share_encoder_decoder_embeddings": config.tie_word_embeddings}
 
 
+def write_bart(_: Options) -> dict[str, Any]:
+    # fields of the published checkpoints that transformers no longer knows, and that CTranslate2 reads
+    return {"normalize_before": False, "normalize_embedding": True}
+
+
 BART = bart_kind(
     "Bart",
     "bart",
     options=BART_OPTIONS | of_both(norm_position="post") | {"decoder.lm_head_bias": True},
     read=shared,
+    write=write_bart,
 )
 
 MBART = bart_kind(
