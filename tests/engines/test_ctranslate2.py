@@ -1,0 +1,103 @@
+"""CTranslate2's own converter takes what is exported; its engine finds the same tokens, with the same scores."""
+
+import copy
+
+import pytest
+import torch
+from exported_models import TEXTS, exported, random_model, small_preset, trained_tokenizer
+
+import trefoil
+
+ctranslate2 = pytest.importorskip("ctranslate2")
+converters = pytest.importorskip("ctranslate2.converters")
+
+NEW_TOKENS = 12
+
+
+def converted(model, tokenizer, to, folder):
+    target = folder / "ctranslate2"
+    converters.TransformersConverter(str(exported(model, tokenizer, to, folder))).convert(str(target))
+    return str(target)
+
+
+def without_end(ids, tokenizer):
+    ids = ids.tolist()
+    return ids[: ids.index(tokenizer.eos_token_id)] if tokenizer.eos_token_id in ids else ids
+
+
+def log_probabilities(logits, ids):
+    return logits[0].log_softmax(-1).gather(1, ids[0, :, None])[:, 0].tolist()
+
+
+@torch.no_grad()
+def assert_writes_the_same(folder, model, tokenizer):
+    generator = ctranslate2.Generator(folder, device="cpu", intra_threads=1)
+    prompts = [tokenizer(text, return_tensors="pt") for text in TEXTS]
+    tokens = [tokenizer.convert_ids_to_tokens(prompt.input_ids[0].tolist()) for prompt in prompts]
+    found = generator.generate_batch(tokens, max_length=NEW_TOKENS, sampling_topk=1, include_prompt_in_result=False)
+    expected = [
+        model.generate(**prompt, do_sample=False, max_new_tokens=NEW_TOKENS)[0, prompt.input_ids.shape[1] :]
+        for prompt in prompts
+    ]
+    expected = [without_end(ids, tokenizer) for ids in expected]
+    assert [one.sequences_ids[0] for one in found] == expected
+    assert len(set(map(tuple, expected))) == len(TEXTS)
+    for prompt, score in zip(prompts, generator.score_batch(tokens), strict=True):
+        logits = model(**prompt).logits[:, :-1]
+        assert score.log_probs == pytest.approx(log_probabilities(logits, prompt.input_ids[:, 1:]), abs=1e-3)
+
+
+@torch.no_grad()
+def assert_translates_the_same(folder, model, tokenizer):
+    translator = ctranslate2.Translator(folder, device="cpu", intra_threads=1)
+    sources = [tokenizer(text, return_tensors="pt") for text in TEXTS]
+    tokens = [tokenizer.convert_ids_to_tokens(source.input_ids[0].tolist()) for source in sources]
+    found = translator.translate_batch(tokens, beam_size=1, max_decoding_length=NEW_TOKENS, min_decoding_length=0)
+    expected = [model.generate(**source, do_sample=False, max_new_tokens=NEW_TOKENS)[0, 1:] for source in sources]
+    expected = [without_end(ids, tokenizer) for ids in expected]
+    assert [tokenizer.convert_tokens_to_ids(one.hypotheses[0]) for one in found] == expected
+    assert len(set(map(tuple, expected))) == len(TEXTS)
+    scores = translator.score_batch(tokens, [one[:-1] for one in reversed(tokens)])  # it adds the end itself
+    for source, target, score in zip(sources, reversed(sources), scores, strict=True):
+        logits = model(**source, labels=target.input_ids).logits
+        assert score.log_probs == pytest.approx(log_probabilities(logits, target.input_ids), abs=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["unigram", "byte_bpe"])
+def test_llama(kind, tmp_path):
+    tokenizer = trained_tokenizer("decoder", kind, 64 if kind == "unigram" else 280)
+    rope = {"rope_type": "default", "rope_theta": 100.0}
+    config = small_preset("llama-like", tokenizer, num_key_value_heads=2, rope_parameters=rope)
+    model = random_model(trefoil.TrefoilDecoderForCausalLM, config)
+    assert_writes_the_same(converted(model, tokenizer, "llama", tmp_path), model, tokenizer)
+
+
+def test_gpt2(tmp_path):
+    tokenizer = trained_tokenizer("decoder")
+    config = small_preset("gpt2", tokenizer, freeze_padding_embedding=False)
+    model = random_model(trefoil.TrefoilDecoderForCausalLM, config)
+    assert_writes_the_same(converted(model, tokenizer, "gpt2", tmp_path), model, tokenizer)
+
+
+def test_bart(tmp_path):
+    tokenizer = trained_tokenizer("encoder-decoder")
+    config = small_preset(
+        "bart-base", tokenizer, position_offset=2, decoder={"lm_head_bias": True},
+        decoder_start_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    model = random_model(trefoil.TrefoilEncoderDecoderForConditionalGeneration, config)
+    assert_translates_the_same(converted(model, tokenizer, "bart", tmp_path), model, tokenizer)
+
+
+def test_marian(tmp_path):
+    """The converter takes the last row of the embedding for the padding token's, and drops it; and the decoder starts
+    from a zero embedding, which the padding token has."""
+    tokenizer = trained_tokenizer("encoder-decoder")
+    config = small_preset(
+        "vaswani-base", tokenizer, interleave_sinusoids=False, attention_bias=True, decoder={"lm_head_bias": True},
+        decoder_start_token_id=tokenizer.pad_token_id,
+    )  # fmt: skip
+    model = random_model(trefoil.TrefoilEncoderDecoderForConditionalGeneration, config, seed=4)
+    with_one_more_row = copy.deepcopy(model)
+    with_one_more_row.resize_token_embeddings(len(tokenizer) + 1)
+    assert_translates_the_same(converted(with_one_more_row, tokenizer, "marian", tmp_path), model, tokenizer)
