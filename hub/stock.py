@@ -1,6 +1,7 @@
 """Stock checkpoints in and out: the same weights under other names, and the same logits, checked each time."""
 
 import copy
+import inspect
 import difflib
 import os
 from collections.abc import Sequence
@@ -150,7 +151,10 @@ def load_stock(source: str | os.PathLike) -> PreTrainedModel:
         raise UserError(f"{source}: the model does not load: {str(error).strip().splitlines()[0]}") from error
     if mismatched := sorted(map(str, report["mismatched_keys"])):
         raise UserError(f"{source}: shapes do not fit config.json: {_some(mismatched)}")
-    if missing := sorted(report["missing_keys"]):
+    missing = sorted(report["missing_keys"])
+    if missing and _has_optional_pooler(model_class) and all(name.startswith("pooler.") for name in missing):
+        model.pooler = None
+    elif missing:
         raise UserError(f"{source}: weights are missing: {_some(missing)}")
     unexpected = sorted(
         key for key in report["unexpected_keys"] if not key.startswith(architecture.leftovers or ("\0",))
@@ -233,7 +237,11 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
         if copied.removeprefix(prefix) in expected and original in weights:
             weights[copied] = weights[original].clone()  # what shares memory is written once only
     weights = {key.removeprefix(prefix): weight for key, weight in weights.items()}
-    stock = _fill(stock_class, config, weights, model.dtype, origin)
+    parts = {}
+    if _has_optional_pooler(stock_class) and not options["add_pooler"]:
+        parts["add_pooling_layer"] = False
+        notes.append("the model has no pooler; transformers draws one at random wherever it loads the checkpoint")
+    stock = _fill(stock_class, config, weights, model.dtype, origin, **parts)
     if model.can_generate():
         stock.generation_config = copy.deepcopy(model.generation_config)
     return Converted(stock, notes, _difference(model, stock, origin))
@@ -349,6 +357,10 @@ def _is_bare(model_class: str) -> bool:
     return model_class.endswith("Model")
 
 
+def _has_optional_pooler(stock_class: type[PreTrainedModel]) -> bool:
+    return "add_pooling_layer" in inspect.signature(stock_class.__init__).parameters
+
+
 def _is_bare_stock(stock: PreTrainedModel, architecture: Architecture) -> bool:
     return any(name == type(stock).__name__ and _is_bare(ours) for ours, (name, _) in architecture.heads.items())
 
@@ -377,12 +389,18 @@ def _rename(weights: Weights, transforms: Sequence[WeightTransform], config: Pre
 
 
 def _fill(
-    model_class: type[PreTrainedModel], config: PreTrainedConfig, weights: Weights, dtype: torch.dtype, origin: str
+    model_class: type[PreTrainedModel],
+    config: PreTrainedConfig,
+    weights: Weights,
+    dtype: torch.dtype,
+    origin: str,
+    **parts: bool,
 ) -> PreTrainedModel:
     """A model of these weights, all of which it has and which are all that it has."""
     model, report = model_class.from_pretrained(
-        None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True
-    )
+        None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True,
+        **parts,
+    )  # fmt: skip
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(map(str, report[problem])):
             raise UserError(f"{origin}: weights do not fit {model_class.__name__}: {problem[:-5]} {_some(keys)}")

@@ -41,11 +41,13 @@ def random_model(model_class: type[PreTrainedModel], config: PreTrainedConfig, s
     model = model_class(config).eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
+            if not weight.requires_grad:
+                continue
             is_scale = weight.ndim == 1 and name.endswith("weight")
             scale = 0.1 if weight.ndim == 1 else 0.3 if "embed" in name else 0.6
             weight.copy_(scale * torch.randn_like(weight) + is_scale)
         for module in model.modules():
-            if getattr(module, "padding_idx", None) is not None:
+            if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
                 module.weight[module.padding_idx] = 0
     return model
 

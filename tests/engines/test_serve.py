@@ -83,6 +83,8 @@ def test_chat_streams_what_our_model_writes(serving, tmp_path):
         chunks = client.chat.completions.create(
             model=str(folder), messages=messages, stream=True, temperature=0, max_tokens=NEW_TOKENS
         )
-        pieces = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
+        pieces = [
+            chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content
+        ]
         assert len(pieces) > 1
         assert "".join(pieces) == tokenizer.decode(written, skip_special_tokens=True)

@@ -116,6 +116,18 @@ def test_pretraining_heads_without_counterpart_are_left_behind(tmp_path, stock_f
     assert type(import_stock(folder, tmp_path / "trefoil").model) is trefoil.TrefoilEncoderForMaskedLM
 
 
+def test_a_bert_without_pooler_goes_both_ways(tmp_path):
+    stock = transformers.BertModel(transformers.BertConfig(**ARCHITECTURES_SMALL), add_pooling_layer=False)
+    stock.save_pretrained(tmp_path / "stock")
+    model = import_stock(tmp_path / "stock", tmp_path / "trefoil").model
+    assert not model.config.add_pooler
+    (note,) = export_stock(tmp_path / "trefoil", tmp_path / "exported", "bert").notes
+    assert note == "the model has no pooler; transformers draws one at random wherever it loads the checkpoint"
+    weights, others = (load_file(tmp_path / name / "model.safetensors") for name in ("stock", "exported"))
+    assert weights.keys() == others.keys()
+    assert all(torch.equal(weight, others[name]) for name, weight in weights.items())
+
+
 def test_what_matters_in_training_only_is_noted(tmp_path, stock_folder):
     folder = stock_folder("gpt2", embd_pdrop=0.3)
     notes = import_stock(folder, tmp_path / "trefoil").notes
