@@ -1,8 +1,8 @@
 """Stock checkpoints in and out: the same weights under other names, and the same logits, checked each time."""
 
 import copy
-import inspect
 import difflib
+import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
