@@ -128,6 +128,9 @@ def export_stock(
     _, model_class = classes_of(folder)
     tokenizer = load_tokenizer(folder)
     converted = to_stock(load_model(model_class, folder, tokenizer), to, str(folder))
+    if tokenizer is not None and tokenizer.unk_token is None:
+        # as in GPT-2, where no text has unknown tokens either; CTranslate2 reads no model without one
+        tokenizer.unk_token = tokenizer.eos_token
     _write(converted, tokenizer, target)
     return converted
 

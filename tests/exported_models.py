@@ -25,8 +25,9 @@ SIZES = {
 }  # fmt: skip
 
 
-def trained_tokenizer(family: str, kind: str = "unigram", vocab_size: int = 64) -> PreTrainedTokenizerFast:
-    return train_tokenizer(TEXTS, TokenizerRecipe(kind=kind, vocab_size=vocab_size), TEMPLATES[family])
+def trained_tokenizer(family: str, kind: str = "unigram") -> PreTrainedTokenizerFast:
+    size = {"unigram": 64, "byte_bpe": 280}[kind]
+    return train_tokenizer(TEXTS, TokenizerRecipe(kind=kind, vocab_size=size), TEMPLATES[family])
 
 
 def small_preset(name: str, tokenizer: PreTrainedTokenizerFast, **fields) -> PreTrainedConfig:

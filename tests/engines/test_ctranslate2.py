@@ -15,6 +15,7 @@ ctranslate2 = pytest.importorskip("ctranslate2")
 converters = pytest.importorskip("ctranslate2.converters")
 
 NEW_TOKENS = 12
+KINDS = ["unigram", "byte_bpe"]  # with an unknown token, and without
 
 
 def converted(model, tokenizer, to, folder):
@@ -66,24 +67,26 @@ def assert_translates_the_same(folder, model, tokenizer):
         assert score.log_probs == pytest.approx(log_probabilities(logits, target.input_ids), abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", ["unigram", "byte_bpe"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_llama(kind, tmp_path):
-    tokenizer = trained_tokenizer("decoder", kind, 64 if kind == "unigram" else 280)
+    tokenizer = trained_tokenizer("decoder", kind)
     rope = {"rope_type": "default", "rope_theta": 100.0}
     config = small_preset("llama-like", tokenizer, num_key_value_heads=2, rope_parameters=rope)
     model = random_model(trefoil.TrefoilDecoderForCausalLM, config)
     assert_writes_the_same(converted(model, tokenizer, "llama", tmp_path), model, tokenizer)
 
 
-def test_gpt2(tmp_path):
-    tokenizer = trained_tokenizer("decoder")
+@pytest.mark.parametrize("kind", KINDS)
+def test_gpt2(kind, tmp_path):
+    tokenizer = trained_tokenizer("decoder", kind)
     config = small_preset("gpt2", tokenizer, freeze_padding_embedding=False)
     model = random_model(trefoil.TrefoilDecoderForCausalLM, config)
     assert_writes_the_same(converted(model, tokenizer, "gpt2", tmp_path), model, tokenizer)
 
 
-def test_bart(tmp_path):
-    tokenizer = trained_tokenizer("encoder-decoder")
+@pytest.mark.parametrize("kind", KINDS)
+def test_bart(kind, tmp_path):
+    tokenizer = trained_tokenizer("encoder-decoder", kind)
     config = small_preset(
         "bart-base", tokenizer, position_offset=2, decoder={"lm_head_bias": True},
         decoder_start_token_id=tokenizer.eos_token_id,

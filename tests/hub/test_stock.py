@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from conftest import tiny_config, tiny_model
+from exported_models import TEXTS, exported, trained_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
@@ -81,6 +82,17 @@ def test_tokenizer_and_generation_settings_go_both_ways(tmp_path):
 
 
 ARCHITECTURES_SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+
+
+def test_a_tokenizer_without_unknown_token_gets_one_and_stays_as_it_was(tmp_path):
+    tokenizer = trained_tokenizer("decoder", "byte_bpe")
+    assert tokenizer.unk_token is None
+    model = tiny_model("decoder", vocab_size=len(tokenizer))
+    folder = exported(model, tokenizer, "llama", tmp_path)
+    written = AutoTokenizer.from_pretrained(folder)
+    assert written.unk_token == tokenizer.eos_token
+    assert (folder / "tokenizer.json").read_text() == (tmp_path / "trefoil/tokenizer.json").read_text()
+    assert written(TEXTS)["input_ids"] == tokenizer(TEXTS)["input_ids"]
 
 
 def test_half_precision_stays(tmp_path, stock_folder):
