@@ -88,9 +88,13 @@ def shared(config: PreTrainedConfig) -> Options:
     return {"share_encoder_decoder_embeddings": config.tie_word_embeddings}
 
 
+# fields of the published checkpoints that transformers no longer has, and that CTranslate2 reads
 def write_bart(_: Options) -> dict[str, Any]:
-    # fields of the published checkpoints that transformers no longer knows, and that CTranslate2 reads
     return {"normalize_before": False, "normalize_embedding": True}
+
+
+def write_mbart(_: Options) -> dict[str, Any]:
+    return {"normalize_before": True, "normalize_embedding": True}
 
 
 BART = bart_kind(
@@ -106,6 +110,7 @@ MBART = bart_kind(
     "mbart",
     options=BART_OPTIONS | of_both(norm_position="pre") | {"decoder.lm_head_bias": True, "start_from_labels": True},
     read=shared,
+    write=write_mbart,
 )
 
 

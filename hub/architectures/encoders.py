@@ -50,12 +50,21 @@ def bert_names(prefix: str) -> Names:
     }
 
 
+# a field of the published checkpoints that transformers no longer has, and that CTranslate2 reads
+ABSOLUTE = {"position_embedding_type": "absolute"}
+
+
+def write_bert(_: Options) -> dict[str, Any]:
+    return ABSOLUTE
+
+
 BERT = Architecture(
     model_type="bert",
     family="encoder",
     prefix="bert",
     options=POST_NORM,
     fields=BERT_FIELDS,
+    write=write_bert,
     names=bert_names("bert"),
     heads={
         "TrefoilEncoderModel": ("BertModel", {}),
@@ -84,7 +93,7 @@ def read_roberta(config: PreTrainedConfig) -> Options:
 
 
 def write_roberta(options: Options) -> dict[str, Any]:
-    return {"max_position_embeddings": options["max_position_embeddings"] + options["position_offset"]}
+    return ABSOLUTE | {"max_position_embeddings": options["max_position_embeddings"] + options["position_offset"]}
 
 
 ROBERTA = Architecture(

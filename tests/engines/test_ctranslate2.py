@@ -3,13 +3,15 @@
 import copy
 import json
 
+import numpy as np
 import pytest
 import torch
 from exported_models import TEXTS, exported, random_model, small_preset, trained_tokenizer
 from transformers import AutoTokenizer, MarianConfig, MarianMTModel, MarianTokenizer
 
 import trefoil
-from trefoil.hub.stock import import_stock
+from benchmarks.stock_checkpoints import Case, stock_model
+from trefoil.hub.stock import import_stock, to_trefoil
 
 ctranslate2 = pytest.importorskip("ctranslate2")
 converters = pytest.importorskip("ctranslate2.converters")
@@ -145,3 +147,43 @@ def test_marian_as_published(tmp_path):
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "imported")
     assert isinstance(tokenizer, MarianTokenizer)
     assert_translates_the_same(converted(model, tokenizer, "marian", tmp_path), model, tokenizer)
+
+
+def imported(architecture, head, family, folder):
+    """A Trefoil model that was a stock one, its tokenizer, and the folder of what CTranslate2 makes of it."""
+    tokenizer = trained_tokenizer(family)
+    case = Case(architecture, head, "with a tokenizer", {"vocab_size": len(tokenizer)})
+    model = to_trefoil(stock_model(case)).model.eval()
+    return model, tokenizer, converted(model, tokenizer, architecture, folder)
+
+
+@pytest.mark.parametrize("architecture", ["mistral", "qwen2", "qwen3"])
+def test_other_decoders(architecture, tmp_path):
+    model, tokenizer, folder = imported(architecture, "ForCausalLM", "decoder", tmp_path)
+    assert_writes_the_same(folder, model, tokenizer)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+def test_encoders(architecture, tmp_path):
+    model, tokenizer, folder = imported(architecture, "Model", "encoder", tmp_path)
+    encoder = ctranslate2.Encoder(folder, device="cpu", intra_threads=1)
+    for text in TEXTS:
+        inputs = tokenizer(text, return_tensors="pt")
+        found = torch.from_numpy(np.array(encoder.forward_batch(inputs.input_ids.tolist()).last_hidden_state))
+        torch.testing.assert_close(found, model(**inputs).last_hidden_state, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("architecture", ["mbart", "t5"])
+def test_other_encoder_decoders(architecture, tmp_path):
+    model, tokenizer, folder = imported(architecture, "ForConditionalGeneration", "encoder-decoder", tmp_path)
+    translator = ctranslate2.Translator(folder, device="cpu", intra_threads=1)
+    for text, translation in zip(TEXTS, reversed(TEXTS), strict=True):
+        source, target = (tokenizer(one, return_tensors="pt").input_ids for one in (text, translation))
+        # mBART is given the first token, which names the language; T5 starts from the padding token
+        given = target if architecture == "mbart" else torch.nn.functional.pad(target, (1, 0), value=0)
+        tokens = [tokenizer.convert_ids_to_tokens(ids[0].tolist()) for ids in (source, target[:, :-1])]
+        (score,) = translator.score_batch(tokens[:1], tokens[1:])
+        logits = model(input_ids=source, decoder_input_ids=given[:, :-1]).logits
+        assert score.log_probs == pytest.approx(log_probabilities(logits, given[:, 1:]), abs=1e-3)
