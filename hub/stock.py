@@ -46,14 +46,15 @@ COMMON = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings",
 # how weights were first drawn, and what callers may change at any time
 FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "bos_token_id", "eos_token_id"}
 
-# an option counts only where another has this value, or in these heads
+# an option counts only where another has one of these values, or in these heads
 COUNTS_WITH = {
-    "norm_bias": ("norm_type", "layer_norm"),
-    "rope_parameters": ("position_embedding_type", "rotary"),
-    "interleave_sinusoids": ("position_embedding_type", "sinusoidal"),
-    "position_offset": ("position_embedding_type", "learned"),
-    "relative_attention_num_buckets": ("position_embedding_type", "relative"),
-    "relative_attention_max_distance": ("position_embedding_type", "relative"),
+    "norm_bias": ("norm_type", {"layer_norm"}),
+    "max_position_embeddings": ("position_embedding_type", {"learned", "sinusoidal", "rotary"}),
+    "rope_parameters": ("position_embedding_type", {"rotary"}),
+    "interleave_sinusoids": ("position_embedding_type", {"sinusoidal"}),
+    "position_offset": ("position_embedding_type", {"learned"}),
+    "relative_attention_num_buckets": ("position_embedding_type", {"relative"}),
+    "relative_attention_max_distance": ("position_embedding_type", {"relative"}),
 }
 COUNTS_IN = {
     "lm_head_bias": ("MaskedLM", "CausalLM", "ConditionalGeneration"),
@@ -145,6 +146,8 @@ def load_stock(source: str | os.PathLike) -> PreTrainedModel:
     architecture = ARCHITECTURES[config.model_type]
     model_class = getattr(transformers, _stock_class(config, architecture, str(source)))
     _compare_fields(architecture, config, _our_config(architecture, config, {}, str(source)), str(source))
+    # else transformers asks a service on the Hub to convert what holds no safetensors
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
         model, report = model_class.from_pretrained(
             source, config=config, dtype="auto", use_safetensors=True, ignore_mismatched_sizes=True,
@@ -350,9 +353,9 @@ def _counts(name: str, there: Options, back: Options, model_class: str) -> bool:
     if half and option == "tie_word_embeddings":  # the whole decides
         return False
     if option in COUNTS_WITH:
-        other, value = COUNTS_WITH[option]
+        other, values = COUNTS_WITH[option]
         key = f"{half}.{other}" if half else other
-        return value in (there[key], back[key])
+        return bool(values & {there[key], back[key]})
     return not (option in COUNTS_IN and not model_class.endswith(COUNTS_IN[option]))
 
 
