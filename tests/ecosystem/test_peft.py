@@ -1,0 +1,104 @@
+"""PEFT's adapters on Trefoil's models."""
+
+import pytest
+import torch
+from conftest import tiny_model
+from ecosystem_helpers import PERIODIC, arguments, logged_losses, logits_of
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import Trainer
+
+import trefoil
+
+
+@pytest.fixture
+def adapted():
+    """A decoder with adapters on all linear layers, and its weights before."""
+    model = tiny_model("decoder")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    torch.manual_seed(0)
+    config = LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear", r=4, lora_alpha=8)
+    return get_peft_model(model, config), before
+
+
+def train_adapters(peft_model):
+    """Losses of a few steps."""
+    optimizer = torch.optim.AdamW([part for part in peft_model.parameters() if part.requires_grad], lr=2e-2)
+    losses = []
+    for _ in range(30):
+        loss = peft_model(input_ids=PERIODIC, labels=PERIODIC).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    return losses
+
+
+def test_adapters_are_trained_and_nothing_else(adapted):
+    peft_model, before = adapted
+    trainable = {name for name, part in peft_model.named_parameters() if part.requires_grad}
+    assert trainable
+    assert all("lora_" in name for name in trainable)
+    # q, k, v and o, and three of the gated feed-forward, in two layers: two matrices each
+    assert len(trainable) == 2 * 2 * 7
+    losses = train_adapters(peft_model)
+    assert losses[-1] < 0.3 * losses[0]
+    after = {
+        name.removeprefix("base_model.model.").replace(".base_layer", ""): weight
+        for name, weight in peft_model.state_dict().items()
+        if "lora_" not in name
+    }
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_adapters_are_saved_and_loaded_onto_the_same_base(adapted, tmp_path):
+    peft_model, _ = adapted
+    untrained = logits_of(peft_model)
+    train_adapters(peft_model)
+    logits = logits_of(peft_model)
+    assert not torch.allclose(logits, untrained, atol=0.1)
+    peft_model.save_pretrained(tmp_path)
+    assert not (tmp_path / "model.safetensors").exists()
+    loaded = PeftModel.from_pretrained(tiny_model("decoder"), tmp_path)
+    torch.testing.assert_close(logits_of(loaded), logits)
+
+
+def test_merged_adapters_give_the_same_logits(adapted, tmp_path):
+    peft_model, before = adapted
+    train_adapters(peft_model)
+    logits = logits_of(peft_model)
+    merged = peft_model.merge_and_unload()
+    assert type(merged) is trefoil.TrefoilDecoderForCausalLM
+    assert merged.state_dict().keys() == before.keys()
+    torch.testing.assert_close(logits_of(merged), logits, atol=1e-4, rtol=1e-4)
+    merged.save_pretrained(tmp_path)
+    loaded = trefoil.TrefoilDecoderForCausalLM.from_pretrained(tmp_path)
+    torch.testing.assert_close(logits_of(loaded), logits_of(merged))
+
+
+def test_an_adapted_decoder_generates_what_it_learned(adapted):
+    peft_model, _ = adapted
+    train_adapters(peft_model)
+    peft_model.eval()
+    prompt, expected = PERIODIC[:1, :5], PERIODIC[:1]
+    options = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False}
+    found = peft_model.generate(input_ids=prompt, **options)
+    assert torch.equal(found, expected)
+    assert torch.equal(peft_model.merge_and_unload().generate(prompt, **options), found)
+
+
+def test_trainer_trains_adapters(adapted, tmp_path):
+    peft_model, before = adapted
+    rows = [{"input_ids": row.tolist(), "labels": row.tolist()} for row in PERIODIC]
+    trainer = Trainer(
+        peft_model,
+        arguments(tmp_path, max_steps=30, learning_rate=2e-2, per_device_train_batch_size=4),
+        train_dataset=rows,
+    )
+    trainer.train()
+    losses = logged_losses(trainer)
+    assert losses[-1] < 0.5 * losses[0]
+    embedding = peft_model.get_base_model().model.embed_tokens.weight
+    assert torch.equal(embedding, before["model.embed_tokens.weight"])
+    loaded = PeftModel.from_pretrained(tiny_model("decoder"), tmp_path / "checkpoint-30")
+    torch.testing.assert_close(logits_of(loaded), logits_of(peft_model))
