@@ -35,7 +35,7 @@ NAMES = """
     TrefoilDecoderForTokenClassification TrefoilDecoderModel TrefoilEncoderConfig TrefoilEncoderDecoderConfig
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
-    TrefoilEncoderModel preset_config register_models register_pipelines
+    TrefoilEncoderModel preset_config register_adapters register_models register_pipelines
 """
 
 PRESETS = """

@@ -1,8 +1,9 @@
 """Trefoil: from-scratch encoder, decoder and encoder-decoder transformers in the Hugging Face ecosystem.
 
-Importing this package registers every family with transformers' Auto classes, and its pipelines.
+Importing this package registers every family with transformers' Auto classes and with PEFT, and its pipelines.
 """
 
+from .adapters import register_adapters
 from .configuration import *
 from .configuration.version import __version__ as __version__
 from .modeling import *
@@ -11,3 +12,4 @@ from .pipelines.registration import register_pipelines
 
 register_models()
 register_pipelines()
+register_adapters()

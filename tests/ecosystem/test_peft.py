@@ -1,13 +1,18 @@
 """PEFT's adapters on Trefoil's models."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import tiny_config, tiny_model
 from ecosystem_helpers import PERIODIC, arguments, logged_losses, logits_of
-from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import Trainer
 
 import trefoil
+
+peft = pytest.importorskip("peft")
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftModel, get_peft_model  # noqa: E402
 
 
 @pytest.fixture
@@ -102,3 +107,73 @@ def test_trainer_trains_adapters(adapted, tmp_path):
     assert torch.equal(embedding, before["model.embed_tokens.weight"])
     loaded = PeftModel.from_pretrained(tiny_model("decoder"), tmp_path / "checkpoint-30")
     torch.testing.assert_close(logits_of(loaded), logits_of(peft_model))
+
+
+# --- what is adapted where the configuration names no modules
+
+
+def random_model(model_class, family):
+    torch.manual_seed(0)
+    return model_class(tiny_config(family, initializer_range=0.2))
+
+
+HEADS = {
+    "SEQ_CLS": (trefoil.TrefoilEncoderForSequenceClassification, "encoder"),
+    "TOKEN_CLS": (trefoil.TrefoilEncoderForTokenClassification, "encoder"),
+    "QUESTION_ANS": (trefoil.TrefoilEncoderForQuestionAnswering, "encoder"),
+    "FEATURE_EXTRACTION": (trefoil.TrefoilEncoderModel, "encoder"),
+    "CAUSAL_LM": (trefoil.TrefoilDecoderForCausalLM, "decoder"),
+    "SEQ_2_SEQ_LM": (trefoil.TrefoilEncoderDecoderForConditionalGeneration, "encoder-decoder"),
+}
+
+
+def first_output(model):
+    with torch.no_grad():
+        return model.eval()(input_ids=PERIODIC, return_dict=False)[0]
+
+
+@pytest.mark.parametrize("task_type", HEADS)
+def test_every_family_is_adapted_saved_and_merged(task_type, tmp_path):
+    expected = first_output(random_model(*HEADS[task_type]))
+    peft_model = get_peft_model(random_model(*HEADS[task_type]), LoraConfig(task_type=task_type))
+    assert peft_model.peft_config["default"].target_modules == {"q_proj", "v_proj"}
+    adapted = {name.split(".lora_")[0] for name, _ in peft_model.named_parameters() if ".lora_" in name}
+    attention = 6 if task_type == "SEQ_2_SEQ_LM" else 2  # two layers, which a decoder behind an encoder has twice
+    assert len(adapted) == 2 * attention
+    torch.testing.assert_close(first_output(peft_model), expected)
+
+    for name, part in peft_model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(part, std=0.1)
+    output = first_output(peft_model)
+    assert not torch.allclose(output, expected, atol=0.05)
+    peft_model.save_pretrained(tmp_path)
+    loaded = PeftModel.from_pretrained(random_model(*HEADS[task_type]), tmp_path)
+    torch.testing.assert_close(first_output(loaded), output)
+    torch.testing.assert_close(first_output(loaded.merge_and_unload()), output, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+@pytest.mark.parametrize("kind", [AdaLoraConfig, IA3Config])
+def test_other_kinds_of_adapters_know_every_family(family, kind):
+    options = {"total_step": 10} if kind is AdaLoraConfig else {}
+    peft_model = get_peft_model(tiny_model(family), kind(**options))
+    assert {"q_proj", "k_proj", "v_proj", "down_proj"} >= peft_model.peft_config["default"].target_modules
+    assert any(part.requires_grad for part in peft_model.parameters())
+
+
+@pytest.mark.parametrize("imports", ["import peft; import trefoil", "import trefoil; no_peft(); import peft"])
+def test_the_order_of_imports_does_not_matter(imports):
+    code = f"""
+import sys
+
+def no_peft():
+    assert "peft" not in sys.modules
+
+{imports}
+from peft.tuners.lora import LoraModel
+print([LoraModel.target_module_mapping.get(f"trefoil_{{family}}") for family in ("encoder", "decoder", "encoder_decoder")])
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split("\n")[-2] == str([["q_proj", "v_proj"]] * 3)
