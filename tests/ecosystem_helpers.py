@@ -9,8 +9,8 @@ from trefoil.training.tokenizer import train_tokenizer
 PERIODIC = torch.arange(40).view(4, 10) % 5 + 7  # what a few steps can learn
 
 
-def arguments(folder, **changes):
-    return TrainingArguments(
+def arguments(folder, kind=TrainingArguments, **changes):
+    return kind(
         str(folder),
         **{"per_device_train_batch_size": 8, "max_steps": 60, "learning_rate": 5e-3, "logging_steps": 5}
         | {"report_to": [], "use_cpu": True, "seed": 1, "disable_tqdm": True}
