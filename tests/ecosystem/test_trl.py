@@ -11,7 +11,7 @@ import trefoil
 from trefoil.training.tokenizer import LEFT_TO_RIGHT
 
 pytest.importorskip("trl")
-from trl import SFTConfig, SFTTrainer  # noqa: E402
+from trl import SFTConfig, SFTTrainer
 
 TEXTS = ["abc abc abc abc", "abcabcabc", "cab cab cab"] * 4
 

@@ -1,0 +1,135 @@
+"""What vLLM's backend for transformers' models asks of a base model: its guide "Writing custom models".
+
+vLLM itself is not needed: its attention is played by one that, like it, sees the tokens of all requests in one row, keeps
+its own keys and values, and finds its layer by `layer_idx`.
+"""
+
+import re
+from itertools import chain
+
+import pytest
+import torch
+from conftest import VARIANTS, tiny_config, tiny_model
+from torch import nn
+from transformers import AutoModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+FAMILIES = ["encoder", "decoder"]
+PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17]]
+
+
+class RequestAttention:
+    """The attention of one layer over requests whose tokens follow each other in one row."""
+
+    def __init__(self, causal):
+        self.causal = causal
+        self.cache = {}
+
+    def __call__(self, query, key, value, lengths, scaling, head_dim):
+        """`(tokens, heads * head_dim)` each, in and out."""
+        outputs = []
+        rows = zip(*(states.split(lengths) for states in (query, key, value)), strict=True)
+        for request, (queries, keys, values) in enumerate(rows):
+            past = self.cache.get(request, (keys[:0], values[:0]))
+            keys, values = torch.cat([past[0], keys]), torch.cat([past[1], values])
+            if self.causal:
+                self.cache[request] = keys, values
+            heads = [states.view(len(states), -1, head_dim).transpose(0, 1) for states in (queries, keys, values)]
+            groups = len(heads[0]) // len(heads[1])
+            scores = heads[0] @ heads[1].repeat_interleave(groups, 0).transpose(-2, -1) * scaling
+            if self.causal:
+                seen = torch.ones_like(scores[0], dtype=torch.bool).tril(len(keys) - len(queries))
+                scores = scores.masked_fill(~seen, float("-inf"))
+            output = scores.softmax(dim=-1) @ heads[2].repeat_interleave(groups, 0)
+            outputs.append(output.transpose(0, 1).flatten(1))
+        return torch.cat(outputs)
+
+
+def serving_attention(
+    module, query, key, value, attention_mask, scaling=None, attention_instances=None, lengths=None, **kwargs
+):
+    """Keyword arguments come from the model's caller, through every module."""
+    assert attention_mask is None
+    attend = attention_instances[module.layer_idx]
+    assert attend.causal == module.is_causal
+    tokens = [states.transpose(1, 2).reshape(query.shape[-2], -1) for states in (query, key, value)]
+    return attend(*tokens, lengths, scaling, query.shape[-1]), None
+
+
+@pytest.fixture
+def serving(monkeypatch):
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "serving", serving_attention)
+
+
+def served(model, instances, ids, positions):
+    with torch.no_grad():
+        return model(
+            input_ids=torch.tensor([list(chain(*ids))]),
+            position_ids=torch.tensor([list(chain(*positions))]),
+            use_cache=False,
+            return_dict=False,
+            attention_instances=instances,
+            lengths=[len(row) for row in ids],
+        )[0][0].split([len(row) for row in ids])
+
+
+def expected(model, ids):
+    with torch.no_grad():
+        return model(torch.tensor([ids])).last_hidden_state[0]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_an_attention_with_its_own_cache_serves_all_requests_at_once(family, variant, serving):
+    plain = tiny_model(family, variant).base_model
+    model = tiny_model(family, variant).base_model
+    model.config._attn_implementation = "serving"
+    causal = family == "decoder"
+    instances = {place: RequestAttention(causal) for place in range(model.config.num_hidden_layers)}
+    states = served(model, instances, PROMPTS, [list(range(len(prompt))) for prompt in PROMPTS])
+    for found, prompt in zip(states, PROMPTS, strict=True):
+        torch.testing.assert_close(found, expected(plain, prompt), atol=1e-5, rtol=1e-4)
+    if causal:  # and one more token each
+        states = served(model, instances, [[20]] * len(PROMPTS), [[len(prompt)] for prompt in PROMPTS])
+        for found, prompt in zip(states, PROMPTS, strict=True):
+            torch.testing.assert_close(found, expected(plain, [*prompt, 20])[-1:], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_the_backend_reads_off_the_model(family, variant):
+    headed = tiny_model(family, variant)
+    config = tiny_config(family, variant)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    assert type(model) is type(headed.base_model)
+    assert model.is_backend_compatible()
+    assert config.get_text_config() is config
+    assert type(model.get_decoder()) is type(model)
+    # one module that is not causal, and the whole model is taken for an encoder
+    causal = {part.is_causal for part in model.modules() if hasattr(part, "is_causal")}
+    assert causal == {family == "decoder"}
+    # a head's weights are the base model's, with one prefix, and its own
+    names = {f"model.{name}" for name in model.state_dict()}
+    assert names == {name for name in headed.state_dict() if name.startswith("model.")}
+    assert headed.base_model_prefix == "model"
+    assert isinstance(model.get_input_embeddings(), nn.Embedding)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_plans_name_every_part(family, variant):
+    with torch.device("meta"):
+        model = AutoModel.from_config(tiny_config(family, variant))
+    plans = {plan: style for plan, style in model.tp_plan.items() if not style.startswith("embedding")}
+    assert set(plans.values()) == {"colwise", "rowwise"}  # there are no others for projections
+    linear = {name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    matched = {name: [style for plan, style in plans.items() if re.match(plan, name)] for name in linear}
+    for name, styles in matched.items():
+        assert styles == ["rowwise" if name.endswith(("o_proj", "down_proj")) else "colwise"]
+    assert all(any(re.match(plan, name) for name in linear) for plan in plans)
+
+    assert model.supports_pp_plan
+    stages = [model.get_submodule(name) for name in model._pp_plan]
+    assert [isinstance(stage, nn.ModuleList) for stage in stages] == [False, True, False]
+    assert len(stages[1]) == model.config.num_hidden_layers
