@@ -11,7 +11,7 @@ from conftest import tiny_config
 from ecosystem_helpers import small_tokenizer
 
 import trefoil
-from trefoil.training.tokenizer import STREAM
+from trefoil.training.tokenizer import STREAM, TEXT_TO_TEXT
 
 pytest.importorskip("lm_eval")
 from lm_eval import simple_evaluate
@@ -63,7 +63,7 @@ def rows_are_cached_here(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
 
 
-def evaluate(decoder, name, folder):
+def evaluate(model_and_tokenizer, name, folder, backend="default"):
     """The task's score and, for each row, the harness' answers."""
     rows = folder / "rows.jsonl"
     rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
@@ -71,8 +71,8 @@ def evaluate(decoder, name, folder):
     task = {"task": f"trefoil_{name}", "dataset_kwargs": {"data_files": {"test": str(rows)}}} | TASK | TASKS[name]
     (folder / "tasks" / "task.yaml").write_text(yaml.safe_dump(task))
     manager = TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
-    model, tokenizer = decoder
-    harness = HFLM(pretrained=model, tokenizer=tokenizer, batch_size=2, device="cpu")
+    model, tokenizer = model_and_tokenizer
+    harness = HFLM(pretrained=model, tokenizer=tokenizer, backend=backend, batch_size=2, device="cpu")
     found = simple_evaluate(harness, tasks=[task["task"]], task_manager=manager, bootstrap_iters=0)
     (metric,) = task["metric_list"]
     answers = [sample["filtered_resps"] for sample in found["samples"][task["task"]]]
@@ -113,3 +113,22 @@ def test_generated_text(decoder, tmp_path):
         prompt = tokenizer(row["question"], return_tensors="pt")
         ids = model.generate(**prompt, max_new_tokens=5, do_sample=False)[0, prompt.input_ids.shape[1] :]
         assert found == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def test_an_encoder_decoder_is_told_apart_by_its_backend(tmp_path):
+    """The harness knows which kind transformers' own model types are; of others it must be told."""
+    tokenizer = small_tokenizer(["abcd"], TEXT_TO_TEXT)
+    torch.manual_seed(0)
+    config = tiny_config("encoder-decoder", vocab_size=len(tokenizer), initializer_range=0.2)
+    model = trefoil.TrefoilEncoderDecoderForConditionalGeneration(config).eval()
+
+    def choice_likelihood(source, target):
+        ids = tokenizer(text_target=target, add_special_tokens=False, return_tensors="pt").input_ids
+        with torch.no_grad():
+            scores = model(**tokenizer(source, return_tensors="pt"), labels=ids).logits.log_softmax(dim=-1)
+        return scores.gather(-1, ids[..., None]).sum().item()
+
+    _, answers = evaluate((model, tokenizer), "choice", tmp_path, backend="seq2seq")
+    for found, row in zip(answers, ROWS, strict=True):
+        expected = [choice_likelihood(row["question"], choice) for choice in row["choices"]]
+        assert [value for value, _ in found] == pytest.approx(expected, abs=1e-4)

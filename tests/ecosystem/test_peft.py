@@ -153,6 +153,28 @@ def test_every_family_is_adapted_saved_and_merged(task_type, tmp_path):
     torch.testing.assert_close(first_output(loaded.merge_and_unload()), output, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("targets", [None, "all-linear"])
+@pytest.mark.parametrize("task_type", ["TOKEN_CLS", "QUESTION_ANS"])
+def test_a_new_head_is_saved_whole(task_type, targets, tmp_path):
+    """What the pretrained base does not hold must lie beside the adapters."""
+    options = {"task_type": task_type, "target_modules": targets}
+    if targets:  # of any model, PEFT counts these heads among all linear layers
+        options["exclude_modules"] = ["score", "qa_outputs"]
+    tiny_model("encoder").save_pretrained(tmp_path / "base")
+
+    def new_head(seed):
+        torch.manual_seed(seed)
+        return HEADS[task_type][0].from_pretrained(tmp_path / "base")
+
+    peft_model = get_peft_model(new_head(seed=1), LoraConfig(**options))
+    for part in peft_model.parameters():
+        if part.requires_grad:
+            torch.nn.init.normal_(part, std=0.2)
+    peft_model.save_pretrained(tmp_path / "adapters")
+    loaded = PeftModel.from_pretrained(new_head(seed=2), tmp_path / "adapters")
+    torch.testing.assert_close(first_output(loaded), first_output(peft_model))
+
+
 @pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
 @pytest.mark.parametrize("kind", [AdaLoraConfig, IA3Config])
 def test_other_kinds_of_adapters_know_every_family(family, kind):

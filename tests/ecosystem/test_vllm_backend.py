@@ -82,8 +82,7 @@ def expected(model, ids):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_an_attention_with_its_own_cache_serves_all_requests_at_once(family, variant, serving):
     plain = tiny_model(family, variant).base_model
-    model = tiny_model(family, variant).base_model
-    model.config._attn_implementation = "serving"
+    model = tiny_model(family, variant, attn_implementation="serving").base_model
     causal = family == "decoder"
     instances = {place: RequestAttention(causal) for place in range(model.config.num_hidden_layers)}
     states = served(model, instances, PROMPTS, [list(range(len(prompt))) for prompt in PROMPTS])
