@@ -9,7 +9,7 @@ from transformers.generation import ContinuousBatchingConfig
 PROMPTS = [[5, 6, 7, 8], [9, 10], [11, 12, 13, 14, 15, 16, 17], [18]]
 
 
-@pytest.mark.parametrize("variant", ["modern", "vaswani", "bert"])
+@pytest.mark.parametrize("variant", ["modern", "vaswani", "bert", "windows"])
 @pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
 def test_a_shared_batch_gives_what_each_prompt_gives_alone(variant, attn_implementation):
     model = tiny_model("decoder", variant, attn_implementation=attn_implementation)
