@@ -131,7 +131,7 @@ class TransformerStack(TrefoilPreTrainedModel):
         """
         if self.score_positions is None:
             return None
-        if "flash" in (self.config._attn_implementation or ""):
+        if any(kernel in (self.config._attn_implementation or "") for kernel in ("flash", "paged", "vllm")):
             raise ValueError(
                 f"attn_implementation={self.config._attn_implementation!r} cannot add positions to the scores, as "
                 f"position_embedding_type={self.config.position_embedding_type!r} wants; use 'sdpa' or 'eager'"

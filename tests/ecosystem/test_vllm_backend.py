@@ -68,7 +68,7 @@ def serving_attention(
 
 @pytest.fixture
 def serving(monkeypatch):
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "serving", serving_attention)
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "vllm", serving_attention)
 
 
 def served(model, instances, ids, positions):
@@ -91,7 +91,7 @@ def expected(model, ids):
 @pytest.mark.parametrize(("family", "variant"), SERVED)
 def test_an_attention_with_its_own_cache_serves_all_requests_at_once(family, variant, serving):
     plain = tiny_model(family, variant).base_model
-    model = tiny_model(family, variant, attn_implementation="serving").base_model
+    model = tiny_model(family, variant, attn_implementation="vllm").base_model
     causal = family == "decoder"
     windows = {"full_attention": None, "sliding_attention": model.config.sliding_window}
     instances = {
@@ -105,6 +105,13 @@ def test_an_attention_with_its_own_cache_serves_all_requests_at_once(family, var
         states = served(model, instances, [[20]] * len(PROMPTS), [[len(prompt)] for prompt in PROMPTS])
         for found, prompt in zip(states, PROMPTS, strict=True):
             torch.testing.assert_close(found, expected(plain, [*prompt, 20])[-1:], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_bias_on_the_scores_is_refused(family, serving):
+    model = tiny_model(family, "t5", attn_implementation="vllm").base_model
+    with pytest.raises(ValueError, match="position_embedding_type='relative'"):
+        served(model, {}, PROMPTS, [list(range(len(prompt))) for prompt in PROMPTS])
 
 
 @pytest.mark.parametrize("family", FAMILIES)
