@@ -81,14 +81,17 @@ class EncoderPooler(nn.Module):
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()
         self.pool = POOLINGS[config.classifier_pooling]
-        self.dense = nn.Identity() if config.classifier_transform else nn.Linear(config.hidden_size, config.hidden_size)
+        # PEFT trains and saves a module of this name, as it does `score`, along with the adapters
+        self.classifier = (
+            nn.Identity() if config.classifier_transform else nn.Linear(config.hidden_size, config.hidden_size)
+        )
         self.act_fn = nn.Identity() if config.classifier_transform else ACT2FN[config.pooler_act]
 
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, input_ids: torch.Tensor | None
     ) -> torch.Tensor:
         """`(B, T, C)` to `(B, C)`."""
-        return self.act_fn(self.dense(self.pool(hidden_states, real_tokens(hidden_states, attention_mask))))
+        return self.act_fn(self.classifier(self.pool(hidden_states, real_tokens(hidden_states, attention_mask))))
 
 
 class DecoderPooler(nn.Module):

@@ -45,7 +45,7 @@ def bert_names(prefix: str) -> Names:
         f"{prefix}.embeddings.position_embeddings": "model.embed_positions",
         f"{prefix}.embeddings.token_type_embeddings": "model.embed_types",
         f"{prefix}.embeddings.LayerNorm": "model.embed_norm",
-        f"{prefix}.pooler.dense": "pooler.dense",
+        f"{prefix}.pooler.dense": "pooler.classifier",
         **inside(f"{prefix}.encoder.layer.*", "model.layers.*", layer),
     }
 
@@ -113,7 +113,7 @@ ROBERTA = Architecture(
         ),
         "TrefoilEncoderForSequenceClassification": (
             "RobertaForSequenceClassification",
-            {"classifier.dense": "pooler.dense", "classifier.out_proj": "score"},
+            {"classifier.dense": "pooler.classifier", "classifier.out_proj": "score"},
         ),
         "TrefoilEncoderForTokenClassification": ("RobertaForTokenClassification", {"classifier": "score"}),
         "TrefoilEncoderForQuestionAnswering": ("RobertaForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
@@ -171,7 +171,7 @@ DISTILBERT = Architecture(
         ),
         "TrefoilEncoderForSequenceClassification": (
             "DistilBertForSequenceClassification",
-            {"pre_classifier": "pooler.dense", "classifier": "score"},
+            {"pre_classifier": "pooler.classifier", "classifier": "score"},
         ),
         "TrefoilEncoderForTokenClassification": ("DistilBertForTokenClassification", {"classifier": "score"}),
         "TrefoilEncoderForQuestionAnswering": ("DistilBertForQuestionAnswering", {"qa_outputs": "qa_outputs"}),

@@ -79,7 +79,7 @@ def test_an_encoder_pools_real_tokens(pooling, side, token_ids):
     states = model.model(**inputs).last_hidden_state
     states = states[:, 3:] if side == "left" else states[:, :9]
     pooled = states[:, 0] if pooling == "cls" else states.mean(dim=1)
-    expected = model.score(torch.tanh(linear(pooled, model.pooler.dense.weight, model.pooler.dense.bias)))
+    expected = model.score(torch.tanh(linear(pooled, model.pooler.classifier.weight, model.pooler.classifier.bias)))
     torch.testing.assert_close(model(**inputs).logits, expected)
     # a mask of another form says nothing of padding
     everything = torch.ones(2, 1, 9, 9, dtype=torch.bool)
@@ -194,7 +194,12 @@ def test_saved_heads_load_through_their_auto_class(auto_class, family, token_ids
 def test_a_head_is_new_on_a_pretrained_base(tmp_path):
     headed(trefoil.TrefoilEncoderForMaskedLM).save_pretrained(tmp_path)
     model, report = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=5, output_loading_info=True)
-    assert report["missing_keys"] == {"pooler.dense.weight", "pooler.dense.bias", "score.weight", "score.bias"}
+    assert report["missing_keys"] == {
+        "pooler.classifier.weight",
+        "pooler.classifier.bias",
+        "score.weight",
+        "score.bias",
+    }
     assert model.score.weight.shape == (5, 32)
 
 

@@ -96,7 +96,7 @@ def new_weights(said):
 # --- another head
 
 
-POOLED = {"pooler.dense.weight", "pooler.dense.bias", "score.weight", "score.bias"}
+POOLED = {"pooler.classifier.weight", "pooler.classifier.bias", "score.weight", "score.bias"}
 HEADS = [
     ("encoder", "text-classification", POOLED),
     ("encoder", "token-classification", {"score.weight", "score.bias"}),
@@ -176,7 +176,7 @@ def test_a_head_is_kept_if_the_labels_are_the_same(trained, tmp_path, capsys, ro
         assert "new weights" not in said
         before = AutoModelForSequenceClassification.from_pretrained(trained.classifier / "best")
         assert torch.equal(model.score.weight, before.score.weight)
-        assert torch.equal(model.pooler.dense.weight, before.pooler.dense.weight)
+        assert torch.equal(model.pooler.classifier.weight, before.pooler.classifier.weight)
     else:
         assert new_weights(said) == POOLED
 
