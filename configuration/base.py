@@ -133,6 +133,11 @@ class TrefoilConfig(PreTrainedConfig):
         if self.position_embedding_type != "rotary":
             self.rope_parameters = None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "num_hidden_layers" and len(types := set(self.__dict__.get("layer_types") or [])) == 1:
+            self.layer_types = list(types) * value  # layers that are all alike stay so
+
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""
         for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",

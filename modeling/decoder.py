@@ -32,7 +32,6 @@ class TrefoilDecoderModel(TransformerStack):
     }
 
     def __init__(self, config: TrefoilDecoderConfig) -> None:
-        config.validate_architecture()  # transformers' encoder-decoders add cross-attention later
         cross_attention_size = config.cross_attention_hidden_size or config.hidden_size
         super().__init__(config, cross_attention_size if config.add_cross_attention else None)
         self.post_init()

@@ -52,6 +52,7 @@ class TransformerStack(TrefoilPreTrainedModel):
 
     def __init__(self, config: PreTrainedConfig, cross_attention_size: int | None = None) -> None:
         super().__init__(config)
+        config.validate_architecture()  # its fields may have been changed since it was made
         padding_idx = config.pad_token_id if config.freeze_padding_embedding else None
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx)
         self.embed_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0

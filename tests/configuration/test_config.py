@@ -141,3 +141,16 @@ def test_halves_of_two_sizes_cannot_share_embeddings(other):
 def test_a_half_that_is_no_configuration_is_named():
     with pytest.raises(StrictDataclassFieldValidationError, match=r"'encoder'.*'small'"):
         TrefoilEncoderDecoderConfig(encoder="small")
+
+
+def test_layers_that_are_all_alike_stay_so_when_the_depth_changes():
+    config = TrefoilDecoderConfig(num_hidden_layers=2, sliding_window=4)
+    config.num_hidden_layers = 3
+    assert config.layer_types == ["sliding_attention"] * 3
+    config.validate_architecture()
+    mixed = TrefoilDecoderConfig(
+        num_hidden_layers=2, sliding_window=4, layer_types=["sliding_attention", "full_attention"]
+    )
+    mixed.num_hidden_layers = 3
+    with pytest.raises(ValueError, match="layer_types names 2 layers, but num_hidden_layers=3"):
+        mixed.validate_architecture()

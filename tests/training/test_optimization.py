@@ -30,7 +30,7 @@ def test_only_matrices_decay(family, variant):
     for name in groups[0.1]:
         assert name.endswith(("proj.weight", "dense.weight", "lm_head.weight")), name
     for name in groups[0.0]:
-        assert name.endswith("bias") or "norm" in name or "embed" in name, name
+        assert name.endswith("bias") or "norm" in name or "embed" in name or "score_positions" in name, name
     together = groups[0.1] + groups[0.0]
     assert len(together) == len(set(together))
     assert set(together) == {name for name, _ in model.named_parameters()}
