@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import torch
 import transformers
@@ -26,7 +25,7 @@ from transformers.core_model_loading import (
 from .. import modeling
 from ..configuration.errors import UserError
 from .architectures import ARCHITECTURES, Architecture
-from .architectures.architecture import CONFIGS, HALVES, Options
+from .architectures.architecture import Options
 from .folders import (
     check_vocabulary,
     classes_of,
@@ -37,37 +36,9 @@ from .folders import (
     require_room,
     written_aside,
 )
+from .stock_config import compare_fields, compare_options, flat_options, our_config, stock_fields
 
 Weights = dict[str, torch.Tensor]
-
-# what all configurations have, and call the same
-COMMON = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "id2label", "label2id", "problem_type")
-
-# how weights were first drawn, and what callers may change at any time
-FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "bos_token_id", "eos_token_id"}
-
-# an option counts only where another has one of these values, or in these heads
-COUNTS_WITH = {
-    "norm_bias": ("norm_type", {"layer_norm"}),
-    "max_position_embeddings": ("position_embedding_type", {"learned", "sinusoidal", "rotary"}),
-    "rope_parameters": ("position_embedding_type", {"rotary"}),
-    "interleave_sinusoids": ("position_embedding_type", {"sinusoidal"}),
-    "position_offset": ("position_embedding_type", {"learned"}),
-    "relative_attention_num_buckets": ("position_embedding_type", {"relative"}),
-    "relative_attention_max_distance": ("position_embedding_type", {"relative"}),
-}
-COUNTS_IN = {
-    "lm_head_bias": ("MaskedLM", "CausalLM", "ConditionalGeneration"),
-    "scale_lm_head": ("CausalLM", "ConditionalGeneration"),
-    "classifier_pooling": ("SequenceClassification",),
-    "pooler_act": ("SequenceClassification",),
-    "classifier_transform": ("Classification", "QuestionAnswering"),
-    "transform_act": ("MaskedLM",),
-    "transform_bias": ("MaskedLM",),
-    "add_pooler": (),  # seen by its weights
-    "decoder_start_token_id": ("ConditionalGeneration",),
-    "start_from_labels": ("ConditionalGeneration",),
-}
 
 
 @dataclass
@@ -145,7 +116,7 @@ def load_stock(source: str | os.PathLike) -> PreTrainedModel:
     config = _read_config(source)
     architecture = ARCHITECTURES[config.model_type]
     model_class = getattr(transformers, _stock_class(config, architecture, str(source)))
-    _compare_fields(architecture, config, _our_config(architecture, config, {}, str(source)), str(source))
+    compare_fields(architecture, config, our_config(architecture, config, {}, str(source)), str(source))
     # else transformers asks a service on the Hub to convert what holds no safetensors
     os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     try:
@@ -179,8 +150,8 @@ def to_trefoil(stock: PreTrainedModel, origin: str = "the model") -> Converted:
     architecture = ARCHITECTURES[stock.config.model_type]
     classes = {name: ours for ours, (name, _) in architecture.heads.items()}
     model_class = getattr(modeling, classes[type(stock).__name__])
-    config = _our_config(architecture, stock.config, _seen_in_weights(stock, architecture), origin)
-    notes = _compare_fields(architecture, stock.config, config, origin)
+    config = our_config(architecture, stock.config, _seen_in_weights(stock, architecture), origin)
+    notes = compare_fields(architecture, stock.config, config, origin)
 
     weights = trefoil_weights(stock, model_class, config, stock.state_dict())
     model = _fill(model_class, config, weights, stock.dtype, origin)
@@ -228,8 +199,8 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
         raise UserError(f"{origin}: {to} has no counterpart of {name}; there is one in {', '.join(fitting)}")
     stock_class = getattr(transformers, architecture.heads[name][0])
     options = flat_options(model.config)
-    config = stock_class.config_class(**_stock_fields(architecture, model.config))
-    notes = _compare_options(architecture, model, config, origin)
+    config = stock_class.config_class(**stock_fields(architecture, model.config))
+    notes = compare_options(architecture, model, config, origin)
 
     weights = dict(model.state_dict())
     if _is_bare(name):
@@ -253,41 +224,6 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
     return Converted(stock, notes, _difference(model, stock, origin))
 
 
-def flat_options(config: PreTrainedConfig) -> Options:
-    """The fields of a Trefoil configuration; those of its halves under names such as `encoder.hidden_size`."""
-    options: Options = {}
-    for name in type(config).__dataclass_fields__:
-        if name in HALVES:
-            options |= {f"{name}.{key}": value for key, value in flat_options(getattr(config, name)).items()}
-        else:
-            options[name] = getattr(config, name)
-    return options
-
-
-def _our_config(architecture: Architecture, stock: PreTrainedConfig, seen: Options, origin: str) -> PreTrainedConfig:
-    """What a stock configuration stands for, and whatever else has been seen, as a Trefoil configuration."""
-    common = {name: getattr(stock, name, None) for name in COMMON}
-    return _build_config(architecture, common | architecture.to_options(stock) | seen, origin)
-
-
-def _build_config(architecture: Architecture, options: Options, origin: str) -> PreTrainedConfig:
-    whole = {name: value for name, value in options.items() if "." not in name}
-    if architecture.family == "encoder-decoder":
-        tokens = {name: options[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
-        for half in HALVES:
-            marked = {name: value for name, value in options.items() if name.startswith(f"{half}.")}
-            whole[half] = tokens | {name.removeprefix(f"{half}."): value for name, value in marked.items()}
-    try:
-        return CONFIGS[architecture.family](**copy.deepcopy(whole))
-    except (StrictDataclassError, ValueError) as error:
-        raise UserError(f"{origin}: {str(error).strip().splitlines()[-1].strip()}") from error
-
-
-def _stock_fields(architecture: Architecture, config: PreTrainedConfig) -> dict[str, Any]:
-    common = {name: getattr(config, name) for name in COMMON}
-    return copy.deepcopy(common | architecture.to_fields(flat_options(config)))
-
-
 def _seen_in_weights(stock: PreTrainedModel, architecture: Architecture) -> Options:
     """What a configuration does not say, or says wrongly where weights that it calls tied were stored apart."""
     seen: Options = {}
@@ -299,64 +235,6 @@ def _seen_in_weights(stock: PreTrainedModel, architecture: Architecture) -> Opti
         tied = [name for name, weight in weights.items() if weight is head.weight]
         seen["tie_word_embeddings"] = len(tied) > 1
     return seen
-
-
-def _compare_fields(
-    architecture: Architecture, stock: PreTrainedConfig, config: PreTrainedConfig, origin: str
-) -> list[str]:
-    """Notes on the stock fields that the way there and back changes.
-
-    Raises:
-        UserError: One of them matters.
-    """
-    back = type(stock)(**_stock_fields(architecture, config))
-    names = set(type(stock).__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
-    names -= FREE_OPTIONS | architecture.ignored | {"tie_word_embeddings"}
-    changed = sorted(name for name in names if getattr(stock, name) != getattr(back, name))
-    for name in changed:
-        if "drop" not in name:
-            raise UserError(
-                f"{origin}: {name}={getattr(stock, name)!r} cannot be expressed; Trefoil's {architecture.model_type} "
-                f"has {name}={getattr(back, name)!r}"
-            )
-    return [_dropout_note(name, getattr(stock, name), getattr(back, name)) for name in changed]
-
-
-def _compare_options(
-    architecture: Architecture, model: PreTrainedModel, stock: PreTrainedConfig, origin: str
-) -> list[str]:
-    """Notes on the options that the way there and back changes.
-
-    Raises:
-        UserError: One of them matters.
-    """
-    there = flat_options(model.config)
-    seen = {"tie_word_embeddings": there["tie_word_embeddings"]} if architecture.ties_by_weights else {}
-    back = flat_options(_our_config(architecture, stock, seen, origin))
-    changed = [name for name in there if there[name] != back[name] and _counts(name, there, back, type(model).__name__)]
-    for name in changed:
-        if "dropout" not in name:
-            raise UserError(
-                f"{origin}: {architecture.model_type} cannot express {name}={there[name]!r}; it has {back[name]!r}"
-            )
-    return [_dropout_note(name, there[name], back[name]) for name in changed]
-
-
-def _dropout_note(name: str, old: Any, new: Any) -> str:
-    return f"{name}={old} becomes {new}, which matters in further training only"
-
-
-def _counts(name: str, there: Options, back: Options, model_class: str) -> bool:
-    half, _, option = name.rpartition(".")
-    if option in FREE_OPTIONS or option in PreTrainedConfig.__dataclass_fields__:
-        return False
-    if half and option == "tie_word_embeddings":  # the whole decides
-        return False
-    if option in COUNTS_WITH:
-        other, values = COUNTS_WITH[option]
-        key = f"{half}.{other}" if half else other
-        return bool(values & {there[key], back[key]})
-    return not (option in COUNTS_IN and not model_class.endswith(COUNTS_IN[option]))
 
 
 def _is_bare(model_class: str) -> bool:

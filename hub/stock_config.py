@@ -1,0 +1,135 @@
+"""Configurations there and back: what a stock configuration stands for, and what one side cannot express."""
+
+import copy
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from ..configuration.errors import UserError
+from .architectures import Architecture
+from .architectures.architecture import CONFIGS, HALVES, Options
+
+# what all configurations have, and call the same
+COMMON = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "id2label", "label2id", "problem_type")
+
+# how weights were first drawn, and what callers may change at any time
+FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "bos_token_id", "eos_token_id"}
+
+# an option counts only where another has one of these values, or in these heads
+COUNTS_WITH = {
+    "norm_bias": ("norm_type", {"layer_norm"}),
+    "max_position_embeddings": ("position_embedding_type", {"learned", "sinusoidal", "rotary"}),
+    "rope_parameters": ("position_embedding_type", {"rotary"}),
+    "interleave_sinusoids": ("position_embedding_type", {"sinusoidal"}),
+    "position_offset": ("position_embedding_type", {"learned"}),
+    "relative_attention_num_buckets": ("position_embedding_type", {"relative"}),
+    "relative_attention_max_distance": ("position_embedding_type", {"relative"}),
+}
+COUNTS_IN = {
+    "lm_head_bias": ("MaskedLM", "CausalLM", "ConditionalGeneration"),
+    "scale_lm_head": ("CausalLM", "ConditionalGeneration"),
+    "classifier_pooling": ("SequenceClassification",),
+    "pooler_act": ("SequenceClassification",),
+    "classifier_transform": ("Classification", "QuestionAnswering"),
+    "transform_act": ("MaskedLM",),
+    "transform_bias": ("MaskedLM",),
+    "add_pooler": (),  # seen by its weights
+    "decoder_start_token_id": ("ConditionalGeneration",),
+    "start_from_labels": ("ConditionalGeneration",),
+}
+
+
+def flat_options(config: PreTrainedConfig) -> Options:
+    """The fields of a Trefoil configuration; those of its halves under names such as `encoder.hidden_size`."""
+    options: Options = {}
+    for name in type(config).__dataclass_fields__:
+        if name in HALVES:
+            options |= {f"{name}.{key}": value for key, value in flat_options(getattr(config, name)).items()}
+        else:
+            options[name] = getattr(config, name)
+    return options
+
+
+def our_config(architecture: Architecture, stock: PreTrainedConfig, seen: Options, origin: str) -> PreTrainedConfig:
+    """What a stock configuration stands for, and whatever else has been seen, as a Trefoil configuration.
+
+    Raises:
+        UserError: There is no such configuration.
+    """
+    common = {name: getattr(stock, name, None) for name in COMMON}
+    options = common | architecture.to_options(stock) | seen
+    whole = {name: value for name, value in options.items() if "." not in name}
+    if architecture.family == "encoder-decoder":
+        tokens = {name: options[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        for half in HALVES:
+            marked = {name: value for name, value in options.items() if name.startswith(f"{half}.")}
+            whole[half] = tokens | {name.removeprefix(f"{half}."): value for name, value in marked.items()}
+    try:
+        return CONFIGS[architecture.family](**copy.deepcopy(whole))
+    except (StrictDataclassError, ValueError) as error:
+        raise UserError(f"{origin}: {str(error).strip().splitlines()[-1].strip()}") from error
+
+
+def stock_fields(architecture: Architecture, config: PreTrainedConfig) -> dict[str, Any]:
+    """The fields of the stock configuration that comes closest to a Trefoil configuration."""
+    common = {name: getattr(config, name) for name in COMMON}
+    return copy.deepcopy(common | architecture.to_fields(flat_options(config)))
+
+
+def compare_fields(
+    architecture: Architecture, stock: PreTrainedConfig, config: PreTrainedConfig, origin: str
+) -> list[str]:
+    """Notes on the stock fields that the way there and back changes.
+
+    Raises:
+        UserError: One of them matters.
+    """
+    back = type(stock)(**stock_fields(architecture, config))
+    names = set(type(stock).__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
+    names -= FREE_OPTIONS | architecture.ignored | {"tie_word_embeddings"}
+    changed = sorted(name for name in names if getattr(stock, name) != getattr(back, name))
+    for name in changed:
+        if "drop" not in name:
+            raise UserError(
+                f"{origin}: {name}={getattr(stock, name)!r} cannot be expressed; Trefoil's {architecture.model_type} "
+                f"has {name}={getattr(back, name)!r}"
+            )
+    return [_dropout_note(name, getattr(stock, name), getattr(back, name)) for name in changed]
+
+
+def compare_options(
+    architecture: Architecture, model: PreTrainedModel, stock: PreTrainedConfig, origin: str
+) -> list[str]:
+    """Notes on the options that the way there and back changes.
+
+    Raises:
+        UserError: One of them matters.
+    """
+    there = flat_options(model.config)
+    seen = {"tie_word_embeddings": there["tie_word_embeddings"]} if architecture.ties_by_weights else {}
+    back = flat_options(our_config(architecture, stock, seen, origin))
+    changed = [name for name in there if there[name] != back[name] and _counts(name, there, back, type(model).__name__)]
+    for name in changed:
+        if "dropout" not in name:
+            raise UserError(
+                f"{origin}: {architecture.model_type} cannot express {name}={there[name]!r}; it has {back[name]!r}"
+            )
+    return [_dropout_note(name, there[name], back[name]) for name in changed]
+
+
+def _dropout_note(name: str, old: Any, new: Any) -> str:
+    return f"{name}={old} becomes {new}, which matters in further training only"
+
+
+def _counts(name: str, there: Options, back: Options, model_class: str) -> bool:
+    half, _, option = name.rpartition(".")
+    if option in FREE_OPTIONS or option in PreTrainedConfig.__dataclass_fields__:
+        return False
+    if half and option == "tie_word_embeddings":  # the whole decides
+        return False
+    if option in COUNTS_WITH:
+        other, values = COUNTS_WITH[option]
+        key = f"{half}.{other}" if half else other
+        return bool(values & {there[key], back[key]})
+    return not (option in COUNTS_IN and not model_class.endswith(COUNTS_IN[option]))
