@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from trefoil.hub.architectures import ARCHITECTURES
-from trefoil.hub.stock import export_stock, import_stock, load_stock, trefoil_weights
+from trefoil.hub.stock import export_stock, import_stock, trefoil_weights
+from trefoil.hub.stock_checkpoint import load_stock
 
 VOCABULARY = 67
 
@@ -245,7 +246,7 @@ def compare(case: Case, folder: Path) -> Differences:
     same_weights(folder / "stock", folder / "exported")
     auto_class = type(stock)
     stock = auto_class.from_pretrained(folder / "stock").eval()
-    exported = load_stock(folder / "exported").eval()
+    exported = load_stock(folder / "exported", "exported")[0].eval()
     ours = trefoil_model(folder / "trefoil")
     given = inputs(stock, case)
     outputs = {name: model(**given, output_hidden_states=True) for name, model in

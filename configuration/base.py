@@ -8,6 +8,10 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 
 
+def _default_layer_type(sliding_window: int | None) -> str:
+    return "full_attention" if sliding_window is None else "sliding_attention"
+
+
 @strict
 class TrefoilConfig(PreTrainedConfig):
     """One transformer stack. Not used on its own: see `TrefoilEncoderConfig` and `TrefoilDecoderConfig`.
@@ -127,16 +131,21 @@ class TrefoilConfig(PreTrainedConfig):
         if self.attention_output_bias is None:
             self.attention_output_bias = self.attention_bias
         if self.layer_types is None:
-            kind = "full_attention" if self.sliding_window is None else "sliding_attention"
-            self.layer_types = [kind] * self.num_hidden_layers
+            self.layer_types = [_default_layer_type(self.sliding_window)] * self.num_hidden_layers
         super().__post_init__(**kwargs)
         if self.position_embedding_type != "rotary":
             self.rope_parameters = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
-        if name == "num_hidden_layers" and len(types := set(self.__dict__.get("layer_types") or [])) == 1:
-            self.layer_types = list(types) * value  # layers that are all alike stay so
+        types = self.__dict__.get("layer_types")
+        if not types or name not in ("num_hidden_layers", "sliding_window"):
+            return
+        alike = len(set(types)) == 1
+        if name == "num_hidden_layers":
+            self.layer_types = types[:1] * value if alike else types[:value]
+        elif alike:
+            self.layer_types = [_default_layer_type(value)] * len(types)
 
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""

@@ -33,7 +33,7 @@ GPT2: dict[str, Any] = {
     "num_attention_heads": 12, "hidden_act": "gelu_new", "is_gated_act": False, "norm_type": "layer_norm",
     "norm_position": "pre", "norm_eps": 1e-5, "position_embedding_type": "learned", "max_position_embeddings": 1024,
     "attention_bias": True, "mlp_bias": True, "hidden_dropout": 0.1, "attention_dropout": 0.1,
-    "pad_token_id": None, "bos_token_id": 50256, "eos_token_id": 50256,
+    "freeze_padding_embedding": False, "pad_token_id": None, "bos_token_id": 50256, "eos_token_id": 50256,
 }  # fmt: skip
 
 # Lewis et al. 2020, §2.1
@@ -41,8 +41,8 @@ BART: dict[str, Any] = {
     "vocab_size": 50265, "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 6,
     "num_attention_heads": 12, "hidden_act": "gelu", "is_gated_act": False, "norm_type": "layer_norm",
     "norm_position": "post", "norm_eps": 1e-5, "embedding_norm": True, "position_embedding_type": "learned",
-    "max_position_embeddings": 1024, "attention_bias": True, "mlp_bias": True, "hidden_dropout": 0.1,
-    "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2,
+    "position_offset": 2, "max_position_embeddings": 1024, "attention_bias": True, "mlp_bias": True,
+    "lm_head_bias": True, "hidden_dropout": 0.1, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2,
 }  # fmt: skip
 
 # Touvron et al. 2023, §2, at the size of TinyLlama (Zhang et al. 2024, table 1)

@@ -27,7 +27,7 @@ PUBLISHED_FILES = (
     "config.json", "generation_config.json",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-    "vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
+    "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "configuration_*.py", "modeling_*.py", "pipeline_*.py",
     "recipe.yaml", "results.json", "curve.png",
 )  # fmt: skip
@@ -54,6 +54,7 @@ def unexpected_files(folder: Path) -> list[str]:
     return sorted(
         f"{entry.name}/" if entry.is_dir() else entry.name
         for entry in own
+        if entry.name != "additional_chat_templates"
         if entry.is_dir() or not any(fnmatch(entry.name, pattern) for pattern in PUBLISHED_FILES)
     )
 
@@ -72,7 +73,8 @@ def require_room(target: Path, source: Path, overwrite: bool, may_go: Callable[[
         UserError: There is something in the way.
     """
     inside = source.resolve()
-    if target.resolve() == inside or inside in target.resolve().parents or target.resolve() in inside.parents:
+    overlaps = target.resolve() == inside or inside in target.resolve().parents or target.resolve() in inside.parents
+    if source.exists() and overlaps:
         raise UserError(f"{target}: the output folder and the source {source} overlap; choose a folder outside of it")
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
@@ -87,13 +89,16 @@ def require_room(target: Path, source: Path, overwrite: bool, may_go: Callable[[
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
     """A new folder that takes the place of `target` when the block ends without an error."""
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
     with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as aside:
         new = Path(aside, "new")
         new.mkdir()
         yield new
-        for path in new.iterdir():
-            path.chmod(0o644)
+        for path in new.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)
         if target.exists():
             target.rename(Path(aside, "old"))
         new.rename(target)
@@ -183,7 +188,7 @@ def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:
         return None
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder}: the tokenizer does not load: {str(error).strip().splitlines()[0]}") from error
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)

@@ -2,7 +2,6 @@
 
 import copy
 import difflib
-import inspect
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,9 +10,7 @@ from types import SimpleNamespace
 
 import torch
 import transformers
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.core_model_loading import (
     WeightConverter,
     WeightRenaming,
@@ -36,7 +33,10 @@ from .folders import (
     require_room,
     written_aside,
 )
-from .stock_config import compare_fields, compare_options, flat_options, our_config, stock_fields
+from .stock_checkpoint import has_optional_pooler, load_stock, local_folder, some
+from .stock_config import compare_fields, compare_options, flat_options, our_config, stock_config
+
+COPIED_BELOW = 10**9  # parameters; larger models of half precision are compared as they are
 
 Weights = dict[str, torch.Tensor]
 
@@ -69,9 +69,12 @@ def import_stock(source: str | os.PathLike, output: str | os.PathLike, *, overwr
     """
     target = Path(os.path.abspath(output))
     require_room(target, Path(source), overwrite, is_model_folder, "model")
-    stock = load_stock(source)
-    tokenizer = _tokenizer_for(source, stock)
+    folder = local_folder(source)
+    stock, notes = load_stock(folder, str(source))
+    tokenizer = load_tokenizer(folder)
+    check_vocabulary(tokenizer, stock, str(source))
     converted = to_trefoil(stock, str(source))
+    converted.notes[:0] = notes
     _write(converted, tokenizer, target)
     return converted
 
@@ -100,45 +103,12 @@ def export_stock(
     _, model_class = classes_of(folder)
     tokenizer = load_tokenizer(folder)
     converted = to_stock(load_model(model_class, folder, tokenizer), to, str(folder))
-    if tokenizer is not None and tokenizer.unk_token is None:
-        # as in GPT-2, where no text has unknown tokens either; CTranslate2 reads no model without one
+    if tokenizer is not None and tokenizer.unk_token is None and ARCHITECTURES[to].unknown_token:
+        # as in GPT-2, where no text has unknown tokens either; CTranslate2 reads no such model without one
         tokenizer.unk_token = tokenizer.eos_token
+        converted.notes.append(f"the tokenizer has no unknown token; the checkpoint's is {tokenizer.eos_token}")
     _write(converted, tokenizer, target)
     return converted
-
-
-def load_stock(source: str | os.PathLike) -> PreTrainedModel:
-    """A stock checkpoint as its own class, every weight of which was there and fitted.
-
-    Raises:
-        UserError: It is of no known architecture, or does not load whole.
-    """
-    config = _read_config(source)
-    architecture = ARCHITECTURES[config.model_type]
-    model_class = getattr(transformers, _stock_class(config, architecture, str(source)))
-    compare_fields(architecture, config, our_config(architecture, config, {}, str(source)), str(source))
-    # else transformers asks a service on the Hub to convert what holds no safetensors
-    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
-    try:
-        model, report = model_class.from_pretrained(
-            source, config=config, dtype="auto", use_safetensors=True, ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{source}: the model does not load: {str(error).strip().splitlines()[0]}") from error
-    if mismatched := sorted(map(str, report["mismatched_keys"])):
-        raise UserError(f"{source}: shapes do not fit config.json: {_some(mismatched)}")
-    missing = sorted(report["missing_keys"])
-    if missing and _has_optional_pooler(model_class) and all(name.startswith("pooler.") for name in missing):
-        model.pooler = None
-    elif missing:
-        raise UserError(f"{source}: weights are missing: {_some(missing)}")
-    unexpected = sorted(
-        key for key in report["unexpected_keys"] if not key.startswith(architecture.leftovers or ("\0",))
-    )
-    if unexpected:
-        raise UserError(f"{source}: weights that {model_class.__name__} does not have: {_some(unexpected)}")
-    return model
 
 
 def to_trefoil(stock: PreTrainedModel, origin: str = "the model") -> Converted:
@@ -199,7 +169,7 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
         raise UserError(f"{origin}: {to} has no counterpart of {name}; there is one in {', '.join(fitting)}")
     stock_class = getattr(transformers, architecture.heads[name][0])
     options = flat_options(model.config)
-    config = stock_class.config_class(**stock_fields(architecture, model.config))
+    config = stock_config(architecture, stock_class.config_class, model.config, origin)
     notes = compare_options(architecture, model, config, origin)
 
     weights = dict(model.state_dict())
@@ -215,10 +185,11 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
             weights[copied] = weights[original].clone()  # what shares memory is written once only
     weights = {key.removeprefix(prefix): weight for key, weight in weights.items()}
     parts = {}
-    if _has_optional_pooler(stock_class) and not options["add_pooler"]:
+    if has_optional_pooler(stock_class) and not options["add_pooler"]:
         parts["add_pooling_layer"] = False
         notes.append("the model has no pooler; transformers draws one at random wherever it loads the checkpoint")
-    stock = _fill(stock_class, config, weights, model.dtype, origin, **parts)
+    # some classes keep a part in float32, which is not what was given
+    stock = _fill(stock_class, config, weights, model.dtype, origin, **parts).to(model.dtype)
     if model.can_generate():
         stock.generation_config = copy.deepcopy(model.generation_config)
     return Converted(stock, notes, _difference(model, stock, origin))
@@ -239,10 +210,6 @@ def _seen_in_weights(stock: PreTrainedModel, architecture: Architecture) -> Opti
 
 def _is_bare(model_class: str) -> bool:
     return model_class.endswith("Model")
-
-
-def _has_optional_pooler(stock_class: type[PreTrainedModel]) -> bool:
-    return "add_pooling_layer" in inspect.signature(stock_class.__init__).parameters
 
 
 def _is_bare_stock(stock: PreTrainedModel, architecture: Architecture) -> bool:
@@ -287,7 +254,7 @@ def _fill(
     )  # fmt: skip
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(map(str, report[problem])):
-            raise UserError(f"{origin}: weights do not fit {model_class.__name__}: {problem[:-5]} {_some(keys)}")
+            raise UserError(f"{origin}: weights do not fit {model_class.__name__}: {problem[:-5]} {some(keys)}")
     return model
 
 
@@ -298,17 +265,21 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
     Raises:
         UserError: They do not compute the same, which is an error of ours.
     """
-    vocabulary = min(size for name, size in flat_options(model.config).items() if name.split(".")[-1] == "vocab_size")
-    ids = torch.randint(vocabulary, (1, 16), generator=torch.Generator().manual_seed(0))
+    options = flat_options(model.config)
+    vocabulary = min(size for name, size in options.items() if name.split(".")[-1] == "vocab_size")
+    positions = [size for name, size in options.items() if name.split(".")[-1] == "max_position_embeddings"]
+    ids = torch.randint(vocabulary, (1, min(16, *positions)), generator=torch.Generator().manual_seed(0))
     if model.config.pad_token_id is not None:
         ids = ids.where(ids != model.config.pad_token_id, (ids + 1) % vocabulary)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
+    exact = model.dtype in (torch.float32, torch.float64)
+    if not exact and model.num_parameters() < COPIED_BELOW:
+        model, stock, exact = copy.deepcopy(model).float(), copy.deepcopy(stock).float(), True
     ours, theirs = (one.eval()(**inputs)[0].float() for one in (model, stock))
     difference = (ours - theirs).abs().max().item()
-    tolerance = 1e-4 if model.dtype == torch.float32 else 5e-2
-    if not difference <= tolerance * max(1.0, theirs.abs().max().item()):
+    if not difference <= (1e-4 if exact else 5e-2) * theirs.abs().max().item():
         raise UserError(
             f"{origin}: the {type(model).__name__} and the {type(stock).__name__} differ by {difference:.1e}: "
             "this checkpoint uses something that is not told apart; please report it with its config.json"
@@ -316,41 +287,8 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
     return difference
 
 
-def _read_config(source: str | os.PathLike) -> PreTrainedConfig:
-    try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError, StrictDataclassError) as error:
-        raise UserError(f"{source}: no configuration can be read: {str(error).strip().splitlines()[0]}") from error
-    if config.model_type.startswith("trefoil_"):
-        raise UserError(f"{source}: is a Trefoil model already")
-    if config.model_type not in ARCHITECTURES:
-        raise UserError(f"{source}: model_type {config.model_type!r} is not one of {', '.join(ARCHITECTURES)}")
-    return config
-
-
-def _stock_class(config: PreTrainedConfig, architecture: Architecture, origin: str) -> str:
-    known = [name for name, _ in architecture.heads.values()]
-    named = (config.architectures or [None])[0]
-    if named is None:
-        raise UserError(f"{origin}: config.json names no architecture; set architectures to one of {', '.join(known)}")
-    named = architecture.aliases.get(named, named)
-    if named not in known:
-        raise UserError(f"{origin}: there is no counterpart of {named}; there is one of {', '.join(known)}")
-    return named
-
-
-def _tokenizer_for(source: str | os.PathLike, model: PreTrainedModel) -> PreTrainedTokenizerBase | None:
-    tokenizer = load_tokenizer(source)
-    check_vocabulary(tokenizer, model, str(source))
-    return tokenizer
-
-
 def _write(converted: Converted, tokenizer: PreTrainedTokenizerBase | None, target: Path) -> None:
     with written_aside(target) as new:
         converted.model.save_pretrained(new)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
-
-
-def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")

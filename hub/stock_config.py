@@ -13,6 +13,9 @@ from .architectures.architecture import CONFIGS, HALVES, Options
 # what all configurations have, and call the same
 COMMON = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings", "id2label", "label2id", "problem_type")
 
+# what pipelines read, where it is there
+CARRIED = ("prefix", "task_specific_params")
+
 # how weights were first drawn, and what callers may change at any time
 FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "bos_token_id", "eos_token_id"}
 
@@ -51,14 +54,19 @@ def flat_options(config: PreTrainedConfig) -> Options:
     return options
 
 
+def _carried(config: PreTrainedConfig) -> dict[str, Any]:
+    return {name: value for name in CARRIED if (value := getattr(config, name, None)) is not None}
+
+
 def our_config(architecture: Architecture, stock: PreTrainedConfig, seen: Options, origin: str) -> PreTrainedConfig:
     """What a stock configuration stands for, and whatever else has been seen, as a Trefoil configuration.
 
     Raises:
         UserError: There is no such configuration.
     """
+    _require_plain_rope(architecture, {"rope_parameters": getattr(stock, "rope_parameters", None)}, origin)
     common = {name: getattr(stock, name, None) for name in COMMON}
-    options = common | architecture.to_options(stock) | seen
+    options = common | _carried(stock) | architecture.to_options(stock) | seen
     whole = {name: value for name, value in options.items() if "." not in name}
     if architecture.family == "encoder-decoder":
         tokens = {name: options[name] for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
@@ -73,8 +81,37 @@ def our_config(architecture: Architecture, stock: PreTrainedConfig, seen: Option
 
 def stock_fields(architecture: Architecture, config: PreTrainedConfig) -> dict[str, Any]:
     """The fields of the stock configuration that comes closest to a Trefoil configuration."""
-    common = {name: getattr(config, name) for name in COMMON}
+    common = {name: getattr(config, name) for name in COMMON} | _carried(config)
     return copy.deepcopy(common | architecture.to_fields(flat_options(config)))
+
+
+def stock_config(
+    architecture: Architecture, config_class: type[PreTrainedConfig], config: PreTrainedConfig, origin: str
+) -> PreTrainedConfig:
+    """The stock configuration that comes closest to a Trefoil configuration.
+
+    Raises:
+        UserError: There is none.
+    """
+    _require_plain_rope(architecture, flat_options(config), origin)
+    try:
+        return config_class(**stock_fields(architecture, config))
+    except (StrictDataclassError, ValueError, TypeError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{origin}: {architecture.model_type} cannot express this model: {reason}") from error
+
+
+def _require_plain_rope(architecture: Architecture, options: Options, origin: str) -> None:
+    for name, rope in options.items():
+        if name.split(".")[-1] != "rope_parameters" or not rope:
+            continue
+        by_type = [one for one in rope.values() if isinstance(one, dict)]
+        if by_type and not architecture.rope_by_layer_type:
+            raise UserError(
+                f"{origin}: {architecture.model_type} cannot express {name} that differ between layer types"
+            )
+        if any(one.get("partial_rotary_factor", 1.0) != 1.0 for one in by_type or [rope]):
+            raise UserError(f"{origin}: {architecture.model_type} cannot express {name} with a partial_rotary_factor")
 
 
 def compare_fields(
@@ -85,17 +122,15 @@ def compare_fields(
     Raises:
         UserError: One of them matters.
     """
-    back = type(stock)(**stock_fields(architecture, config))
+    back = stock_config(architecture, type(stock), config, origin)
     names = set(type(stock).__dataclass_fields__) - set(PreTrainedConfig.__dataclass_fields__)
     names -= FREE_OPTIONS | architecture.ignored | {"tie_word_embeddings"}
-    changed = sorted(name for name in names if getattr(stock, name) != getattr(back, name))
-    for name in changed:
-        if "drop" not in name:
-            raise UserError(
-                f"{origin}: {name}={getattr(stock, name)!r} cannot be expressed; Trefoil's {architecture.model_type} "
-                f"has {name}={getattr(back, name)!r}"
-            )
-    return [_dropout_note(name, getattr(stock, name), getattr(back, name)) for name in changed]
+    changed = {
+        name: (getattr(stock, name), getattr(back, name))
+        for name in sorted(names)
+        if getattr(stock, name) != getattr(back, name)
+    }
+    return _notes(changed, f"{origin}: Trefoil's {architecture.model_type} cannot express")
 
 
 def compare_options(
@@ -109,17 +144,29 @@ def compare_options(
     there = flat_options(model.config)
     seen = {"tie_word_embeddings": there["tie_word_embeddings"]} if architecture.ties_by_weights else {}
     back = flat_options(our_config(architecture, stock, seen, origin))
-    changed = [name for name in there if there[name] != back[name] and _counts(name, there, back, type(model).__name__)]
-    for name in changed:
-        if "dropout" not in name:
-            raise UserError(
-                f"{origin}: {architecture.model_type} cannot express {name}={there[name]!r}; it has {back[name]!r}"
-            )
-    return [_dropout_note(name, there[name], back[name]) for name in changed]
+    changed = {
+        name: (there[name], back[name])
+        for name in there
+        if there[name] != back[name] and _counts(name, there, back, type(model).__name__)
+    }
+    if there.get("classifier_dropout", 0) is None and back["classifier_dropout"] == model.config.head_dropout:
+        changed.pop("classifier_dropout", None)  # the same, said
+    return _notes(changed, f"{origin}: {architecture.model_type} cannot express")
 
 
-def _dropout_note(name: str, old: Any, new: Any) -> str:
-    return f"{name}={old} becomes {new}, which matters in further training only"
+def _notes(changed: dict[str, tuple[Any, Any]], refusal: str) -> list[str]:
+    """Notes on values, old and new, that matter in training only.
+
+    Raises:
+        UserError: Others changed, too.
+    """
+    training = {name for name in changed if "drop" in name or name.endswith("freeze_padding_embedding")}
+    if matter := [f"{name}={old!r} (it has {new!r})" for name, (old, new) in changed.items() if name not in training]:
+        raise UserError(f"{refusal} {', '.join(matter)}")
+    return [
+        f"{name}={changed[name][0]} becomes {changed[name][1]}, which matters in further training only"
+        for name in changed
+    ]
 
 
 def _counts(name: str, there: Options, back: Options, model_class: str) -> bool:

@@ -30,15 +30,16 @@ def real_tokens(
 
     Args:
         hidden_states: `(B, T, C)`.
-        attention_mask: `(B, past + T)`, 1 for real tokens; where it is None or of another form, the ids decide.
-        input_ids: `(B, T)`; all but `pad_token_id` are real. Without them, all tokens are.
+        attention_mask: `(B, past + T)`, 1 for real tokens; read where it is of this form.
+        input_ids: `(B, T)`; `pad_token_id` is not real.
     """
     length = hidden_states.shape[1]
+    real = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
     if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
-        return attention_mask[:, -length:].to(hidden_states.device, torch.bool)
+        real = real & attention_mask[:, -length:].to(hidden_states.device, torch.bool)
     if input_ids is not None and pad_token_id is not None:
-        return (input_ids != pad_token_id).to(hidden_states.device)
-    return torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
+        real = real & (input_ids != pad_token_id).to(hidden_states.device)
+    return real
 
 
 def first_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -95,7 +96,10 @@ class EncoderPooler(nn.Module):
 
 
 class DecoderPooler(nn.Module):
-    """One vector of a whole sequence: the hidden state of its last token, which has seen all others."""
+    """One vector of a whole sequence: the hidden state of its last token, which has seen all others.
+
+    Where padding is also the end of a text, that is the token before the end, as in transformers' decoders.
+    """
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__()

@@ -143,7 +143,10 @@ class TransformerStack(TrefoilPreTrainedModel):
             keys, first_key = past_key_values.get_mask_sizes(length, 0)
         queries = torch.arange(length, device=hidden_states.device) + past_length
         distances = torch.arange(keys, device=hidden_states.device) + first_key - queries[:, None]
-        return self.score_positions(distances).to(hidden_states.dtype)
+        bias = self.score_positions(distances).to(hidden_states.dtype)
+        if self.config._attn_implementation == "flex_attention":  # which reads it by row
+            bias = bias.expand(hidden_states.shape[0], -1, -1, -1)
+        return bias
 
     def run_layers(
         self,

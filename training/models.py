@@ -1,11 +1,19 @@
 """The model of a run: from nothing, from a checkpoint of the run, or from weights of another one."""
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ..configuration.errors import UserError
 from ..configuration.presets import preset_config
@@ -61,12 +69,27 @@ def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTraine
         model = _from_preset(recipe, task)
     _check_token_ids(model.config, task)
     if model.can_generate():
-        model.generation_config = task.generation_config(model.config)
+        model.generation_config = _generation_config(model, recipe, task)
     if recipe.training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if recipe.training.compile:
         model.compile(dynamic=True)
     return model
+
+
+def _generation_config(model: PreTrainedModel, recipe: Recipe, task: Task) -> GenerationConfig:
+    """The task's settings, over those that pretrained weights came with, such as words that are never said."""
+    wanted = task.generation_config(model.config)
+    if recipe.model.init_from is None:
+        return wanted
+    settings = copy.deepcopy(model.generation_config)
+    settings.max_length = None  # tasks count new tokens
+    if not wanted.do_sample:
+        settings.do_sample = settings.temperature = settings.top_k = settings.top_p = None
+    for name, value in wanted.to_dict().items():
+        if value is not None:
+            setattr(settings, name, value)
+    return settings
 
 
 def _attention(recipe: Recipe) -> dict[str, str]:

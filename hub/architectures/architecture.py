@@ -44,6 +44,8 @@ class Architecture:
         converters: What is done to weights besides giving them other names; after that, on the way in.
         ignored: Stock fields that change nothing that a trained model computes.
         duplicates: Weights that a stock class keeps twice: the one that is left behind, and the one that it is like.
+        rope_by_layer_type: Whether rotary settings may differ between layer types.
+        unknown_token: Whether tools want its tokenizers to name an unknown token.
         ties_by_weights: Whether weights that are alike are tied, whatever the configuration says.
         aliases: Former names of stock classes.
         leftovers: Beginnings of the names of weights that may lie in a checkpoint without being part of its class.
@@ -61,6 +63,8 @@ class Architecture:
     converters: tuple[WeightConverter, ...] = ()
     ignored: frozenset[str] = frozenset()
     duplicates: dict[str, str] = field(default_factory=dict)
+    rope_by_layer_type: bool = False
+    unknown_token: bool = False
     ties_by_weights: bool = False
     aliases: dict[str, str] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()

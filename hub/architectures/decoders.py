@@ -99,6 +99,7 @@ GPT2 = Architecture(
         }
     ),
     leftovers=("lm_head",),
+    unknown_token=True,
 )
 
 LLAMA_OPTIONS: Options = {

@@ -30,7 +30,6 @@ BART_FIELDS: dict[str, str | tuple[str, ...]] = {
     "decoder_start_token_id": "decoder_start_token_id",
 }
 
-# what a tied and a separate embedding have in common: the halves share theirs
 BART_OPTIONS: Options = of_both(
     is_gated_act=False, norm_type="layer_norm", norm_eps=1e-5, attention_bias=True, mlp_bias=True,
     position_embedding_type="learned", position_offset=2, embedding_norm=True, rope_parameters=None,
@@ -79,6 +78,7 @@ def bart_kind(stock: str, model_type: str, head: str = "ForConditionalGeneration
         names=bart_names(),
         converters=(bias,),
         duplicates={"model.shared.weight": "model.encoder.embed_tokens.weight"},
+        unknown_token=True,
         ignored=frozenset({"is_encoder_decoder", "forced_eos_token_id", "encoder_layerdrop", "decoder_layerdrop"}),
         **({"fields": BART_FIELDS} | table),
     )

@@ -1,5 +1,6 @@
 """BERT, RoBERTa, DistilBERT and ModernBERT."""
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -54,8 +55,18 @@ def bert_names(prefix: str) -> Names:
 ABSOLUTE = {"position_embedding_type": "absolute"}
 
 
-def write_bert(_: Options) -> dict[str, Any]:
-    return ABSOLUTE
+def write_bert(options: Options) -> dict[str, Any]:
+    return ABSOLUTE | {"type_vocab_size": max(1, options["type_vocab_size"])}
+
+
+def write_head_dropout(name: str) -> Callable[[Options], dict[str, Any]]:
+    """For a head whose dropout has no default."""
+
+    def write(options: Options) -> dict[str, Any]:
+        given = options["classifier_dropout"]
+        return {name: options["hidden_dropout"] if given is None else given}
+
+    return write
 
 
 BERT = Architecture(
@@ -88,12 +99,15 @@ BERT = Architecture(
 
 def read_roberta(config: PreTrainedConfig) -> Options:
     # position ids count from the padding token's, which has a row of its own
+    if config.pad_token_id is None:
+        raise ValueError("pad_token_id=None: positions count from it")
     offset = config.pad_token_id + 1
     return {"position_offset": offset, "max_position_embeddings": config.max_position_embeddings - offset}
 
 
 def write_roberta(options: Options) -> dict[str, Any]:
-    return ABSOLUTE | {"max_position_embeddings": options["max_position_embeddings"] + options["position_offset"]}
+    positions = options["max_position_embeddings"] + options["position_offset"]
+    return write_bert(options) | {"max_position_embeddings": positions}
 
 
 ROBERTA = Architecture(
@@ -176,6 +190,7 @@ DISTILBERT = Architecture(
         "TrefoilEncoderForTokenClassification": ("DistilBertForTokenClassification", {"classifier": "score"}),
         "TrefoilEncoderForQuestionAnswering": ("DistilBertForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
     },
+    write=write_head_dropout("seq_classif_dropout"),
     ignored=frozenset({"sinusoidal_pos_embds"}),  # how the table of positions was made, which is among the weights
     leftovers=("vocab_transform", "vocab_layer_norm", "vocab_projector", "pre_classifier"),
 )
@@ -190,7 +205,8 @@ def write_modernbert(options: Options) -> dict[str, Any]:
     if not set(rope) & {"full_attention", "sliding_attention"}:  # one setting for all layers
         rope = {layer_type: dict(rope) for layer_type in ("full_attention", "sliding_attention")}
     window = options["sliding_window"]
-    return {"rope_parameters": rope} | ({} if window is None else {"local_attention": 2 * window})
+    fields = write_head_dropout("classifier_dropout")(options) | {"rope_parameters": rope}
+    return fields if window is None else fields | {"local_attention": 2 * window}
 
 
 TRANSFORM = {"head.dense": "transform.dense", "head.norm": "transform.norm"}
@@ -198,6 +214,7 @@ TRANSFORM = {"head.dense": "transform.dense", "head.norm": "transform.norm"}
 MODERNBERT = Architecture(
     model_type="modernbert",
     family="encoder",
+    rope_by_layer_type=True,
     prefix="model",
     options={
         "is_gated_act": True,

@@ -148,6 +148,15 @@ def test_layers_that_are_all_alike_stay_so_when_the_depth_changes():
     config.num_hidden_layers = 3
     assert config.layer_types == ["sliding_attention"] * 3
     config.validate_architecture()
+    config.sliding_window = None
+    assert config.layer_types == ["full_attention"] * 3
+    config.sliding_window = 5
+    assert config.layer_types == ["sliding_attention"] * 3
+    mixed = TrefoilDecoderConfig(
+        num_hidden_layers=2, sliding_window=4, layer_types=["sliding_attention", "full_attention"]
+    )
+    mixed.num_hidden_layers = 1
+    assert mixed.layer_types == ["sliding_attention"]
     mixed = TrefoilDecoderConfig(
         num_hidden_layers=2, sliding_window=4, layer_types=["sliding_attention", "full_attention"]
     )

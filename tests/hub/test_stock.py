@@ -8,12 +8,12 @@ import pytest
 import torch
 import transformers
 from conftest import tiny_config, tiny_model
-from exported_models import TEXTS, exported, trained_tokenizer
+from exported_models import TEXTS, exported, small_preset, trained_tokenizer
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import trefoil
-from benchmarks.stock_checkpoints import CASES, stock_model
+from benchmarks.stock_checkpoints import CASES, SMALL, stock_model
 from tests.hub.conftest import tiny_tokenizer
 from trefoil.configuration.errors import UserError
 from trefoil.hub.architectures import ARCHITECTURES
@@ -87,8 +87,10 @@ ARCHITECTURES_SMALL = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_l
 def test_a_tokenizer_without_unknown_token_gets_one_and_stays_as_it_was(tmp_path):
     tokenizer = trained_tokenizer("decoder", "byte_bpe")
     assert tokenizer.unk_token is None
-    model = tiny_model("decoder", vocab_size=len(tokenizer))
-    folder = exported(model, tokenizer, "llama", tmp_path)
+    llama = exported(tiny_model("decoder", vocab_size=len(tokenizer)), tokenizer, "llama", tmp_path / "other")
+    assert AutoTokenizer.from_pretrained(llama).unk_token is None
+    config = small_preset("gpt2", tokenizer)
+    folder = exported(trefoil.TrefoilDecoderForCausalLM(config), tokenizer, "gpt2", tmp_path)
     written = AutoTokenizer.from_pretrained(folder)
     assert written.unk_token == tokenizer.eos_token
     assert (folder / "tokenizer.json").read_text() == (tmp_path / "trefoil/tokenizer.json").read_text()
@@ -161,10 +163,7 @@ def test_what_matters_in_training_only_is_noted(tmp_path, stock_folder):
 def test_what_was_made_here_is_exported(preset, head, to):
     sizes = ARCHITECTURES_SMALL | {"vocab_size": 67, "max_position_embeddings": 64, "num_key_value_heads": 4}
     if preset == "gpt2":
-        sizes |= {"freeze_padding_embedding": False, "bos_token_id": 1, "eos_token_id": 2}
-    if preset == "bart-base":
-        halves = {"position_offset": 2, "lm_head_bias": True}
-        sizes |= {"encoder": {"position_offset": 2}, "decoder": halves}
+        sizes |= {"bos_token_id": 1, "eos_token_id": 2}
     torch.manual_seed(0)
     model = getattr(trefoil, head)(trefoil.preset_config(preset, **sizes))
     converted = to_stock(model, to)
@@ -218,7 +217,7 @@ def test_a_head_without_counterpart(tmp_path, stock_folder):
 )
 def test_a_setting_without_counterpart(tmp_path, stock_folder, architecture, field, value):
     message = refusal(import_stock, stock_folder(architecture, **{field: value}), tmp_path / "out")
-    assert f"{field}={value} cannot be expressed" in message
+    assert f"Trefoil's {architecture} cannot express {field}={value} (it has False)" in message
     assert not (tmp_path / "out").exists()
 
 
@@ -291,7 +290,7 @@ def test_a_full_folder_is_not_overwritten(tmp_path, stock_folder):
 )
 def test_options_that_llama_does_not_have(option, value, has):
     model = tiny_model("decoder", **{option: value})
-    assert f"llama cannot express {option}={value!r}; it has {has!r}" in refusal(to_stock, model, "llama")
+    assert f"llama cannot express {option}={value!r} (it has {has!r})" in refusal(to_stock, model, "llama")
 
 
 def test_options_that_do_not_count_are_no_obstacle():
@@ -308,7 +307,7 @@ def test_halves_that_bart_does_not_have():
     model = trefoil.TrefoilEncoderDecoderForConditionalGeneration(config)
     to_stock(model, "bart")
     model.config.encoder.hidden_act = "relu"
-    assert "bart cannot express encoder.hidden_act='relu'; it has 'gelu'" in refusal(to_stock, model, "bart")
+    assert "bart cannot express encoder.hidden_act='relu' (it has 'gelu')" in refusal(to_stock, model, "bart")
 
 
 def test_an_architecture_of_another_family():
@@ -331,3 +330,169 @@ def test_imported_models_can_share_embeddings_without_tying_the_output():
     model.resize_token_embeddings(80)
     assert model.model.decoder.embed_tokens.weight is model.model.encoder.embed_tokens.weight
     assert model.lm_head.weight.shape[0] == 80
+
+
+# --- what is easily lost
+
+
+@pytest.mark.parametrize("name", ["GPT2", "Llama"])
+def test_classifiers_whose_padding_is_the_end(name):
+    fields = dict(SMALL[name.lower()], pad_token_id=2, eos_token_id=2, num_labels=3)
+    torch.manual_seed(0)
+    stock = getattr(transformers, f"{name}ForSequenceClassification")(getattr(transformers, f"{name}Config")(**fields))
+    ours = to_trefoil(stock.eval()).model
+    ids = torch.tensor([[5, 6, 7, 2], [8, 2, 2, 2]])
+    for mask in (None, torch.ones_like(ids), torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])):
+        torch.testing.assert_close(
+            ours(input_ids=ids, attention_mask=mask).logits, stock(input_ids=ids, attention_mask=mask).logits
+        )
+
+
+def test_what_pipelines_read_goes_both_ways(tmp_path, stock_folder):
+    tasks = {"translation_en_to_de": {"prefix": "translate English to German: ", "num_beams": 4}}
+    import_stock(stock_folder("t5", task_specific_params=tasks, prefix="say: "), tmp_path / "trefoil")
+    export_stock(tmp_path / "trefoil", tmp_path / "out", "t5")
+    for name in ("trefoil", "out"):
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert (config["task_specific_params"], config["prefix"]) == (tasks, "say: ")
+
+
+def test_what_is_left_behind_is_noted(tmp_path, stock_folder):
+    folder = stock_folder("bert")
+    transformers.BertForPreTraining(transformers.BertConfig.from_pretrained(folder)).save_pretrained(folder)
+    (note,) = import_stock(folder, tmp_path / "trefoil").notes
+    assert note.startswith("left behind, since BertForMaskedLM does not have them: ")
+    assert "cls.seq_relationship.weight" in note
+
+
+def test_weights_of_the_own_head_are_never_left_behind(tmp_path, stock_folder):
+    folder = stock_folder("llama")
+    change_weights(folder, lambda weights: weights.update({"lm_head.bias": torch.ones(67)}))
+    assert "LlamaForCausalLM does not have: lm_head.bias" in refusal(import_stock, folder, tmp_path / "out")
+
+
+@pytest.mark.parametrize("architecture", ["llama", "t5"])
+def test_weights_keep_the_type_that_they_are_stored_in(architecture, tmp_path, stock_folder):
+    folder = stock_folder(architecture, dtype="bfloat16")  # says one thing, holds another
+    assert import_stock(folder, tmp_path / "trefoil").model.dtype == torch.float32
+    halves = {name: weight.half() for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(halves, folder / "model.safetensors", metadata={"format": "pt"})
+    assert import_stock(folder, tmp_path / "half").model.dtype == torch.float16
+    export_stock(tmp_path / "half", tmp_path / "out", architecture)
+    written = load_file(tmp_path / "out" / "model.safetensors")
+    assert written.keys() == halves.keys()
+    assert all(torch.equal(written[name], weight) for name, weight in halves.items())
+
+
+def test_weights_of_several_types_are_kept_in_the_widest(tmp_path, stock_folder):
+    folder = stock_folder("llama")
+    change_weights(folder, lambda weights: weights.update({"lm_head.weight": weights["lm_head.weight"].bfloat16()}))
+    converted = import_stock(folder, tmp_path / "trefoil")
+    assert converted.model.dtype == torch.float32
+    assert converted.notes == ["weights of several types (BF16, F32) are all kept as torch.float32"]
+
+
+def test_further_chat_templates_stay_readable(tmp_path, stock_folder):
+    folder = stock_folder("llama", vocab_size=120)
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**dict(SMALL["llama"], vocab_size=120)))
+    model.save_pretrained(folder)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = {"default": "{{ messages }}", "tool_use": "{{ tools }}"}
+    tokenizer.save_pretrained(folder)
+    import_stock(folder, tmp_path / "trefoil")
+    templates = tmp_path / "trefoil" / "additional_chat_templates"
+    assert templates.stat().st_mode & 0o777 == 0o755
+    assert AutoTokenizer.from_pretrained(tmp_path / "trefoil").chat_template == tokenizer.chat_template
+    import_stock(folder, tmp_path / "trefoil", overwrite=True)
+
+
+def test_two_vocabularies_can_be_overwritten(tmp_path, stock_folder):
+    import_stock(stock_folder("llama"), tmp_path / "out")
+    (tmp_path / "out" / "target_vocab.json").write_text("{}")
+    import_stock(tmp_path / "stock", tmp_path / "out", overwrite=True)
+
+
+def test_few_positions_are_enough(tmp_path, stock_folder):
+    config = transformers.GPT2Config(**dict(SMALL["gpt2"], n_positions=4))
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "stock")
+    import_stock(tmp_path / "stock", tmp_path / "out")
+
+
+@pytest.mark.parametrize("to", ["distilbert", "modernbert"])
+def test_heads_without_a_dropout_of_their_own(to):
+    source = to_trefoil(stock_model(FIRST[to])).model
+    source.config.classifier_dropout = None
+    source.config.hidden_dropout = 0.0
+    assert "classifier_dropout" not in str(to_stock(source, to).notes)
+
+
+# --- what else is refused
+
+
+def test_every_option_that_does_not_fit_is_named():
+    message = refusal(to_stock, tiny_model("decoder", qk_norm=True, scale_attention=False), "llama")
+    assert "scale_attention=False (it has True), qk_norm=True (it has False)" in message
+
+
+@pytest.mark.parametrize(
+    ("rope", "message"),
+    [
+        ({"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}, "with a partial_rotary_factor"),
+        ({"full_attention": {"rope_type": "default", "rope_theta": 1e4}}, "that differ between layer types"),
+    ],
+)
+def test_rotary_settings_that_llama_does_not_have(rope, message):
+    model = tiny_model("decoder", rope_parameters=rope)
+    assert f"llama cannot express rope_parameters {message}" in refusal(to_stock, model, "llama")
+
+
+def test_an_encoder_without_segments():
+    model = tiny_model("encoder", "bert", type_vocab_size=0)
+    assert "bert cannot express type_vocab_size=0 (it has 1)" in refusal(to_stock, model, "bert")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "fields", "message"),
+    [
+        ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "is quantised (gptq)"),
+        ("llama", {"num_attention_heads": 0}, "config.json does not describe a llama"),
+        ("llama", {"hidden_size": "wide"}, "config.json does not describe a llama"),
+        ("llama", {"rope_parameters": {"rope_type": "spiral", "rope_theta": 1.0}}, "spiral"),
+        ("roberta", {"pad_token_id": None}, "pad_token_id=None"),
+        ("bert", {"pad_token_id": 99}, "the model does not load"),
+        ("bert", {"architectures": "BertForNextSentencePrediction"}, "no counterpart of BertForNextSentencePrediction"),
+        ("bert", {"architectures": None}, "names no architecture"),
+    ],
+)
+def test_configurations_that_make_no_model(architecture, fields, message, tmp_path, stock_folder):
+    told = refusal(import_stock, stock_folder(architecture, **fields), tmp_path / "out")
+    assert message in told
+    assert not told.endswith(":")
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("generation_config.json", "{bad", "is not JSON"),
+        ("config.json", "[]", "model_type None"),
+        ("config.json", "{bad", "is not JSON"),
+        ("tokenizer_config.json", "[]", "the tokenizer does not load"),
+        ("tokenizer.json", "{}", "the tokenizer does not load"),
+        ("model.safetensors", "no weights", "cannot be read"),
+    ],
+)
+def test_broken_files(name, content, message, tmp_path, stock_folder):
+    folder = stock_folder("llama")
+    (folder / name).write_text(content)
+    assert message in refusal(import_stock, folder, tmp_path / "out")
+
+
+def test_a_name_on_the_hub_may_be_the_name_of_the_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "nor can it be read from the Hub" in refusal(import_stock, "some-model", "some-model")
+
+
+def test_a_place_that_cannot_be_written(tmp_path, stock_folder):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal(import_stock, stock_folder("llama"), tmp_path / "file" / "out")

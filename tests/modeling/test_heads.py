@@ -103,15 +103,14 @@ def test_a_decoder_classifies_by_the_last_real_token(token_ids):
     ids = token_ids.clone()
     ids[0, 6:] = PAD
     torch.testing.assert_close(model(ids).logits, torch.stack([scores[0, 5], scores[1, 8]]))
-    # with one, a real token may be the padding token, as where padding is the end of the sequence
-    by_mask = model(ids, attention_mask=torch.ones_like(ids)).logits
-    torch.testing.assert_close(by_mask, model.score(model.model(ids).last_hidden_state)[:, -1])
+    # also with one, as in transformers' decoders, where padding is the end of the sequence, too
+    torch.testing.assert_close(model(ids, attention_mask=torch.ones_like(ids)).logits, model(ids).logits)
     # embeddings have no padding token
-    embedded = model(inputs_embeds=model.get_input_embeddings()(ids)).logits
-    torch.testing.assert_close(embedded, by_mask)
+    last = model.score(model.model(ids).last_hidden_state)[:, -1]
+    torch.testing.assert_close(model(inputs_embeds=model.get_input_embeddings()(ids)).logits, last)
     without = headed(SEQUENCE["decoder"], pad_token_id=None)
     without.load_state_dict(model.state_dict())
-    torch.testing.assert_close(without(ids).logits, by_mask)
+    torch.testing.assert_close(without(ids).logits, last)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

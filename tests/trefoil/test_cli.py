@@ -249,7 +249,7 @@ def test_a_checkpoint_comes_in_and_goes_out(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["import", "{model}", "{out}"], "is a Trefoil model already"),
-        (["import", "{nowhere}", "{out}"], "no configuration can be read"),
+        (["import", "{nowhere}", "{out}"], "there is no such folder"),
         (["export", "{model}", "{out}", "--to", "bart"], "bart cannot express"),
         (["export", "{model}", "{out}", "--to", "marain"], "unknown architecture 'marain'; did you mean marian?"),
         (["export", "{nowhere}", "{out}", "--to", "bart"], "holds no model"),
