@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from fnmatch import fnmatch
 
 import pytest
 import torch
@@ -496,3 +497,28 @@ def test_a_name_on_the_hub_may_be_the_name_of_the_folder(tmp_path, monkeypatch):
 def test_a_place_that_cannot_be_written(tmp_path, stock_folder):
     (tmp_path / "file").write_text("")
     assert "cannot be written" in refusal(import_stock, stock_folder("llama"), tmp_path / "file" / "out")
+
+
+def test_a_hub_repository_is_read_without_what_could_be_run(tmp_path, stock_folder, monkeypatch):
+    folder, asked = stock_folder("llama"), []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr("trefoil.hub.stock_checkpoint.snapshot_download", snapshot_download)
+    import_stock("somebody/some-llama", tmp_path / "trefoil")
+    ((name, patterns),) = asked
+    assert name == "somebody/some-llama"
+    assert not any(fnmatch(file, pattern) for file in ("pytorch_model.bin", "modeling_x.py") for pattern in patterns)
+    assert all(
+        any(fnmatch(file, pattern) for pattern in patterns)
+        for file in (
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "vocab.txt",
+            "source.spm",
+            "spiece.model",
+            "chat_template.jinja",
+        )
+    )
