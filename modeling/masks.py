@@ -60,6 +60,17 @@ def _packing(config: PreTrainedConfig, query_ids: torch.Tensor | None, key_ids: 
     return {"and_mask_function": _same_sequence(query_ids, key_ids)}
 
 
+def _for_each_layer_type(
+    functions: dict[str, Callable], config: PreTrainedConfig, attention_mask: torch.Tensor | dict | None, **kwargs
+) -> dict[str, torch.Tensor | None]:
+    if isinstance(attention_mask, dict):
+        return attention_mask
+    return {
+        layer_type: functions[layer_type](config=config, attention_mask=attention_mask, **kwargs)
+        for layer_type in sorted(set(config.layer_types))
+    }
+
+
 def causal_masks(
     config: PreTrainedConfig,
     inputs_embeds: torch.Tensor,
@@ -76,19 +87,15 @@ def causal_masks(
             masks for each layer type.
         sequence_ids: `(B, T)` integers for packed rows.
     """
-    if isinstance(attention_mask, dict):
-        return attention_mask
-    return {
-        layer_type: CAUSAL[layer_type](
-            config=config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            position_ids=position_ids,
-            **_packing(config, sequence_ids, sequence_ids),
-        )
-        for layer_type in sorted(set(config.layer_types))
-    }
+    return _for_each_layer_type(
+        CAUSAL,
+        config,
+        attention_mask,
+        inputs_embeds=inputs_embeds,
+        past_key_values=past_key_values,
+        position_ids=position_ids,
+        **_packing(config, sequence_ids, sequence_ids),
+    )
 
 
 def bidirectional_masks(
@@ -105,17 +112,13 @@ def bidirectional_masks(
             for each layer type.
         sequence_ids: `(B, T)` integers for packed rows.
     """
-    if isinstance(attention_mask, dict):
-        return attention_mask
-    return {
-        layer_type: BIDIRECTIONAL[layer_type](
-            config=config,
-            inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
-            **_packing(config, sequence_ids, sequence_ids),
-        )
-        for layer_type in sorted(set(config.layer_types))
-    }
+    return _for_each_layer_type(
+        BIDIRECTIONAL,
+        config,
+        attention_mask,
+        inputs_embeds=inputs_embeds,
+        **_packing(config, sequence_ids, sequence_ids),
+    )
 
 
 def cross_attention_mask(
