@@ -207,7 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         if int(os.environ.get("RANK", 0)) == 0:
-            print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+            goes_on = "; the same command goes on from the last checkpoint" if parsed.run is _train else ""
+            print(f"stopped{goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()
