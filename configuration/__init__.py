@@ -5,6 +5,7 @@ from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
 from .encoder_decoder import TrefoilEncoderDecoderConfig
 from .presets import PRESETS, preset_config
+from .recurrent import TrefoilRecurrentConfig
 
 __all__ = [
     "PRESETS",
@@ -12,5 +13,6 @@ __all__ = [
     "TrefoilDecoderConfig",
     "TrefoilEncoderConfig",
     "TrefoilEncoderDecoderConfig",
+    "TrefoilRecurrentConfig",
     "preset_config",
 ]

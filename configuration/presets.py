@@ -9,6 +9,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
 from .encoder_decoder import TrefoilEncoderDecoderConfig
+from .recurrent import TrefoilRecurrentConfig
 
 # Vaswani et al. 2017: table 3, row "base"; §5.4 for the dropout
 VASWANI: dict[str, Any] = {
@@ -69,6 +70,10 @@ PRESETS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     **{f"encoder-{size}": (ENCODER, fields) for size, fields in SIZES.items()},
     **{f"decoder-{size}": (DECODER, fields) for size, fields in SIZES.items()},
     **{f"encoder-decoder-{size}": (ENCODER_DECODER, fields) for size, fields in SIZES.items()},
+    **{
+        f"recurrent-{size}": (TrefoilRecurrentConfig, {"hidden_size": fields["hidden_size"]})
+        for size, fields in SIZES.items()
+    },
 }
 
 

@@ -14,6 +14,7 @@ from .encoder import (
     TrefoilEncoderModel,
 )
 from .encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration, TrefoilEncoderDecoderModel
+from .recurrent import TrefoilRecurrentForConditionalGeneration, TrefoilRecurrentModel
 
 __all__ = [
     "TrefoilDecoderForCausalLM",
@@ -27,4 +28,6 @@ __all__ = [
     "TrefoilEncoderForSequenceClassification",
     "TrefoilEncoderForTokenClassification",
     "TrefoilEncoderModel",
+    "TrefoilRecurrentForConditionalGeneration",
+    "TrefoilRecurrentModel",
 ]

@@ -18,6 +18,7 @@ from transformers import (
 from ..configuration.decoder import TrefoilDecoderConfig
 from ..configuration.encoder import TrefoilEncoderConfig
 from ..configuration.encoder_decoder import TrefoilEncoderDecoderConfig
+from ..configuration.recurrent import TrefoilRecurrentConfig
 from .decoder import (
     TrefoilDecoderForCausalLM,
     TrefoilDecoderForSequenceClassification,
@@ -32,6 +33,7 @@ from .encoder import (
     TrefoilEncoderModel,
 )
 from .encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration, TrefoilEncoderDecoderModel
+from .recurrent import TrefoilRecurrentForConditionalGeneration, TrefoilRecurrentModel
 
 # what `config.json` of a published folder says of the code beside it
 CODE_KEYS = ("auto_map", "custom_pipelines", "trefoil_version")
@@ -54,6 +56,10 @@ AUTO_CLASSES: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = 
     TrefoilEncoderDecoderConfig: {
         AutoModel: TrefoilEncoderDecoderModel,
         AutoModelForSeq2SeqLM: TrefoilEncoderDecoderForConditionalGeneration,
+    },
+    TrefoilRecurrentConfig: {
+        AutoModel: TrefoilRecurrentModel,
+        AutoModelForSeq2SeqLM: TrefoilRecurrentForConditionalGeneration,
     },
 }
 

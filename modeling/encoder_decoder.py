@@ -184,8 +184,12 @@ class TrefoilEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         )
 
 
-class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrainedModel, GenerationMixin):
-    """The encoder-decoder with a language-modelling head: translation, summarization, text to text."""
+class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
+    """A bare encoder-decoder, `model`, with a language-modelling head.
+
+    Attributes:
+        lm_head_scale: Factor on what enters the head.
+    """
 
     _tied_weights_keys = {
         "lm_head.weight": "model.encoder.embed_tokens.weight",
@@ -195,50 +199,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
     _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
     _fsdp_plan = {"lm_head": "keep_full_weight"}
 
-    def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
-        super().__init__(config)
-        self.model = TrefoilEncoderDecoderModel(config)
-        self.lm_head = nn.Linear(
-            config.decoder.hidden_size, config.decoder.vocab_size, bias=config.decoder.lm_head_bias
-        )
-        self.lm_head_scale = config.decoder.hidden_size**-0.5 if config.decoder.scale_lm_head else 1.0
-        self.loss_function = token_cross_entropy
-        self.post_init()
-
-    @classmethod
-    def from_encoder_decoder_pretrained(
-        cls,
-        encoder: str | os.PathLike,
-        decoder: str | os.PathLike,
-        output_loading_info: bool = False,
-        **fields: Any,
-    ) -> Any:
-        """A pretrained encoder and a pretrained decoder, joined by new cross-attention: Rothe et al. 2020, §3.
-
-        Args:
-            encoder: Folder or Hub id of a `trefoil_encoder` with any head, which is left behind.
-            decoder: Likewise of a `trefoil_decoder`; its language-modelling head comes along.
-            output_loading_info: Return also what `from_pretrained` reports, in which `missing_keys` are the new weights.
-            fields: Fields of `TrefoilEncoderDecoderConfig`. Default: the decoder's `tie_word_embeddings`, and
-                embeddings that are not shared.
-
-        Raises:
-            ValueError: A checkpoint is of another kind.
-        """
-        encoder_config, encoder_weights = load_half(TrefoilEncoderModel, encoder)
-        decoder_config, decoder_weights = load_half(TrefoilDecoderForCausalLM, decoder)
-        defaults = {
-            "tie_word_embeddings": decoder_config.tie_word_embeddings,
-            "share_encoder_decoder_embeddings": False,
-        }
-        config = cls.config_class(encoder=encoder_config, decoder=decoder_config, **(defaults | fields))
-        weights = {f"model.encoder.{name}": tensor for name, tensor in encoder_weights.items()}
-        for name, tensor in decoder_weights.items():
-            weights[name.replace("model.", "model.decoder.", 1)] = tensor.clone()  # what was tied may part here
-        tied = {"lm_head.weight": config.tie_word_embeddings}
-        tied["model.decoder.embed_tokens.weight"] = config.share_encoder_decoder_embeddings
-        weights = {name: tensor for name, tensor in weights.items() if not tied.get(name)}
-        return cls.from_pretrained(None, config=config, state_dict=weights, output_loading_info=output_loading_info)
+    lm_head_scale = 1.0
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         return shift_right(labels, self.config)
@@ -293,7 +254,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
         logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep) * self.lm_head_scale)
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.decoder.vocab_size, **kwargs)
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.lm_head.out_features, **kwargs)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
@@ -305,3 +266,52 @@ class TrefoilEncoderDecoderForConditionalGeneration(TrefoilEncoderDecoderPreTrai
             encoder_hidden_states=outputs.encoder_hidden_states,
             encoder_attentions=outputs.encoder_attentions,
         )
+
+
+class TrefoilEncoderDecoderForConditionalGeneration(ConditionalGenerationModel, GenerationMixin):
+    """The encoder-decoder with a language-modelling head: translation, summarization, text to text."""
+
+    def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
+        super().__init__(config)
+        self.model = TrefoilEncoderDecoderModel(config)
+        self.lm_head = nn.Linear(
+            config.decoder.hidden_size, config.decoder.vocab_size, bias=config.decoder.lm_head_bias
+        )
+        self.lm_head_scale = config.decoder.hidden_size**-0.5 if config.decoder.scale_lm_head else 1.0
+        self.loss_function = token_cross_entropy
+        self.post_init()
+
+    @classmethod
+    def from_encoder_decoder_pretrained(
+        cls,
+        encoder: str | os.PathLike,
+        decoder: str | os.PathLike,
+        output_loading_info: bool = False,
+        **fields: Any,
+    ) -> Any:
+        """A pretrained encoder and a pretrained decoder, joined by new cross-attention: Rothe et al. 2020, §3.
+
+        Args:
+            encoder: Folder or Hub id of a `trefoil_encoder` with any head, which is left behind.
+            decoder: Likewise of a `trefoil_decoder`; its language-modelling head comes along.
+            output_loading_info: Return also what `from_pretrained` reports, in which `missing_keys` are the new weights.
+            fields: Fields of `TrefoilEncoderDecoderConfig`. Default: the decoder's `tie_word_embeddings`, and
+                embeddings that are not shared.
+
+        Raises:
+            ValueError: A checkpoint is of another kind.
+        """
+        encoder_config, encoder_weights = load_half(TrefoilEncoderModel, encoder)
+        decoder_config, decoder_weights = load_half(TrefoilDecoderForCausalLM, decoder)
+        defaults = {
+            "tie_word_embeddings": decoder_config.tie_word_embeddings,
+            "share_encoder_decoder_embeddings": False,
+        }
+        config = cls.config_class(encoder=encoder_config, decoder=decoder_config, **(defaults | fields))
+        weights = {f"model.encoder.{name}": tensor for name, tensor in encoder_weights.items()}
+        for name, tensor in decoder_weights.items():
+            weights[name.replace("model.", "model.decoder.", 1)] = tensor.clone()  # what was tied may part here
+        tied = {"lm_head.weight": config.tie_word_embeddings}
+        tied["model.decoder.embed_tokens.weight"] = config.share_encoder_decoder_embeddings
+        weights = {name: tensor for name, tensor in weights.items() if not tied.get(name)}
+        return cls.from_pretrained(None, config=config, state_dict=weights, output_loading_info=output_loading_info)

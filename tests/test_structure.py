@@ -35,12 +35,14 @@ NAMES = """
     TrefoilDecoderForTokenClassification TrefoilDecoderModel TrefoilEncoderConfig TrefoilEncoderDecoderConfig
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
-    TrefoilEncoderModel preset_config register_adapters register_models register_pipelines
+    TrefoilEncoderModel TrefoilRecurrentConfig TrefoilRecurrentForConditionalGeneration TrefoilRecurrentModel
+    preset_config register_adapters register_models register_pipelines
 """
 
 PRESETS = """
     bart-base bert-base decoder-base decoder-small decoder-tiny encoder-base encoder-decoder-base
-    encoder-decoder-small encoder-decoder-tiny encoder-small encoder-tiny gpt2 llama-like vaswani-base
+    encoder-decoder-small encoder-decoder-tiny encoder-small encoder-tiny gpt2 llama-like recurrent-base recurrent-small recurrent-tiny
+    vaswani-base
 """
 
 COMMANDS = {

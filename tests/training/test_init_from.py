@@ -262,7 +262,7 @@ def test_halves_with_different_tokenizers_are_refused(trained, of_another_tokeni
 @pytest.mark.parametrize(
     ("task", "source", "message"),
     [
-        ("translation", "encoder", "is a trefoil_encoder; the task translation needs trefoil_encoder_decoder"),
+        ("translation", "encoder", "is a trefoil_encoder; the task translation needs trefoil_encoder_decoder or trefoil_recurrent"),
         ("masked-lm", "decoder", "is a trefoil_decoder; the task masked-lm needs trefoil_encoder"),
         ("causal-lm", "encoder", "is a trefoil_encoder; the task causal-lm needs trefoil_decoder"),
         ("question-answering", "decoder", "is a trefoil_decoder; the task question-answering needs trefoil_encoder"),

@@ -469,7 +469,7 @@ def test_a_model_of_another_family_is_refused(finished_run, tmp_path):
         train(started_from(tmp_path / "run", tmp_path / "decoder"))
     assert str(error.value) == (
         f"model.init_from='{tmp_path / 'decoder'}' is a trefoil_decoder; "
-        "the task translation needs trefoil_encoder_decoder"
+        "the task translation needs trefoil_encoder_decoder or trefoil_recurrent"
     )
     recipe = tiny_recipe(tmp_path / "run-2")
     recipe.model = type(recipe.model)(preset="gpt2", config={"num_hidden_layers": 1, "hidden_size": 48})

@@ -19,7 +19,7 @@ class TextToTextTask(Task):
     """Pairs of `source` and `target`."""
 
     auto_class = AutoModelForSeq2SeqLM
-    family = ("trefoil_encoder_decoder",)
+    family = ("trefoil_encoder_decoder", "trefoil_recurrent")
     roles = ("source", "target")
     features = {"input_ids": INTS, "labels": INTS}
     sides = ("input_ids", "labels")
