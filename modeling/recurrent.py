@@ -21,6 +21,7 @@ from ..configuration.recurrent import TrefoilRecurrentConfig
 from .encoder_decoder import ConditionalGenerationModel, TrefoilEncoderDecoderPreTrainedModel, shift_right
 from .losses import token_cross_entropy
 from .recurrence import RecurrentLayer
+from .stack import TrefoilPreTrainedModel
 
 
 @dataclass
@@ -107,8 +108,8 @@ class RecurrentAttention(nn.Module):
         return self.o_proj(torch.cat((context, states), dim=-1)).tanh(), weights[:, None]
 
 
-class TrefoilRecurrentPreTrainedModel(TrefoilEncoderDecoderPreTrainedModel):
-    """What the recurrent models share: none of what attention between all positions brings along."""
+class Recurrent:
+    """What recurrent models can do: none of what attention between all positions brings along."""
 
     config: TrefoilRecurrentConfig
     supports_gradient_checkpointing = False
@@ -125,7 +126,13 @@ class TrefoilRecurrentPreTrainedModel(TrefoilEncoderDecoderPreTrainedModel):
         return False
 
 
-class RecurrentHalf(TrefoilRecurrentPreTrainedModel):
+class TrefoilRecurrentPreTrainedModel(Recurrent, TrefoilEncoderDecoderPreTrainedModel):
+    """What the bare recurrent encoder-decoder and its head share."""
+
+    config: TrefoilRecurrentConfig
+
+
+class RecurrentHalf(Recurrent, TrefoilPreTrainedModel):
     """Token embeddings, and layers that read them."""
 
     _can_record_outputs = {"hidden_states": OutputRecorder(RecurrentLayer, index=0)}
@@ -138,9 +145,6 @@ class RecurrentHalf(TrefoilRecurrentPreTrainedModel):
             RecurrentLayer(config.hidden_size, config.hidden_size, config.cell_type, bidirectional)
             for _ in range(config.num_hidden_layers)
         )
-
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embed_tokens
 
     def read(
         self,
