@@ -135,7 +135,7 @@ def render_card(
         metadata=_metadata(task, title, fields, results).to_yaml(),
         title=title,
         fields=fields,
-        family=config.model_type.removeprefix("trefoil_").replace("_", "-"),
+        family=_FAMILIES.get(config.model_type, config.model_type.removeprefix("trefoil_")),
         parameters=_spoken(num_parameters) if num_parameters else None,
         architecture=_architecture(config),
         task=task,
@@ -226,8 +226,13 @@ def _metadata(task: str, title: str, fields: CardFields, results: Sequence[Resul
     )
 
 
+_FAMILIES = {"trefoil_encoder_decoder": "encoder-decoder", "trefoil_recurrent": "recurrent encoder-decoder"}
+
 _SIZES = {
     "layers": "num_hidden_layers",
+    "cell": "cell_type",
+    "bidirectional": "bidirectional",
+    "attention scores": "attention_type",
     "width": "hidden_size",
     "attention heads": "num_attention_heads",
     "key/value heads": "num_key_value_heads",

@@ -161,3 +161,10 @@ def test_a_published_recipe_does_not_tell_where_files_lay():
         "  init_from:\n    encoder: mine\n    decoder: name/model\n"
     )
     assert without_local_folders(recipe) == expected
+
+
+def test_a_recurrent_model_is_told_in_its_own_terms():
+    text = render(trefoil.TrefoilRecurrentConfig(cell_type="gru", attention_type="concat"))
+    assert "A Trefoil recurrent encoder-decoder" in text
+    for row in ("| cell | gru |", "| attention scores | concat |", "| bidirectional | True |"):
+        assert row in text
