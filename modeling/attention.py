@@ -15,6 +15,17 @@ from .norms import RMSNorm
 from .positions import apply_rotary_positions
 
 
+def attention_weights(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """The softmax of scores `(..., T, S)` over the keys, in float32.
+
+    Args:
+        mask: Broadcastable to the scores. Boolean: True where a query may look; floating: added to them.
+    """
+    if mask is not None:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
+    return nn.functional.softmax(scores, dim=-1, dtype=torch.float32)
+
+
 def scaled_dot_product_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -44,9 +55,7 @@ def scaled_dot_product_attention(
     scores = torch.matmul(query, key.transpose(-2, -1)) * scaling
     if position_bias is not None:
         scores = scores + position_bias
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
-    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = attention_weights(scores, mask).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout)
     return torch.matmul(weights, value), weights
 

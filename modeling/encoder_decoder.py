@@ -101,16 +101,14 @@ class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
         }
 
 
-class TrefoilEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
-    """The bare encoder-decoder: the decoder's hidden states, given a source and a target."""
+class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
+    """An `encoder` and a `decoder` that sees what the encoder has made of the source."""
 
     _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
 
-    def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
-        super().__init__(config)
-        self.encoder = TrefoilEncoderModel(config.encoder)
-        self.decoder = TrefoilDecoderModel(config.decoder)
-        self.post_init()
+    def seen_by_decoder(self, encoder_outputs: BaseModelOutput) -> dict[str, torch.Tensor | None]:
+        """The decoder's arguments from the encoder's outputs."""
+        return {"encoder_hidden_states": encoder_outputs.last_hidden_state}
 
     @can_return_tuple
     def forward(
@@ -165,11 +163,11 @@ class TrefoilEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
             position_ids=decoder_position_ids,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=attention_mask,
             sequence_ids=decoder_sequence_ids,
             encoder_sequence_ids=sequence_ids,
             use_cache=use_cache,
+            **self.seen_by_decoder(encoder_outputs),
             **kwargs,
         )
         return Seq2SeqModelOutput(
@@ -177,11 +175,21 @@ class TrefoilEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
             past_key_values=decoder_outputs.past_key_values,
             decoder_hidden_states=decoder_outputs.hidden_states,
             decoder_attentions=decoder_outputs.attentions,
-            cross_attentions=decoder_outputs.cross_attentions,
+            cross_attentions=decoder_outputs.cross_attentions or None,
             encoder_last_hidden_state=encoder_outputs.last_hidden_state,
             encoder_hidden_states=encoder_outputs.hidden_states,
             encoder_attentions=encoder_outputs.attentions,
         )
+
+
+class TrefoilEncoderDecoderModel(BareEncoderDecoderModel):
+    """The bare encoder-decoder: the decoder's hidden states, given a source and a target."""
+
+    def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
+        super().__init__(config)
+        self.encoder = TrefoilEncoderModel(config.encoder)
+        self.decoder = TrefoilDecoderModel(config.decoder)
+        self.post_init()
 
 
 class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):

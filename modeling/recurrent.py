@@ -12,13 +12,13 @@ from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
-    Seq2SeqModelOutput,
 )
-from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.recurrent import TrefoilRecurrentConfig
-from .encoder_decoder import ConditionalGenerationModel, TrefoilEncoderDecoderPreTrainedModel, shift_right
+from .attention import attention_weights
+from .encoder_decoder import BareEncoderDecoderModel, ConditionalGenerationModel, TrefoilEncoderDecoderPreTrainedModel
 from .losses import token_cross_entropy
 from .recurrence import RecurrentLayer
 from .stack import TrefoilPreTrainedModel
@@ -100,10 +100,8 @@ class RecurrentAttention(nn.Module):
         Returns:
             `(B, T, C)`, and the attention weights `(B, 1, T, S)`: one head.
         """
-        scores = self.scores(states, source)
-        if mask is not None:
-            scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=-1, dtype=torch.float32).to(states.dtype)
+        mask = None if mask is None else mask[:, None]
+        weights = attention_weights(self.scores(states, source), mask).to(states.dtype)
         context = weights @ source
         return self.o_proj(torch.cat((context, states), dim=-1)).tanh(), weights[:, None]
 
@@ -249,10 +247,8 @@ class TrefoilRecurrentDecoder(RecurrentHalf):
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=states, past_key_values=cache)
 
 
-class TrefoilRecurrentModel(TrefoilRecurrentPreTrainedModel):
+class TrefoilRecurrentModel(TrefoilRecurrentPreTrainedModel, BareEncoderDecoderModel):
     """The bare recurrent encoder-decoder: the decoder's hidden states, given a source and a target."""
-
-    _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
 
     def __init__(self, config: TrefoilRecurrentConfig) -> None:
         super().__init__(config)
@@ -260,58 +256,9 @@ class TrefoilRecurrentModel(TrefoilRecurrentPreTrainedModel):
         self.decoder = TrefoilRecurrentDecoder(config)
         self.post_init()
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        decoder_input_ids: torch.Tensor | None = None,
-        decoder_attention_mask: torch.Tensor | None = None,
-        encoder_outputs: RecurrentEncoderOutput | None = None,
-        past_key_values: RecurrentCache | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        decoder_inputs_embeds: torch.Tensor | None = None,
-        use_cache: bool | None = None,
-        **kwargs,
-    ) -> Seq2SeqModelOutput:
-        """
-        Args:
-            input_ids: The source, `(B, S)`; or `inputs_embeds (B, S, C)`.
-            attention_mask: `(B, S)`, 1 for real source tokens, 0 for padding.
-            decoder_input_ids: The target, shifted right, `(B, T)`; or `decoder_inputs_embeds (B, T, C)`. Default: the
-                source, shifted right.
-            decoder_attention_mask: `(B, past + T)`, likewise.
-            encoder_outputs: The encoder's, computed before.
-            past_key_values: The decoder's states after earlier target tokens.
-            use_cache: Return these states.
-        """
-        if decoder_input_ids is None and decoder_inputs_embeds is None:
-            if input_ids is None:
-                raise ValueError("give decoder_input_ids or decoder_inputs_embeds along with inputs_embeds")
-            decoder_input_ids = shift_right(input_ids, self.config)
-        if encoder_outputs is None:
-            encoder_outputs = self.encoder(
-                input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
-            )
-        decoder_outputs = self.decoder(
-            input_ids=decoder_input_ids,
-            attention_mask=decoder_attention_mask,
-            past_key_values=past_key_values,
-            inputs_embeds=decoder_inputs_embeds,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
-            encoder_final_states=encoder_outputs.final_states,
-            encoder_attention_mask=attention_mask,
-            use_cache=use_cache,
-            **kwargs,
-        )
-        return Seq2SeqModelOutput(
-            last_hidden_state=decoder_outputs.last_hidden_state,
-            past_key_values=decoder_outputs.past_key_values,
-            decoder_hidden_states=decoder_outputs.hidden_states,
-            cross_attentions=decoder_outputs.cross_attentions or None,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-        )
+    def seen_by_decoder(self, encoder_outputs: RecurrentEncoderOutput) -> dict[str, torch.Tensor | None]:
+        """The decoder's arguments from the encoder's outputs: also the states that it starts from."""
+        return super().seen_by_decoder(encoder_outputs) | {"encoder_final_states": encoder_outputs.final_states}
 
 
 class TrefoilRecurrentForConditionalGeneration(
