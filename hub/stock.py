@@ -198,7 +198,7 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
 def _seen_in_weights(stock: PreTrainedModel, architecture: Architecture) -> Options:
     """What a configuration does not say, or says wrongly where weights that it calls tied were stored apart."""
     seen: Options = {}
-    if _is_bare_stock(stock, architecture) and architecture.family == "encoder":
+    if type(stock).__name__ == architecture.bare and architecture.family == "encoder":
         seen["add_pooler"] = any(name.startswith("pooler.") for name in stock.state_dict())
     head = stock.get_output_embeddings()
     if stock.config.tie_word_embeddings and head is not None:
@@ -212,14 +212,9 @@ def _is_bare(model_class: str) -> bool:
     return model_class.endswith("Model")
 
 
-def _is_bare_stock(stock: PreTrainedModel, architecture: Architecture) -> bool:
-    return any(name == type(stock).__name__ and _is_bare(ours) for ours, (name, _) in architecture.heads.items())
-
-
 def _prefix(architecture: Architecture, stock_class: str) -> str:
     """What the names of a bare stock model's weights lack."""
-    bare = next(name for ours, (name, _) in architecture.heads.items() if _is_bare(ours))
-    return f"{architecture.prefix}." if stock_class == bare and architecture.prefix else ""
+    return f"{architecture.prefix}." if stock_class == architecture.bare and architecture.prefix else ""
 
 
 def _rename(weights: Weights, transforms: Sequence[WeightTransform], config: PreTrainedConfig) -> Weights:

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from ..configuration.errors import UserError
 from .architectures import ARCHITECTURES, Architecture
 from .folders import read_json
-from .stock_config import compare_fields, our_config
+from .stock_config import compare_fields, our_config, reason
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "additional_chat_templates/*")
 
@@ -36,8 +36,8 @@ def local_folder(source: str | os.PathLike) -> Path:
     try:
         return Path(snapshot_download(str(source), allow_patterns=list(WANTED)))
     except (OSError, ValueError, HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{source}: there is no such folder, nor can it be read from the Hub: {reason}") from error
+        message = f"{source}: there is no such folder, nor can it be read from the Hub: {reason(error)}"
+        raise UserError(message) from error
 
 
 def load_stock(folder: Path, origin: str) -> tuple[PreTrainedModel, list[str]]:
@@ -59,7 +59,7 @@ def load_stock(folder: Path, origin: str) -> tuple[PreTrainedModel, list[str]]:
     try:
         compare_fields(architecture, config, our_config(architecture, config, {}, origin), origin)
     except INVALID as error:
-        raise UserError(f"{origin}: config.json does not describe a {config.model_type}: {_reason(error)}") from error
+        raise UserError(f"{origin}: config.json does not describe a {config.model_type}: {reason(error)}") from error
     if (folder / "generation_config.json").is_file():
         read_json(folder / "generation_config.json")
     dtype, notes = _stored_dtype(folder, origin)
@@ -69,7 +69,7 @@ def load_stock(folder: Path, origin: str) -> tuple[PreTrainedModel, list[str]]:
             output_loading_info=True,
         )  # fmt: skip
     except (OSError, RuntimeError, ImportError, SafetensorError, *INVALID) as error:
-        raise UserError(f"{origin}: the model does not load: {_reason(error)}") from error
+        raise UserError(f"{origin}: the model does not load: {reason(error)}") from error
     if mismatched := sorted(map(str, report["mismatched_keys"])):
         raise UserError(f"{origin}: shapes do not fit config.json: {some(mismatched)}")
     missing = sorted(report["missing_keys"])
@@ -107,7 +107,7 @@ def _read_config(folder: Path, origin: str) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (OSError, *INVALID) as error:
-        raise UserError(f"{origin}: config.json does not describe a {model_type}: {_reason(error)}") from error
+        raise UserError(f"{origin}: config.json does not describe a {model_type}: {reason(error)}") from error
 
 
 def _stock_class(config: PreTrainedConfig, architecture: Architecture, origin: str) -> str:
@@ -137,7 +137,7 @@ def _stored_dtype(folder: Path, origin: str) -> tuple[torch.dtype, list[str]]:
             with safe_open(file, framework="pt") as weights:
                 names |= {weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{file}: cannot be read: {_reason(error)}") from error
+            raise UserError(f"{file}: cannot be read: {reason(error)}") from error
     if not names:
         raise UserError(
             f"{origin}: holds no safetensors weights, and nothing else is read; write them with "
@@ -152,11 +152,3 @@ def _stored_dtype(folder: Path, origin: str) -> tuple[torch.dtype, list[str]]:
         dtype = torch.float64
     notes = [f"weights of several types ({', '.join(floating)}) are all kept as {dtype}"] if len(floating) > 1 else []
     return dtype, notes
-
-
-def _reason(error: Exception) -> str:
-    """One line; the cause where several are given."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if isinstance(error, KeyError):
-        return f"there is no {error}"
-    return (lines[-1] if isinstance(error, StrictDataclassError) else lines[0]).strip()

@@ -43,6 +43,14 @@ COUNTS_IN = {
 }
 
 
+def reason(error: Exception) -> str:
+    """One line; the cause where several are given."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    if isinstance(error, KeyError):
+        return f"there is no {error}"
+    return (lines[-1] if isinstance(error, StrictDataclassError) else lines[0]).strip()
+
+
 def flat_options(config: PreTrainedConfig) -> Options:
     """The fields of a Trefoil configuration; those of its halves under names such as `encoder.hidden_size`."""
     options: Options = {}
@@ -76,7 +84,7 @@ def our_config(architecture: Architecture, stock: PreTrainedConfig, seen: Option
     try:
         return CONFIGS[architecture.family](**copy.deepcopy(whole))
     except (StrictDataclassError, ValueError) as error:
-        raise UserError(f"{origin}: {str(error).strip().splitlines()[-1].strip()}") from error
+        raise UserError(f"{origin}: {reason(error)}") from error
 
 
 def stock_fields(architecture: Architecture, config: PreTrainedConfig) -> dict[str, Any]:
@@ -97,8 +105,7 @@ def stock_config(
     try:
         return config_class(**stock_fields(architecture, config))
     except (StrictDataclassError, ValueError, TypeError) as error:
-        reason = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{origin}: {architecture.model_type} cannot express this model: {reason}") from error
+        raise UserError(f"{origin}: {architecture.model_type} cannot express this model: {reason(error)}") from error
 
 
 def _require_plain_rope(architecture: Architecture, options: Options, origin: str) -> None:

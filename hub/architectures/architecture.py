@@ -69,6 +69,11 @@ class Architecture:
     aliases: dict[str, str] = field(default_factory=dict)
     leftovers: tuple[str, ...] = ()
 
+    @property
+    def bare(self) -> str:
+        """The stock class without a head."""
+        return next(stock for ours, (stock, _) in self.heads.items() if ours.endswith("Model"))
+
     def to_options(self, config: PreTrainedConfig) -> Options:
         """The options that a stock configuration stands for."""
         options = dict(self.options)
