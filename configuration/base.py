@@ -40,7 +40,8 @@ class TrefoilConfig(PreTrainedConfig):
         scale_embedding: Multiply token embeddings by `sqrt(hidden_size)` (Vaswani et al. 2017, §3.4).
         position_embedding_type: `rotary` (Su et al. 2021; on queries and keys), `learned` or `sinusoidal`
             (added to the embeddings; Vaswani et al. 2017, §3.5), `relative` (Raffel et al. 2020, §2.1; added to the
-            scores) or `alibi` (Press et al. 2022; likewise).
+            scores), `alibi` (Press et al. 2022; likewise) or `none` (Kazemnejad et al. 2023: only a causal mask tells
+            positions apart).
         rope_parameters: Rotary settings, as transformers defines them, or a dict of them for each of `layer_types`;
             only read with `rotary`.
         interleave_sinusoids: Sines and cosines alternate, as in Vaswani et al.; else all sines come first (Marian).
@@ -96,7 +97,7 @@ class TrefoilConfig(PreTrainedConfig):
     skip_first_norm: bool = False
     embedding_norm: bool = False
     scale_embedding: bool = False
-    position_embedding_type: Literal["rotary", "learned", "sinusoidal", "relative", "alibi"] = "rotary"
+    position_embedding_type: Literal["rotary", "learned", "sinusoidal", "relative", "alibi", "none"] = "rotary"
     rope_parameters: RopeParameters | dict | None = None
     interleave_sinusoids: bool = True
     position_offset: int = 0

@@ -257,8 +257,15 @@ class TrefoilRecurrentModel(TrefoilRecurrentPreTrainedModel, BareEncoderDecoderM
         self.post_init()
 
     def seen_by_decoder(self, encoder_outputs: RecurrentEncoderOutput) -> dict[str, torch.Tensor | None]:
-        """The decoder's arguments from the encoder's outputs: also the states that it starts from."""
-        return super().seen_by_decoder(encoder_outputs) | {"encoder_final_states": encoder_outputs.final_states}
+        """The decoder's arguments from the encoder's outputs: also the states that it starts from.
+
+        Raises:
+            ValueError: A tuple or another model's outputs, which have no such states.
+        """
+        finals = getattr(encoder_outputs, "final_states", None)
+        if finals is None:
+            raise ValueError("encoder_outputs has no final_states; give what the encoder returned, not as a tuple")
+        return super().seen_by_decoder(encoder_outputs) | {"encoder_final_states": finals}
 
 
 class TrefoilRecurrentForConditionalGeneration(

@@ -80,7 +80,7 @@ class TransformerStack(TrefoilPreTrainedModel):
                 config.relative_attention_max_distance,
                 bidirectional=not self.is_causal,
             )
-        else:
+        elif config.position_embedding_type == "alibi":
             self.score_positions = AlibiPositions(config.num_attention_heads)
         self.embed_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout)

@@ -149,3 +149,16 @@ def test_flex_attention_reads_positions_in_the_scores_by_row():
     by_row = model.model.position_bias(torch.zeros(2, 3, 32), None)
     assert by_row.shape == (2, 4, 3, 3)
     assert torch.equal(by_row, shared.expand(2, -1, -1, -1))
+
+
+@pytest.mark.parametrize("attn_implementation", ["eager", "sdpa"])
+def test_without_positions_outputs_move_along_with_inputs(attn_implementation, token_ids):
+    """`f(P x) = P f(x)` of an encoder; a decoder's mask still tells positions apart (Kazemnejad et al. 2023)."""
+    order = torch.tensor([4, 2, 8, 0, 1, 7, 3, 6, 5])
+    models = {
+        family: tiny_model(family, position_embedding_type="none", attn_implementation=attn_implementation)
+        for family in ("encoder", "decoder")
+    }
+    moved = {family: model(token_ids[:, order]).logits for family, model in models.items()}
+    torch.testing.assert_close(moved["encoder"], models["encoder"](token_ids).logits[:, order], atol=1e-4, rtol=1e-4)
+    assert (moved["decoder"] - models["decoder"](token_ids).logits[:, order]).abs().max() > 1e-2

@@ -171,6 +171,15 @@ def test_saved_and_loaded_by_the_auto_classes(kind, source, tmp_path):
     assert type(AutoModel.from_pretrained(tmp_path)) is trefoil.TrefoilRecurrentModel
 
 
+def test_an_encoder_s_outputs_without_its_last_states_are_refused(source):
+    model, labels = recurrent(), torch.tensor([[5, 6, 7, 2]] * 2)
+    outputs, mask = model.get_encoder()(**source), source["attention_mask"]
+    again = model(encoder_outputs=outputs, attention_mask=mask, labels=labels).logits
+    assert torch.equal(again, model(**source, labels=labels).logits)
+    with pytest.raises(ValueError, match="no final_states"):
+        model(encoder_outputs=outputs.to_tuple(), attention_mask=mask, labels=labels)
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_embeddings_are_resized(tied, source):
     model = recurrent(tie_word_embeddings=tied)
