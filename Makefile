@@ -7,12 +7,13 @@ INSTALLED := $(VENV)/.installed
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint clean help
+.PHONY: demo test lint attention clean help
 
 help:
 	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
 	@echo "make test   run all tests"
 	@echo "make lint   check style and types"
+	@echo "make attention  measure the claims of docs/attention.md anew (MULTI30K=folder for those on Multi30k)"
 	@echo "make clean  delete the environment and the demo's files"
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -39,6 +40,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+attention: $(INSTALLED)
+	$(BIN)/python -m benchmarks.claims $(if $(MULTI30K),--multi30k $(MULTI30K))
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -1,0 +1,79 @@
+"""Claim e: residual connections and normalisation make depth trainable; post-norm wants a warm-up, pre-norm does not
+(He et al. 2016; Ba et al. 2016; Vaswani et al. 2017, §5.3; Xiong et al. 2020)."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+import trefoil.modeling.layer as layer
+import trefoil.modeling.stack as stack
+
+from .draw import Table, panels, save
+from .runs import Run
+from .texts import english
+
+DEPTHS = (2, 6, 12, 24)
+# norm, steps of warm-up, what is exchanged
+VARIANTS = {
+    "pre-norm, warm-up": ("pre", 60, "-"),
+    "pre-norm, no warm-up": ("pre", 0, "-"),
+    "post-norm, warm-up": ("post", 60, "-"),
+    "post-norm, no warm-up": ("post", 0, "-"),
+    "no residuals": ("pre", 60, "depth.without_residuals"),
+    "no norms": ("pre", 60, "depth.without_norms"),
+}
+
+
+def without_residuals() -> None:
+    def sublayer_alone(self: Any, hidden_states: torch.Tensor, norm: nn.Module, sublayer: Callable) -> torch.Tensor:
+        return self.dropout(sublayer(norm(hidden_states)))
+
+    layer.TransformerLayer._residual = sublayer_alone  # type: ignore[method-assign]
+
+
+def without_norms() -> None:
+    layer.make_norm = stack.make_norm = lambda config: nn.Identity()  # type: ignore[assignment,return-value]
+
+
+def runs(multi30k: str | None) -> list[Run]:
+    folder = english()
+    return [
+        Run(
+            f"depth/{name.replace(', ', '-').replace(' ', '-')}-{depth}",
+            "language-model",
+            (f"data.path={folder}", "model.config.hidden_size=64", "model.config.intermediate_size=192",
+             f"model.config.num_hidden_layers={depth}", f"model.config.norm_position={norm}",
+             "batches.tokens_per_batch=1024", f"optimization.warmup_steps={warmup}", "optimization.max_grad_norm=null",
+             "training.max_steps=300", "training.evaluate_every=300"),
+            exchange,
+        )
+        for name, (norm, warmup, exchange) in VARIANTS.items()
+        for depth in DEPTHS
+    ]  # fmt: skip
+
+
+def measure(trained: list[Run]) -> dict[str, Any]:
+    """Test loss for each variant and depth."""
+    found = iter(trained)
+    return {
+        name: {str(depth): math.log(next(found).results()["test"]["perplexity"]) for depth in DEPTHS}
+        for name in VARIANTS
+    }
+
+
+def tables(measured: dict[str, Any]) -> dict[str, Table]:
+    table = Table(["test loss", *(f"{depth} layers" for depth in DEPTHS)])
+    table.rows = [[name, *(f"{loss:.2f}" for loss in losses.values())] for name, losses in measured.items()]
+    return {"depth": table}
+
+
+def draw(measured: dict[str, Any]) -> None:
+    figure, axes = panels(1, width=7)
+    for name, losses in measured.items():
+        axes.plot(DEPTHS, list(losses.values()), label=name)
+    axes.set(xlabel="layers", ylabel="test loss (nats)", title="300 optimiser steps", xticks=DEPTHS)
+    axes.legend()
+    save(figure, "depth")

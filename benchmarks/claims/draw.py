@@ -1,0 +1,61 @@
+"""Figures and tables of docs/attention.md: one look for all of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from .runs import ROOT
+
+DOCUMENT = ROOT / "docs" / "attention.md"
+PICTURES = ROOT / "docs" / "images" / "attention"
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
+MARKERS = "osD^vPX"
+
+
+@dataclass
+class Table:
+    """A table in Markdown; numbers are right-aligned."""
+
+    header: Sequence[str]
+    rows: list[Sequence[Any]] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [self.header, ["---", *["---:"] * (len(self.header) - 1)], *self.rows]
+        return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def panels(count: int, width: float = 5.2, height: float = 3.8, **options: Any) -> tuple[Any, Any]:
+    """A figure with `count` axes side by side."""
+    figure, axes = plt.subplots(1, count, figsize=(width * count, height), layout="constrained", **options)
+    for one in [axes] if count == 1 else axes:
+        one.grid(alpha=0.3)
+        one.set_prop_cycle(color=COLORS, marker=list(MARKERS))
+    return figure, axes
+
+
+def save(figure: Any, name: str) -> Path:
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    file = PICTURES / f"{name}.png"
+    figure.savefig(file, dpi=110)
+    plt.close(figure)
+    return file
+
+
+def write_table(name: str, table: Table) -> None:
+    """Put a table in its place in the document, between `<!-- table NAME -->` and `<!-- end -->`.
+
+    Raises:
+        ValueError: The document has no such place.
+    """
+    text = DOCUMENT.read_text(encoding="utf-8")
+    start, end = f"<!-- table {name} -->\n", "<!-- end -->"
+    if start not in text:
+        raise ValueError(f"{DOCUMENT}: no place for the table {name!r}; add {start.strip()!r} and {end.strip()!r}")
+    before, rest = text.split(start, 1)
+    DOCUMENT.write_text(f"{before}{start}{table}\n{end}" + rest.split(end, 1)[1], encoding="utf-8")

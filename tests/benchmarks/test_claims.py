@@ -1,0 +1,194 @@
+"""The claims' measurements: what is exchanged is exchanged, what is computed by hand agrees, and figures find their place."""
+
+import importlib
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny_model
+
+from benchmarks.claims import context, cost, depth, draw, length, masking, positions, runs, scores, texts
+from benchmarks.claims.__main__ import CLAIMS
+from trefoil.configuration.errors import UserError
+from trefoil.training.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    for module in (runs, texts):
+        monkeypatch.setattr(module, "RUNS", tmp_path)
+    monkeypatch.setattr(texts, "TEXTS", tmp_path / "texts")
+    made = (texts.pairs, texts.english, texts.flies)
+    for one in made:
+        one.cache_clear()
+    yield tmp_path
+    for one in made:
+        one.cache_clear()
+
+
+def test_every_run_is_a_recipe_that_loads(folders):
+    for name in CLAIMS:
+        claim = importlib.import_module(f"benchmarks.claims.{name}")
+        for run in claim.runs("some/data"):
+            file = runs.HERE / f"{run.recipe}.yaml"
+            load_recipe(file if file.is_file() else run.recipe, run.overrides)
+            if run.exchange != "-":
+                assert callable(runs.exchange_part(run.exchange))
+
+
+def test_models_that_are_compared_are_equally_large(folders):
+    from transformers import AutoModelForSeq2SeqLM
+
+    import trefoil
+
+    for data, vocab_size in (("embedded", 1500), ("multi30k", 3000)):
+        sizes = []
+        for run in length.runs("some/data"):
+            if data in run.name:
+                recipe = load_recipe(runs.HERE / f"{run.recipe}.yaml", run.overrides)
+                config = trefoil.preset_config(recipe.model.preset, vocab_size=vocab_size, **recipe.model.config)
+                with torch.device("meta"):
+                    sizes.append(AutoModelForSeq2SeqLM.from_config(config).num_parameters())
+        assert len(sizes) == 4
+        assert max(sizes) < 1.02 * min(sizes)
+
+
+def test_texts_do_not_hold_what_is_asked(folders):
+    lines = [row["text"] for file in sorted(texts.flies().glob("*.jsonl")) for row in runs.read_lines(file)]
+    assert not set(lines) & set(texts.TIME_AND_FRUIT)
+    assert len(lines) == len(set(lines)) > 4000
+    with_flies = [line for line in lines if "flies" in line.split()]
+    assert {context._is_verb(line) for line in with_flies} == {True, False}
+    assert context._is_verb("the bird flies like a dream")
+    assert not context._is_verb("small flies like sugar at night")
+
+
+def test_pairs_have_the_clauses_that_they_are_tested_by(folders):
+    rows = runs.read_lines(texts.pairs(1, 2) / "test.jsonl")
+    assert [int(length._bucket("embedded", row["ko"])) for row in rows] == [row["clauses"] for row in rows]
+
+
+def later_matters(model, token_ids):
+    changed = token_ids.clone()
+    changed[:, -1] = (changed[:, -1] + 1) % 30 + 3
+    difference = model(token_ids).logits[:, :-1] - model(changed).logits[:, :-1]
+    return bool(difference.abs().max() > 1e-4)
+
+
+def test_the_exchanged_mask_lets_later_tokens_in(monkeypatch, token_ids):
+    decoder = masking.decoder
+    assert not later_matters(tiny_model("decoder"), token_ids)
+    monkeypatch.setattr(decoder, "causal_masks", decoder.causal_masks)
+    monkeypatch.setattr(decoder.TrefoilDecoderModel, "is_causal", True)
+    masking.see_everything()
+    for implementation in ("sdpa", "eager"):
+        assert later_matters(tiny_model("decoder", attn_implementation=implementation), token_ids)
+
+
+def test_without_residuals_only_the_sublayers_are_left(monkeypatch, token_ids):
+    layer = depth.layer.TransformerLayer
+    monkeypatch.setattr(layer, "_residual", layer._residual)
+    depth.without_residuals()
+    model = tiny_model("encoder")
+    for one in model.model.layers:
+        one.mlp.down_proj.weight.data.zero_()
+    assert model(token_ids, output_hidden_states=True).hidden_states[-1].abs().max() == 0
+
+
+def test_without_norms_there_are_none(monkeypatch, token_ids):
+    for module in (depth.layer, depth.stack):
+        monkeypatch.setattr(module, "make_norm", module.make_norm)
+    depth.without_norms()
+    model = tiny_model("decoder")
+    assert not [name for name, _ in model.named_parameters() if "norm" in name]
+    assert model(token_ids).logits.isfinite().all()
+
+
+def test_only_positions_break_equivariance():
+    found = positions.equivariance()
+    assert found.pop("none") < 1e-5
+    assert min(found.values()) > 1e-2
+
+
+def test_the_softmax_saturates_without_scale():
+    wide, narrow = scores._softmax(256, scaled=False), scores._softmax(4, scaled=False)
+    assert wide["largest"] > 0.8 > 0.3 > narrow["largest"]
+    assert scores._softmax(256, scaled=True)["entropy"] == pytest.approx(math.log(64) - 0.5, abs=0.2)
+
+
+def test_exponents_of_known_curves():
+    points = {str(size): {"seconds": 3e-6 * size**2, "mebibytes": 0.5 * size} for size in (128, 256, 512, 1024)}
+    assert cost._exponent(points, "seconds") == pytest.approx(2)
+    assert cost._exponent(points, "mebibytes") == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", cost.LAYERS)
+def test_measured_layers_look_left_only(name):
+    layer = cost.make_layer(*cost.LAYERS[name])
+    states = torch.randn(1, 6, cost.WIDTH)
+    changed = states.clone()
+    changed[:, 4] += 1
+    difference = (layer(states) - layer(changed)).abs().amax(dim=(0, 2))
+    assert (difference[:4] == 0).all()
+    assert (difference[4:] > 0).all()
+
+
+def test_a_grouped_cache_is_as_much_smaller_as_it_has_fewer_heads():
+    sizes = cost._cache_sizes()
+    assert sizes["attention"] == pytest.approx(sizes["grouped"] * cost.HEADS / cost.GROUPS)
+
+
+def test_a_table_finds_its_place(tmp_path, monkeypatch):
+    document = tmp_path / "attention.md"
+    monkeypatch.setattr(draw, "DOCUMENT", document)
+    document.write_text("before\n<!-- table one -->\nold\n<!-- end -->\nafter <!-- end -->\n", encoding="utf-8")
+    for value in (1, 2):
+        draw.write_table("one", draw.Table(["한글", "n"], [["가", value]]))
+    expected = (
+        "before\n<!-- table one -->\n| 한글 | n |\n| --- | ---: |\n| 가 | 2 |\n<!-- end -->\nafter <!-- end -->\n"
+    )
+    assert document.read_text(encoding="utf-8") == expected
+    with pytest.raises(ValueError, match="no place for the table 'two'"):
+        draw.write_table("two", draw.Table(["a"]))
+
+
+def test_a_run_is_trained_once_and_its_failure_said_in_a_line(folders, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", sys.__stderr__)
+    (folders / "data").mkdir()
+    run = runs.Run("some/run", "language-model", (f"data.path={folders}/data", "training.max_steps=1"))
+    with pytest.raises(UserError, match=r"some/run failed \(.*run\.log\): error: .*train") as failed:
+        runs.train_all([run], jobs=1)
+    assert "\n" not in str(failed.value)
+    for split in ("train", "validation", "test"):
+        texts.write_rows(folders / "data", split, [{"text": "오늘 🍎 three apples were sold at noon"}] * 30)
+    small = runs.Run(
+        "some/run", "language-model",
+        (f"data.path={folders}/data", "training.max_steps=1", "tokenizer.kind=characters"),
+    )  # fmt: skip
+    assert set(runs.train_all([small, small], jobs=1)) == {"some/run"}
+    assert small.is_finished()
+    assert small.results()["steps"] == 1
+    assert runs.train_all([small], jobs=1) == {}
+    assert not run.is_finished()
+    record = json.loads((folders / "some" / "run.run.json").read_text(encoding="utf-8"))
+    assert record["overrides"] == list(small.overrides)
+
+
+def test_the_tour_links_to_what_there_is():
+    text = (ROOT / "docs" / "attention.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    assert not [link for link in links if not link.startswith("http") and not (ROOT / "docs" / link).exists()]
+    code = "\n".join(
+        file.read_text(encoding="utf-8")
+        for folder in ("modeling", "configuration")
+        for file in (ROOT / folder).glob("*.py")
+    )
+    names = {name for name in re.findall(r"`([A-Za-z_.]+)`", text) if "_" in name or name[:1].isupper()}
+    assert len(names) > 10
+    assert not [name for name in names if name.split(".")[-1] not in code and name not in text.split("```")[1]]
