@@ -52,7 +52,7 @@ COMMANDS = {
     "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --title output source",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
-    "attend": "--output folder source target",
+    "attend": "-o folder source target",
     "translate": "--batch-size --num-beams folder sentences",
 }
 
@@ -100,6 +100,8 @@ def test_imports_run_one_way(file):
         if top == "trefoil":
             other = inside[0] if inside and inside[0] in {*IMPORTS, "recipes"} else "trefoil"
             assert other == folder or other in IMPORTS[folder], f"{module} from {folder}"
+        elif folder == "visualization":
+            assert top in {"torch", "transformers", "matplotlib"} or top in sys.stdlib_module_names, module
         elif folder in PUBLISHED:
             assert top in DEPENDENCIES or top in sys.stdlib_module_names, module
 

@@ -150,6 +150,8 @@ def _translate(arguments: argparse.Namespace) -> int:
 
 
 def _attend(arguments: argparse.Namespace) -> int:
+    from safetensors import SafetensorError
+
     from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import attention_page
     from .visualization.picture import attention_picture
@@ -163,7 +165,7 @@ def _attend(arguments: argparse.Namespace) -> int:
     try:
         model, tokenizer = load_for_attention(str(folder))
         maps = attention_maps(model, tokenizer, arguments.source, arguments.target)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
     if output.suffix == ".png":
         attention_picture(maps, output)

@@ -24,6 +24,12 @@ ENCODER = "encoder self-attention"
 DECODER = "decoder self-attention"
 CROSS = "cross-attention"
 
+# what is left out here, or None, the model's own settings fill in
+GREEDY = {
+    "num_beams": 1, "num_return_sequences": 1, "early_stopping": False, "length_penalty": 1.0,
+    "do_sample": False, "temperature": 1.0, "top_k": 50, "top_p": 1.0, "typical_p": 1.0, "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0, "return_dict_in_generate": False, "output_attentions": False, "output_hidden_states": False,
+}  # fmt: skip
 MAX_NEW_TOKENS = 256  # where the model does not say
 
 
@@ -54,6 +60,11 @@ class AttentionMap:
         layers = self.weights if layer is None else self.weights[layer, None]
         heads = layers if head is None else layers[:, head, None]
         return heads.mean(dim=(0, 1))
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether there is more than one attention to roll out through; a recurrent model has only one."""
+        return self.kind != CROSS or len(self.weights) > 1 or self.encoder_weights is not None
 
     def rollout(self) -> torch.Tensor:
         """The weights `(queries, keys)`, rolled out through all layers: `self_rollout`, `cross_rollout`."""
@@ -234,16 +245,10 @@ def _generated(model: Any, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     if not model.can_generate():
         raise ValueError(f"{type(model).__name__} has no head to generate with; give a target")
     settings = copy.deepcopy(model.generation_config)
-    greedily = {"num_beams": 1, "do_sample": False, "num_return_sequences": 1}
-    of_sampling_and_beams = (
-        "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "early_stopping",
-        "length_penalty",
-    )  # fmt: skip
-    settings.update(**greedily, **dict.fromkeys(of_sampling_and_beams))
+    settings.update(**GREEDY)
     if settings.max_new_tokens is None and "max_length" not in model.generation_config.to_diff_dict():
         positions = getattr(getattr(model.config, "decoder", model.config), "max_position_embeddings", None)
         settings.max_new_tokens = min(MAX_NEW_TOKENS, (positions or MAX_NEW_TOKENS + 1) - 1)
-    settings.return_dict_in_generate = False
     return model.generate(**inputs, generation_config=settings)
 
 

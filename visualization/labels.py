@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 SPACES = {" ": "␣", "\n": "⏎", "\r": "⏎", "\t": "⇥"}
+SENTENCEPIECE_SPACE = "▁"
 JOINERS = "\u200c\u200d"  # unseen, but parts of what is seen: 👨‍👩‍👧
 SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -22,10 +23,15 @@ def encoding_labels(tokenizer: Any, encoding: Any, texts: Sequence[str]) -> list
     ids = list(encoding["input_ids"])
     if "offset_mapping" not in encoding:
         return decoded_labels(tokenizer, ids, of_source=True)
-    labels = list(tokenizer.convert_ids_to_tokens(ids))
+    labels = _names(tokenizer, ids)
     for number, text in enumerate(texts):
         places = [place for place, sequence in enumerate(encoding.sequence_ids(0)) if sequence == number]
         spans = [encoding["offset_mapping"][place] for place in places]
+        # SentencePiece gives a space of its own the place of the character after it
+        spans = [
+            (span[0], span[0]) if labels[place] == SENTENCEPIECE_SPACE else span
+            for place, span in zip(places, spans, strict=True)
+        ]
         _put(tokenizer, ids, labels, places, span_labels(text, spans))
     return labels
 
@@ -37,7 +43,7 @@ def decoded_labels(tokenizer: Any, ids: Sequence[int], of_source: bool = False) 
         of_source: Where source and target have vocabularies of their own, these are the source's.
     """
     options = {"use_source_tokenizer": True} if of_source and getattr(tokenizer, "separate_vocabs", False) else {}
-    labels = list(tokenizer.convert_ids_to_tokens(ids))
+    labels = _names(tokenizer, ids)
     for places in _runs(place for place, token in enumerate(ids) if token not in tokenizer.all_special_ids):
         run = [ids[place] for place in places]
         decoded = [
@@ -106,11 +112,16 @@ def _code_point(character: str) -> str:
     return f"U+{ord(character):04X}"
 
 
+def _names(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """The tokens as the tokenizer spells them; a model may have room for more tokens than that knows."""
+    return [name or f"<{token}>" for token, name in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)]
+
+
 def _put(tokenizer: Any, ids: Sequence[int], labels: list[str], places: Iterable[int], found: Iterable[str]) -> None:
     """Labels in place of the tokens' names, but for special tokens; where a label is empty, the token speaks."""
     for place, label in zip(places, found, strict=True):
         if ids[place] not in tokenizer.all_special_ids:
-            labels[place] = label or visible(labels[place].replace("▁", " ").replace("Ġ", " "))
+            labels[place] = label or visible(labels[place].replace(SENTENCEPIECE_SPACE, " ").replace("Ġ", " "))
 
 
 def _runs(places: Iterable[int]) -> list[list[int]]:

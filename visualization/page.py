@@ -52,9 +52,9 @@ PAGE = """<!DOCTYPE html>
 <p id="about"></p>
 <div id="scroll"><div id="view" tabindex="0" role="group"><canvas id="plot"></canvas><div id="row" hidden></div>
 <div id="column" hidden></div><div id="box" hidden></div><div id="tip" hidden></div></div></div>
-<p class="hint"><output id="said" aria-live="polite"></output>
-<span>Queries in rows, keys in columns; point at a cell, or use the arrow keys, for its weight.
-␣ stands for a space, ₁ ₂ for tokens that share a character.</span></p>
+<output id="said" aria-live="polite"></output>
+<p class="hint">Queries in rows, keys in columns; point at a cell, or use the arrow keys, for its weight.
+␣ stands for a space, ₁ ₂ for tokens that share a character.</p>
 <section id="overview"><h2>All layers and heads</h2><div id="grid"></div></section>
 <script type="application/json" id="data">{data}</script>
 <script>{script}</script>
@@ -86,7 +86,7 @@ select { font: inherit; color: var(--ink); background: var(--paper); border: 1px
 .legend { display: flex; gap: .4rem; align-items: center; font-variant-numeric: tabular-nums; }
 #bar { width: 9rem; height: .8rem; border-radius: 2px; }
 #about, .hint { color: var(--faint); }
-.hint output { display: inline-block; min-width: 15rem; color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; }
+#said { display: block; min-height: 1.45em; font-weight: 600; white-space: pre-wrap; font-variant-numeric: tabular-nums; }
 #scroll { overflow: auto; max-height: 85vh; margin: .6rem 0; }
 #view { position: relative; width: max-content; }
 #view:focus-visible, button:focus-visible, select:focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
@@ -134,8 +134,6 @@ def attention_page(maps: AttentionMaps, title: str) -> str:
 
 def _content(one: AttentionMap) -> dict[str, Any]:
     layers, heads, _, _ = one.weights.shape
-    # a lone cross-attention, as of a recurrent model, rolls through nothing
-    is_lone = one.kind == CROSS and layers == 1 and one.encoder_weights is None and one.decoder_weights is None
     return {
         "kind": one.kind,
         "layers": layers,
@@ -144,7 +142,7 @@ def _content(one: AttentionMap) -> dict[str, Any]:
         "keys": one.key_tokens,
         "steps": STEPS,
         "weights": _packed(one.weights),
-        "rollout": None if is_lone else _packed(one.rollout()),
+        "rollout": _packed(one.rollout()) if one.rolls_out else None,
         "about": ABOUT[one.kind],
         "about_rollout": ABOUT_CROSS_ROLLOUT if one.kind == CROSS else ABOUT_ROLLOUT,
     }
@@ -152,7 +150,7 @@ def _content(one: AttentionMap) -> dict[str, Any]:
 
 def _packed(weights: torch.Tensor) -> str:
     steps = (weights * STEPS).round().clamp(0, STEPS).to(torch.int32).numpy().astype("<u2")
-    return base64.b64encode(zlib.compress(steps.tobytes(), level=9)).decode()
+    return base64.b64encode(zlib.compress(steps.tobytes())).decode()
 
 
 def _json(content: Any) -> str:

@@ -4,8 +4,8 @@ SCRIPT = r"""
 "use strict";
 const AVERAGE = "average", ROLLOUT = "rollout";
 const VIRIDIS = [
-  "440154", "481467", "482677", "453882", "3f4889", "375a8c", "2f6b8e", "297b8e",
-  "228b8d", "1f9c89", "27ad81", "42be71", "69cc5c", "96d83f", "c8e020", "fde725",
+  "440154", "481a6c", "472f7d", "414487", "39568c", "31688e", "2a788e", "23888e",
+  "1f988b", "22a884", "35b779", "54c568", "7ad151", "a5db36", "d2e21b", "fde725",
 ].map((hex) => [0, 2, 4].map((start) => parseInt(hex.slice(start, start + 2), 16)));
 const PALETTE = Array.from({ length: 256 }, (_, step) => {
   const place = (step / 255) * (VIRIDIS.length - 1);

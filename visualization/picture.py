@@ -1,5 +1,6 @@
 """Attention maps as a picture, with a font found for every character where there is one."""
 
+import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -9,12 +10,14 @@ from typing import Any
 
 import torch
 
-from .attention import CROSS, AttentionMap, AttentionMaps
+from .attention import AttentionMap, AttentionMaps
 
 BASE_FONT = "DejaVu Sans"  # comes with matplotlib
 # faces whose sans-serif look goes with it, in the order of preference; any other font comes after
 PREFERRED = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Nanum Gothic", "Apple SD Gothic Neo", "Malgun Gothic",
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans", "Arial Unicode MS", "Unifont")  # fmt: skip
+LARGEST = 16000  # pixels of a side
+SMALLEST_LABEL = 5.0  # points; where cells are smaller, not every token has its label
 GAP = 0.04  # between the heads of an overview, as a part of their size
 
 
@@ -41,65 +44,73 @@ def attention_picture(maps: AttentionMaps, path: str | PathLike) -> None:
             "an .html page",
             file=sys.stderr,
         )
-    with plt.rc_context({"font.family": families}), warnings.catch_warnings():
+    pads = {f"figure.constrained_layout.{side}_pad": 0.12 for side in "hw"}
+    with plt.rc_context({"font.family": families, **pads}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        panels = [_panels(one) for one in maps]
         sizes = [_size(one) for one in maps]
-        rows = [height + 1.6 for _, height in sizes]
-        width = max(3 * width + 5.0 for width, _ in sizes)
-        figure = plt.figure(figsize=(width, sum(rows)), layout="constrained")
-        for part, one in zip(_parts(figure, rows), maps, strict=True):
-            _draw(part, one)
-        figure.savefig(path, dpi=min(150, 16000 / max(width, sum(rows))))
+        columns = max(map(len, panels))
+        width, height = columns * (max(width for width, _ in sizes) + 1.9), sum(height + 1.5 for _, height in sizes)
+        figure, grid = plt.subplots(
+            len(panels), columns, figsize=(width, height), height_ratios=[height for _, height in sizes],
+            squeeze=False, layout="constrained",
+        )  # fmt: skip
+        for row, one, drawn in zip(grid, maps, panels, strict=True):
+            for axes, (title, matrix) in zip(row, drawn, strict=False):
+                if matrix is None:
+                    _draw_overview(axes, one)
+                else:
+                    _draw_map(figure, axes, matrix, one)
+                axes.set_title(title, fontsize=11, loc="left", pad=12)
+                axes.tick_params(length=0)
+                axes.spines[:].set_visible(False)
+                axes.set_anchor("NW")
+            for axes in row[len(drawn) :]:
+                axes.remove()
+        figure.savefig(path, dpi=min(150, LARGEST / max(width, height)))
         plt.close(figure)
-
-
-def _parts(figure: Any, rows: list[float]) -> list[Any]:
-    parts = figure.subfigures(len(rows), 1, height_ratios=rows, squeeze=False)
-    return [part for (part,) in parts]
 
 
 def _size(one: AttentionMap) -> tuple[float, float]:
     """Width and height of a map in inches."""
-    longest = max(len(one.query_tokens), len(one.key_tokens))
-    cell = min(0.26, 14 / longest)
-    return max(2.2, cell * len(one.key_tokens)), max(1.6, cell * len(one.query_tokens))
+    cell = _cell(one)
+    return max(2.4, cell * len(one.key_tokens)), max(1.8, cell * len(one.query_tokens))
 
 
-def _draw(part: Any, one: AttentionMap) -> None:
+def _cell(one: AttentionMap) -> float:
+    """Width and height of a cell in inches."""
+    return min(0.27, 14 / max(len(one.query_tokens), len(one.key_tokens)))
+
+
+def _panels(one: AttentionMap) -> list[tuple[str, torch.Tensor | None]]:
+    """Titles and matrices of what is drawn of a map; None for the overview."""
     layers, heads = one.weights.shape[:2]
+    kind = f"{one.kind[0].upper()}{one.kind[1:]}"
     averaged = [f"{count} {name}s" for count, name in ((layers, "layer"), (heads, "head")) if count > 1]
-    title = f"average of {' and '.join(averaged)}" if averaged else "weights"
-    panels = [(title, one.average())]
-    if one.kind != CROSS or layers > 1 or one.encoder_weights is not None:
-        panels.append(("rolled out through all layers", one.rollout()))
-    has_overview = layers * heads > 1
-    part.suptitle(f"{one.kind[0].upper()}{one.kind[1:]}", fontweight="bold", x=0.01, ha="left")
-    axes = part.subplots(1, 3)
-    for place, (name, matrix) in zip(axes, panels, strict=False):
-        _draw_map(part, place, matrix, one, name)
-    rest = axes[len(panels) :]
-    if has_overview:
-        _draw_overview(rest[0], one)
-        rest = rest[1:]
-    for place in rest:
-        place.remove()
+    panels: list[tuple[str, torch.Tensor | None]] = [
+        (f"{kind}\naverage of {' and '.join(averaged)}" if averaged else kind, one.average())
+    ]
+    if one.rolls_out:
+        panels.append((f"{kind}\nrolled out through all layers", one.rollout()))
+    if layers * heads > 1:
+        panels.append((f"{kind}\neach layer and head, to its own largest weight", None))
+    return panels
 
 
-def _draw_map(part: Any, axes: Any, matrix: torch.Tensor, one: AttentionMap, title: str) -> None:
+def _draw_map(figure: Any, axes: Any, matrix: torch.Tensor, one: AttentionMap) -> None:
     image = axes.imshow(matrix.numpy(), cmap="viridis", vmin=0, aspect="equal", interpolation="nearest")
-    longest = max(len(one.query_tokens), len(one.key_tokens))
-    size = min(9.0, 72 * 14 / longest * 0.8)
-    axes.set_xticks(range(len(one.key_tokens)), _plain(one.key_tokens), fontsize=size)
-    axes.set_yticks(range(len(one.query_tokens)), _plain(one.query_tokens), fontsize=size)
+    room = 0.8 * 72 * _cell(one)
+    size = min(9.0, max(SMALLEST_LABEL, room))
+    every = math.ceil(size / room)
+    for set_ticks, labels in ((axes.set_xticks, one.key_tokens), (axes.set_yticks, one.query_tokens)):
+        set_ticks(range(0, len(labels), every), _plain(labels[::every]), fontsize=size)
     axes.xaxis.tick_top()
-    axes.tick_params(axis="x", rotation=60, length=0)
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", rotation=60)
     for label in axes.get_xticklabels():
         label.set(ha="left", va="bottom", rotation_mode="anchor")
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_title(title, fontsize=10)
-    part.colorbar(image, ax=axes, shrink=0.6, pad=0.02).ax.tick_params(labelsize=8)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
 
 
 def _draw_overview(axes: Any, one: AttentionMap) -> None:
@@ -118,12 +129,8 @@ def _draw_overview(axes: Any, one: AttentionMap) -> None:
         [layer * (queries + gap_y) + queries / 2 for layer in range(layers)], range(1, layers + 1), fontsize=8
     )
     axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    axes.set(xlabel="head", ylabel="layer")
     axes.xaxis.set_label_position("top")
-    for side in axes.spines.values():
-        side.set_visible(False)
-    axes.set_title("each layer and head", fontsize=10)
+    axes.set(xlabel="head", ylabel="layer")
 
 
 def _plain(labels: Iterable[str]) -> list[str]:
@@ -151,6 +158,7 @@ def find_fonts(characters: Iterable[str]) -> tuple[list[str], set[str]]:
         for entry in font_manager.fontManager.ttflist
         if entry.style == "normal" and entry.weight in (400, "normal", "regular")
     ]
+    plain = [entry for entry in plain if "LastResort" not in entry.fname]  # has every character, as a box
     rank = {name: place for place, name in enumerate(PREFERRED)}
     for entry in sorted(plain, key=lambda entry: (rank.get(entry.name, len(rank)), entry.name)):
         if found := missing & _covered(entry.fname):
