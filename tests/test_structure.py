@@ -22,7 +22,8 @@ IMPORTS = {
     "pipelines": set(),
     "training": {"configuration", "modeling", "pipelines", "recipes"},
     "hub": {"configuration", "modeling", "pipelines", "training"},
-    "trefoil": {"configuration", "modeling", "pipelines", "training", "hub"},
+    "visualization": set(),
+    "trefoil": {"configuration", "modeling", "pipelines", "training", "hub", "visualization"},
 }
 FILES = [file for folder in IMPORTS for file in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -36,7 +37,7 @@ NAMES = """
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
     TrefoilEncoderModel TrefoilRecurrentConfig TrefoilRecurrentForConditionalGeneration TrefoilRecurrentModel
-    preset_config register_adapters register_models register_pipelines
+    attention_maps preset_config register_adapters register_models register_pipelines
 """
 
 PRESETS = """
@@ -51,6 +52,7 @@ COMMANDS = {
     "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --title output source",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
+    "attend": "-o folder source target",
     "translate": "--batch-size --num-beams folder sentences",
 }
 
@@ -98,6 +100,8 @@ def test_imports_run_one_way(file):
         if top == "trefoil":
             other = inside[0] if inside and inside[0] in {*IMPORTS, "recipes"} else "trefoil"
             assert other == folder or other in IMPORTS[folder], f"{module} from {folder}"
+        elif folder == "visualization":
+            assert top in {"torch", "transformers", "matplotlib"} or top in sys.stdlib_module_names, module
         elif folder in PUBLISHED:
             assert top in DEPENDENCIES or top in sys.stdlib_module_names, module
 

@@ -9,6 +9,7 @@ from .configuration.version import __version__ as __version__
 from .modeling import *
 from .modeling.auto import register_models
 from .pipelines.registration import register_pipelines
+from .visualization.attention import attention_maps as attention_maps
 
 register_models()
 register_pipelines()

@@ -1,4 +1,4 @@
-"""The command line: `trefoil train | evaluate | publish | translate | import | export`."""
+"""The command line: `trefoil train | evaluate | publish | translate | attend | import | export`."""
 
 import argparse
 import json
@@ -50,6 +50,19 @@ def make_parser() -> argparse.ArgumentParser:
     translate.add_argument("--num-beams", type=_positive, metavar="N", help="default: the model's")
     translate.add_argument("--batch-size", type=_positive, metavar="N", default=16, help="default: 16")
     translate.set_defaults(run=_translate)
+
+    attend = commands.add_parser("attend", help="show what a model looks at, as a page or a picture")
+    attend.add_argument("folder", help="a run's folder, a published one, or a Hub id")
+    attend.add_argument("source", help="the text")
+    attend.add_argument(
+        "target",
+        nargs="?",
+        help="what is written or follows, or the second text of a pair (default: what is generated)",
+    )
+    attend.add_argument(
+        "-o", "--output", type=Path, default="attention.html", metavar="FILE", help="default: attention.html; or a .png"
+    )
+    attend.set_defaults(run=_attend)
 
     import_ = commands.add_parser("import", help="turn a stock checkpoint into a Trefoil model")
     import_.add_argument("source", help="a folder or Hub id with BERT, Llama, Marian or another stock checkpoint")
@@ -133,6 +146,35 @@ def _translate(arguments: argparse.Namespace) -> int:
         for output in translator(batch, batch_size=arguments.batch_size, **options):
             output = output[0] if isinstance(output, list) else output
             print(output["translation_text"], flush=True)
+    return 0
+
+
+def _attend(arguments: argparse.Namespace) -> int:
+    from safetensors import SafetensorError
+
+    from .visualization.attention import attention_maps, load_for_attention
+    from .visualization.page import attention_page
+    from .visualization.picture import attention_picture
+
+    output = arguments.output
+    if output.suffix not in (".html", ".png"):
+        raise UserError(f"{output}: the file's name must end with .html or .png")
+    if not output.parent.is_dir():
+        raise UserError(f"{output}: its folder does not exist")
+    folder = model_folder(arguments.folder)
+    try:
+        model, tokenizer = load_for_attention(str(folder))
+        maps = attention_maps(model, tokenizer, arguments.source, arguments.target)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+    if output.suffix == ".png":
+        attention_picture(maps, output)
+    else:
+        title = f"Attention of {Path(arguments.folder).resolve().name}"
+        output.write_text(attention_page(maps, title), encoding="utf-8")
+    if model.config.is_encoder_decoder and arguments.target is None:
+        print(maps.target)
+    print(f"{', '.join(one.kind for one in maps)}: {output}", file=sys.stderr)
     return 0
 
 

@@ -50,7 +50,7 @@ def ends(arguments):
 def test_help_names_every_command(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("train", "evaluate", "publish", "translate", "import", "export"):
+    for command in ("train", "evaluate", "publish", "translate", "attend", "import", "export"):
         assert re.search(rf"\n    {command}\s", shown)
         assert ends([command, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: trefoil {command} ")
@@ -108,6 +108,18 @@ def test_publish_check_evaluate_and_translate_the_published(trained, published, 
     assert scores == json.loads((trained / "best" / "results.json").read_text())["test"]
     assert ends(["translate", published, "세 시 반", "--num-beams", "2"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_attend(trained, published, tmp_path, capsys):
+    for folder in (trained, published):
+        assert ends(["attend", folder, "세 시 반", "-o", tmp_path / "map.html"]) == 0
+        shown = capsys.readouterr()
+        assert shown.out.count("\n") == 1  # what the model writes
+        assert f"cross-attention: {tmp_path / 'map.html'}" in shown.err
+        assert "Attention of " in (tmp_path / "map.html").read_text(encoding="utf-8")
+    assert ends(["attend", trained, "세 시 반", "half past three", "--output", tmp_path / "map.png"]) == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_check_that_fails_is_exit_code_1(published, tmp_path, capsys):
@@ -176,6 +188,9 @@ def test_mistakes_in_a_recipe(recipe, capsys, overrides, message):
 def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("mine")
+    (tmp_path / "mute").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(trained / "best" / name, tmp_path / "mute")
     for arguments, message in [
         (["train", "no-such-recipe"], "no-such-recipe: no such recipe; give a YAML file or one of"),
         (["train", recipe, f"output_dir={tmp_path / 'full'}"], "is not empty and holds no run of Trefoil"),
@@ -186,6 +201,13 @@ def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):
         (["evaluate", trained, "--predictions", tmp_path / "no" / "file"], "its folder does not exist"),
         (["translate", tmp_path / "full", "x"], "no model; give a run's folder"),
         (["translate", tmp_path / "none", "x"], "none"),
+        (["attend", tmp_path / "full", "x"], "no model; give a run's folder"),
+        (["attend", tmp_path / "none", "x"], "none"),
+        (["attend", trained, "x", "-o", "map.pdf"], "map.pdf: the file's name must end with .html or .png"),
+        (["attend", trained, "x", "-o", tmp_path / "no" / "map.html"], "its folder does not exist"),
+        (["attend", trained, " "], "the source is empty"),
+        (["attend", trained, "세 " * 200], "tokens, but the model reads 96 at most"),
+        (["attend", tmp_path / "mute", "x"], "no tokenizer to load"),
         (["publish", tmp_path / "full", tmp_path / "out"], "there is no config.json"),
         (["publish", trained, tmp_path / "full"], "is not empty"),
         (["publish", trained], "give SOURCE and OUTPUT, or --check FOLDER"),

@@ -1,0 +1,159 @@
+"""Attention maps as one HTML page, which needs no network: for a browser, or for a frame in another page."""
+
+import base64
+import hashlib
+import html
+import json
+import zlib
+from typing import Any
+
+import torch
+
+from .attention import CROSS, DECODER, ENCODER, AttentionMap, AttentionMaps
+from .page_script import SCRIPT
+
+STEPS = 65535  # a weight travels as so many steps from 0 to 1: two bytes before compression
+
+ABOUT = {
+    ENCODER: "Each row is a token of the text; its weights say which tokens it looks at.",
+    DECODER: "Each row is a token that the decoder reads; it sees itself and what is left of it.",
+    CROSS: "Each row is a token that is written; its weights say where the decoder looks in the source to write it.",
+}
+ABOUT_ROLLOUT = (
+    "Attention rollout (Abnar & Zuidema 2020): heads averaged, half of each position kept by the residual connection, "
+    "and all layers multiplied."
+)
+ABOUT_CROSS_ROLLOUT = (
+    "Rolled out through the encoder's, the cross- and the decoder's attention, heads averaged and half of each position "
+    "kept by each residual connection: what each written token takes from the source."
+)
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src '{hash}'">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{texts}
+<div class="controls">
+<label>Attention <select id="map"></select></label>
+<label>Layer <select id="layer"></select></label>
+<label>Head <select id="head"></select></label>
+<label>Colours <select id="scale"><option value="most">0 to the largest weight</option>
+<option value="one">0 to 1</option></select></label>
+<label>Size <input id="zoom" type="range" min="2" max="48"></label>
+<span class="legend" aria-label="colour scale"><span>0</span><span id="bar"></span><span id="most"></span></span>
+</div>
+<p id="about"></p>
+<div id="scroll"><div id="view" tabindex="0" role="group"><canvas id="plot"></canvas><div id="row" hidden></div>
+<div id="column" hidden></div><div id="box" hidden></div><div id="tip" hidden></div></div></div>
+<output id="said" aria-live="polite"></output>
+<p class="hint">Queries in rows, keys in columns; point at a cell, or use the arrow keys, for its weight.
+␣ stands for a space, ₁ ₂ for tokens that share a character.</p>
+<section id="overview"><h2>All layers and heads</h2><div id="grid"></div></section>
+<script type="application/json" id="data">{data}</script>
+<script>{script}</script>
+</body>
+</html>
+"""
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c1e21; --paper: #ffffff; --faint: #6a6f76; --line: #d6d9dd; --mark: #d6336c; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e7e9; --paper: #16181b; --faint: #9aa0a7; --line: #3a3e44; --mark: #ff8fb1; }
+}
+* { box-sizing: border-box; }
+[hidden] { display: none !important; }
+body {
+  margin: 1.25rem; color: var(--ink); background: var(--paper); line-height: 1.45; font-size: 15px;
+  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Apple SD Gothic Neo", "Malgun Gothic",
+    "Noto Sans KR", "Noto Sans CJK KR", NanumGothic, "Hiragino Sans", "Noto Sans CJK JP", "Microsoft YaHei",
+    "Noto Sans CJK SC", sans-serif, "Apple Color Emoji", "Segoe UI Emoji", "Noto Color Emoji";
+}
+h1 { font-size: 1.25rem; margin: 0 0 .6rem; overflow-wrap: anywhere; }
+h2 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
+p { margin: .35rem 0; max-width: 60rem; overflow-wrap: anywhere; }
+.text b { display: inline-block; min-width: 4.2rem; font-weight: normal; color: var(--faint); }
+.controls { display: flex; flex-wrap: wrap; gap: .5rem 1.1rem; align-items: center; margin: .9rem 0 .5rem; }
+.controls label { color: var(--faint); white-space: nowrap; }
+select { font: inherit; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 5px; padding: .15rem .3rem; }
+#zoom { width: 7rem; vertical-align: middle; accent-color: var(--faint); }
+.legend { display: flex; gap: .4rem; align-items: center; font-variant-numeric: tabular-nums; }
+#bar { width: 9rem; height: .8rem; border-radius: 2px; }
+#about, .hint { color: var(--faint); }
+#said { display: block; min-height: 1.45em; font-weight: 600; white-space: pre-wrap; font-variant-numeric: tabular-nums; }
+#scroll { overflow: auto; max-height: 85vh; margin: .6rem 0; }
+#view { position: relative; width: max-content; }
+#view:focus-visible, button:focus-visible, select:focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
+#plot { display: block; }
+#row, #column, #box { position: absolute; pointer-events: none; }
+#box { border: 2px solid var(--mark); }
+#row { border: solid var(--mark); border-width: 1px 0; }
+#column { border: solid var(--mark); border-width: 0 1px; }
+#tip {
+  position: absolute; pointer-events: none; padding: .2rem .5rem; border-radius: 5px; white-space: pre;
+  color: var(--paper); background: var(--ink); font-variant-numeric: tabular-nums; z-index: 1;
+}
+#grid {
+  display: grid; grid-template-columns: max-content repeat(var(--columns), minmax(56px, 120px)); gap: 6px;
+  align-items: center; overflow-x: auto; padding: 3px; font-size: 13px; color: var(--faint);
+}
+#grid span { text-align: center; }
+#grid button { padding: 0; border: 2px solid transparent; background: none; cursor: pointer; border-radius: 3px; }
+#grid button:hover { border-color: var(--faint); }
+#grid button[aria-pressed="true"] { border-color: var(--mark); }
+#grid canvas { display: block; width: 100%; image-rendering: pixelated; }
+#grid canvas.fine { image-rendering: auto; }
+"""
+
+
+def attention_page(maps: AttentionMaps, title: str) -> str:
+    """A whole HTML document with selectors for kind, layer and head, and the weight of each cell under the pointer.
+
+    It holds all weights in steps of 1/65535, deflated: two bytes a weight at most, before base64 adds a third.
+
+    Args:
+        maps: What `attention_maps` gives.
+        title: The page's heading.
+    """
+    texts = [("source", maps.source)] + ([("target", maps.target)] if maps.target else [])
+    return PAGE.format(
+        hash="sha256-" + base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),
+        title=html.escape(title),
+        style=STYLE,
+        texts="\n".join(f'<p class="text"><b>{name}</b> <bdi>{html.escape(text)}</bdi></p>' for name, text in texts),
+        data=_json([_content(one) for one in maps]),
+        script=SCRIPT,
+    )
+
+
+def _content(one: AttentionMap) -> dict[str, Any]:
+    layers, heads, _, _ = one.weights.shape
+    return {
+        "kind": one.kind,
+        "layers": layers,
+        "heads": heads,
+        "queries": one.query_tokens,
+        "keys": one.key_tokens,
+        "steps": STEPS,
+        "weights": _packed(one.weights),
+        "rollout": _packed(one.rollout()) if one.rolls_out else None,
+        "about": ABOUT[one.kind],
+        "about_rollout": ABOUT_CROSS_ROLLOUT if one.kind == CROSS else ABOUT_ROLLOUT,
+    }
+
+
+def _packed(weights: torch.Tensor) -> str:
+    steps = (weights * STEPS).round().clamp(0, STEPS).to(torch.int32).numpy().astype("<u2")
+    return base64.b64encode(zlib.compress(steps.tobytes())).decode()
+
+
+def _json(content: Any) -> str:
+    """JSON that cannot end the element it stands in."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
