@@ -177,7 +177,7 @@ def _encoder_decoder_maps(model: Any, tokenizer: Any, source: str, target: str |
         wanted = _encode(tokenizer, text_target=target)
         _require_room("target", wanted, tokenizer, getattr(model.config, "decoder", model.config))
         decoder_ids = _decoder_inputs(model, _tensors(wanted, model, ["input_ids"])["input_ids"])
-        target_tokens = encoding_labels(tokenizer, wanted, [target])
+        target_tokens = encoding_labels(tokenizer, wanted, [target], of_target=True)
     outputs = model(**inputs, decoder_input_ids=decoder_ids, output_attentions=True, return_dict=True)
 
     start = tokenizer.convert_ids_to_tokens(int(decoder_ids[0, 0]))

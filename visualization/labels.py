@@ -13,16 +13,19 @@ SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 Span = tuple[int, int]
 
 
-def encoding_labels(tokenizer: Any, encoding: Any, texts: Sequence[str]) -> list[str]:
+def encoding_labels(tokenizer: Any, encoding: Any, texts: Sequence[str], of_target: bool = False) -> list[str]:
     """The labels of an encoded text or pair of texts.
 
     Args:
         encoding: What the tokenizer gave for it, one row; with `offset_mapping` where the tokenizer can give them.
         texts: The text, or both texts of a pair.
+        of_target: It was encoded as a target, which may have a vocabulary of its own.
     """
     ids = list(encoding["input_ids"])
     if "offset_mapping" not in encoding:
-        return decoded_labels(tokenizer, ids, of_source=True)
+        if getattr(tokenizer, "separate_vocabs", False) and not of_target:  # decoding knows the target's only
+            return _spelled(tokenizer, ids)
+        return decoded_labels(tokenizer, ids)
     labels = _names(tokenizer, ids)
     for number, text in enumerate(texts):
         places = [place for place, sequence in enumerate(encoding.sequence_ids(0)) if sequence == number]
@@ -36,19 +39,13 @@ def encoding_labels(tokenizer: Any, encoding: Any, texts: Sequence[str]) -> list
     return labels
 
 
-def decoded_labels(tokenizer: Any, ids: Sequence[int], of_source: bool = False) -> list[str]:
-    """The labels of token ids whose text is not known: what decoding more and more of them adds.
-
-    Args:
-        of_source: Where source and target have vocabularies of their own, these are the source's.
-    """
-    options = {"use_source_tokenizer": True} if of_source and getattr(tokenizer, "separate_vocabs", False) else {}
+def decoded_labels(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    """The labels of token ids whose text is not known: what decoding more and more of them adds."""
     labels = _names(tokenizer, ids)
     for places in _runs(place for place, token in enumerate(ids) if token not in tokenizer.all_special_ids):
         run = [ids[place] for place in places]
         decoded = [
-            tokenizer.decode(run[:length], clean_up_tokenization_spaces=False, **options)
-            for length in range(1, len(run) + 1)
+            tokenizer.decode(run[:length], clean_up_tokenization_spaces=False) for length in range(1, len(run) + 1)
         ]
         _put(tokenizer, ids, labels, places, span_labels(decoded[-1], prefix_spans(decoded)))
     return labels
@@ -115,6 +112,11 @@ def _code_point(character: str) -> str:
 def _names(tokenizer: Any, ids: Sequence[int]) -> list[str]:
     """The tokens as the tokenizer spells them; a model may have room for more tokens than that knows."""
     return [name or f"<{token}>" for token, name in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)]
+
+
+def _spelled(tokenizer: Any, ids: Sequence[int]) -> list[str]:
+    names = {token: name for name, token in tokenizer.get_vocab().items()}
+    return [visible(names[token].replace(SENTENCEPIECE_SPACE, " ")) for token in ids]
 
 
 def _put(tokenizer: Any, ids: Sequence[int], labels: list[str], places: Iterable[int], found: Iterable[str]) -> None:

@@ -115,7 +115,8 @@ select { font: inherit; color: var(--ink); background: var(--paper); border: 1px
 def attention_page(maps: AttentionMaps, title: str) -> str:
     """A whole HTML document with selectors for kind, layer and head, and the weight of each cell under the pointer.
 
-    It holds all weights in steps of 1/65535, deflated: two bytes a weight at most, before base64 adds a third.
+    It holds all weights in steps of 1/65535, deflated: about a byte a weight, 8 MB for 12 layers of 12 heads and 220
+    tokens, and 30 kB for a sentence and a small model.
 
     Args:
         maps: What `attention_maps` gives.

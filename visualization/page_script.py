@@ -10,7 +10,8 @@ const VIRIDIS = [
 const PALETTE = Array.from({ length: 256 }, (_, step) => {
   const place = (step / 255) * (VIRIDIS.length - 1);
   const low = Math.min(Math.floor(place), VIRIDIS.length - 2);
-  return VIRIDIS[low].map((value, part) => value + (place - low) * (VIRIDIS[low + 1][part] - value));
+  const [red, green, blue] = VIRIDIS[low].map((value, part) => value + (place - low) * (VIRIDIS[low + 1][part] - value));
+  return new Uint32Array(Uint8Array.of(red, green, blue, 255).buffer)[0];
 });
 const MARKS = /([␣⏎⇥]+)/;
 const FONT_SIZE = 13, LONGEST_LABEL = 16, TILT = Math.PI / 3, LARGEST_CANVAS = 8192;
@@ -24,7 +25,9 @@ async function unpacked(text, steps) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
   const whole = new Uint16Array(await new Response(stream).arrayBuffer());
-  return Float32Array.from(whole, (value) => value / steps);
+  const weights = new Float32Array(whole.length);
+  for (let place = 0; place < whole.length; place++) weights[place] = whole[place] / steps;
+  return weights;
 }
 
 function weightsOf(map, layer, head) {
@@ -39,19 +42,22 @@ function weightsOf(map, layer, head) {
       for (let place = 0; place < size; place++) sum[place] += map.weights[start + place];
     }
   const count = layers.length * heads.length;
-  return sum.map((value) => value / count);
+  for (let place = 0; place < size; place++) sum[place] /= count;
+  return sum;
 }
 
-const largest = (matrix) => matrix.reduce((most, value) => Math.max(most, value), 1e-6);
+function largest(matrix) {
+  let most = 1e-6;
+  for (const value of matrix) if (value > most) most = value;
+  return most;
+}
 
 function picture(map, matrix, top, canvas) {
   canvas.width = map.keys.length;
   canvas.height = map.queries.length;
-  const image = new ImageData(canvas.width, canvas.height);
-  matrix.forEach((value, place) => {
-    const color = PALETTE[Math.min(255, Math.round((value / top) * 255))];
-    image.data.set([color[0], color[1], color[2], 255], 4 * place);
-  });
+  const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
+  for (let place = 0; place < matrix.length; place++)
+    pixels[place] = PALETTE[Math.min(255, Math.round((matrix[place] / top) * 255))];
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }
@@ -99,7 +105,7 @@ function draw() {
   context.imageSmoothingEnabled = false;
   const cells = picture(map, matrix, top, document.createElement("canvas"));
   context.drawImage(cells, frame.left, frame.top, side * keys.length, side * queries.length);
-  if (side >= 10) {
+  if (side >= 14) {
     context.strokeStyle = style.backgroundColor;
     context.lineWidth = 1;
     context.beginPath();

@@ -44,8 +44,10 @@ def attention_picture(maps: AttentionMaps, path: str | PathLike) -> None:
             "an .html page",
             file=sys.stderr,
         )
-    pads = {f"figure.constrained_layout.{side}_pad": 0.12 for side in "hw"}
-    with plt.rc_context({"font.family": families, **pads}), warnings.catch_warnings():
+    settings: Any = {
+        "font.family": families, "figure.constrained_layout.h_pad": 0.12, "figure.constrained_layout.w_pad": 0.12,
+    }  # fmt: skip
+    with plt.rc_context(settings), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         panels = [_panels(one) for one in maps]
         sizes = [_size(one) for one in maps]

@@ -40,9 +40,9 @@ def cross_rollout(
 
     What a target position holds of the source goes through the decoder's self-attention as in Abnar & Zuidema 2020;
     each cross-attention then adds, through its own residual connection, what the encoder's rollout says of its keys.
-    Both papers that carry relevance over the cross-attention compose these three maps so (Chefer et al. 2021, §3.2;
-    Ferrando et al. 2022, §3); here without their gradients and norms, from the weights alone. What remains with the
-    target's own inputs is left out, and rows are scaled to sum to one.
+    Chefer et al. 2021 ("Generic attention-model explainability") and Ferrando et al. 2022 (ALTI+) put the three
+    together in the same way, from maps that gradients or norms have weighed; here they are the weights alone. What
+    remains with the target's own inputs is left out, and rows are scaled to sum to one.
 
     Args:
         cross: `(L, H, T, S)`.

@@ -1,6 +1,9 @@
 """Labels of tokens: no gibberish, nothing unseen, and for generated tokens the same as for read ones."""
 
+import json
+
 import pytest
+from transformers import MarianTokenizer
 
 from trefoil.visualization.labels import decoded_labels, encoding_labels, prefix_spans, span_labels, visible
 
@@ -111,3 +114,33 @@ def test_generated_tokens_are_named_as_read_ones(tokenizer, kind, text):
 def test_a_tokenizer_without_offsets(tokenizer):
     used = tokenizer()
     assert encoding_labels(used, used("세 시 😀"), ["세 시 😀"]) == labels_of(used, "세 시 😀")
+
+
+@pytest.mark.parametrize("separate", [True, False])
+def test_marian_whose_tokenizer_has_no_offsets(tmp_path, separate):
+    sentencepiece = pytest.importorskip("sentencepiece")
+    texts = {"source": ["오후 세 시 반", "세 시 십 분"] * 20, "target": ["half past three", "ten past three"] * 20}
+    vocabularies, both = {}, {"</s>": 0, "<unk>": 1, "<pad>": 2}
+    for side, lines in texts.items():
+        (tmp_path / f"{side}.txt").write_text("\n".join(lines), encoding="utf-8")
+        sentencepiece.SentencePieceTrainer.train(
+            input=str(tmp_path / f"{side}.txt"), model_prefix=str(tmp_path / side), vocab_size=20, minloglevel=2,
+            hard_vocab_limit=False,
+        )  # fmt: skip
+        (tmp_path / f"{side}.model").rename(tmp_path / f"{side}.spm")
+        pieces = sentencepiece.SentencePieceProcessor(str(tmp_path / f"{side}.spm"))
+        names = [pieces.id_to_piece(number) for number in range(pieces.get_piece_size())]
+        vocabularies[side] = {name: number for number, name in enumerate(dict.fromkeys([*both, *names]))}
+    if not separate:
+        names = dict.fromkeys([*vocabularies["source"], *vocabularies["target"]])
+        vocabularies["source"] = {name: number for number, name in enumerate(names)}
+    for side in texts:
+        (tmp_path / f"{side}.json").write_text(json.dumps(vocabularies[side]))
+    used = MarianTokenizer(
+        source_spm=str(tmp_path / "source.spm"), target_spm=str(tmp_path / "target.spm"),
+        vocab=str(tmp_path / "source.json"), target_vocab_file=str(tmp_path / "target.json"), separate_vocabs=separate,
+    )  # fmt: skip
+    source, target = used("오후 세 시 반"), used(text_target="half past three")
+    assert joined(encoding_labels(used, source, [])).replace("␣", "") == "오후세시반</s>"
+    for found in (encoding_labels(used, target, [], of_target=True), decoded_labels(used, target["input_ids"])):
+        assert joined(found).replace("␣", "") == "halfpastthree</s>"
