@@ -18,7 +18,7 @@ from trefoil.configuration.errors import UserError
 from .draw import write_table
 from .runs import RUNS, train_all
 
-CLAIMS = ("length", "scores", "positions", "masking", "depth", "heads", "cost", "context")
+CLAIMS = ("length", "scores", "positions", "masking", "depth", "heads", "cost", "context", "alignment")
 
 
 def main() -> int:
