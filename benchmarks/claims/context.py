@@ -85,14 +85,15 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
 
 
 def draw(measured: dict[str, Any]) -> None:
-    figure, (distances, places) = panels(2)
-    for pair in PAIRS:
-        distances.plot(range(LAYERS + 1), measured["trained"][pair], label=pair)
-    distances.plot(
-        range(LAYERS + 1), measured["untrained"][PAIRS[0]], label="the two sentences, untrained", linestyle="--"
-    )
-    distances.set(xlabel="layer (0: embedding)", ylabel="cosine distance of “flies”", xticks=range(LAYERS + 1))
-    distances.legend(fontsize=8)
+    figure, (trained, untrained, places) = panels(3, width=4.4)
+    for axes, name in ((trained, "trained"), (untrained, "untrained")):
+        for pair in PAIRS:
+            axes.plot(range(LAYERS + 1), measured[name][pair], label=pair)
+        axes.set(
+            xlabel="layer (0: embedding)", xticks=range(LAYERS + 1), title=f"“flies”, {name} model", ylim=(-0.02, 0.5)
+        )
+    trained.set(ylabel="cosine distance")
+    trained.legend(fontsize=8)
     spots = measured["trained"]["map"]
     verbs = measured["sentences"]["verb"]
     for name, part in (("verb", spots[2 : 2 + verbs]), ("noun", spots[2 + verbs :])):

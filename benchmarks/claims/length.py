@@ -70,7 +70,6 @@ def measure(trained: list[Run]) -> dict[str, Any]:
             buckets.setdefault(_bucket(data, row[source]), []).append(row)
         measured.setdefault(data, {})[model] = {
             "bleu": run.results()["test"]["bleu"],
-            "minutes": run.results()["training_seconds"] / 60,
             "buckets": {
                 bucket: {
                     "words": sum(len(row[source].split()) for row in rows) / len(rows),
@@ -97,12 +96,11 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
     for data, models in measured.items():
         buckets = next(iter(models.values()))["buckets"]
         unit = "clauses" if data == "embedded" else "words"
-        header = ["BLEU", *(f"{bucket} {unit}" for bucket in buckets), "all", "training, minutes"]
+        header = [f"BLEU, by {unit}", *buckets, "all"]
         rows = [
-            [NAMES[model], *(f"{each['bleu']:.1f}" for each in of["buckets"].values()), f"{of['bleu']:.1f}",
-             f"{of['minutes']:.1f}"]
+            [NAMES[model], *(f"{each['bleu']:.1f}" for each in of["buckets"].values()), f"{of['bleu']:.1f}"]
             for model, of in models.items()
-        ]  # fmt: skip
+        ]
         found[f"length-{data}"] = Table(header, rows)
     return found
 

@@ -32,7 +32,7 @@ def measure(trained: list[Run]) -> dict[str, Any]:
     exact = [run.results()["test"]["exact_match"] for run in heads]
     return {
         "bleu": {
-            data: {model: {"bleu": of["bleu"], "minutes": of["minutes"]} for model, of in models.items()}
+            data: {model: of["bleu"] for model, of in models.items()}
             for data, models in measure_translations(translations).items()
         },
         "softmax": {name: [_softmax(width, scaled) for width in WIDTHS] for name, scaled in
@@ -59,9 +59,7 @@ def _softmax(width: int, scaled: bool) -> dict[str, float]:
 
 def tables(measured: dict[str, Any]) -> dict[str, Table]:
     bleu = Table(["BLEU", *(DATA[data] for data in measured["bleu"])])
-    bleu.rows = [
-        [NAMES[model], *(f"{models[model]['bleu']:.1f}" for models in measured["bleu"].values())] for model in SCORES
-    ]
+    bleu.rows = [[NAMES[model], *(f"{models[model]:.1f}" for models in measured["bleu"].values())] for model in SCORES]
     softmax = Table(["width", *(f"{what}, {name}" for what in ("entropy", "largest weight", "gradient") for name in
                                 measured["softmax"])])  # fmt: skip
     softmax.rows = [
@@ -82,7 +80,7 @@ def draw(measured: dict[str, Any]) -> None:
     figure, (bars, entropy, gradient) = panels(3, width=4.4)
     for index, (data, models) in enumerate(measured["bleu"].items()):
         places = [place + 0.4 * index for place in range(len(SCORES))]
-        drawn = bars.bar(places, [models[model]["bleu"] for model in SCORES], width=0.38, label=DATA[data])
+        drawn = bars.bar(places, [models[model] for model in SCORES], width=0.38, label=DATA[data])
         bars.bar_label(drawn, fmt="%.1f", fontsize=8)
     shift = 0.2 * (len(measured["bleu"]) - 1)
     bars.set(xticks=[place + shift for place in range(len(SCORES))], xticklabels=SCORES, ylabel="BLEU", title="LSTMs")
