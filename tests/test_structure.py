@@ -49,7 +49,8 @@ PRESETS = """
 COMMANDS = {
     "train": "overrides recipe",
     "evaluate": "--predictions --split folder overrides",
-    "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --title output source",
+    "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --space --title output source",
+    "demo": "--host --port model",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
     "attend": "-o folder source target",
