@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
-from .uses import PIPELINE_TAGS, example_calls, find_use, labels_of
+from .uses import PIPELINE_TAGS, example_calls, find_use, labels_of, widget_of
 
 # In a checkout the template lies beside the folder `hub`, in an installed package beside `trefoil/hub`.
 TEMPLATE = Path(__file__).parent.parent / "hub_card.md"
@@ -106,6 +106,7 @@ def render_card(
     has_curve: bool = False,
     num_parameters: int | None = None,
     mask_token: str | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> str:
     """The text of `README.md`, with the metadata that the Hub reads.
 
@@ -117,6 +118,7 @@ def render_card(
         recipe: The text of `recipe.yaml`, which also tells task, languages and data where the fields do not.
         num_parameters: Counted once where weights are tied.
         mask_token: The tokenizer's, for masked language models.
+        metadata: What else the head says, as of a Space.
 
     Raises:
         UserError: The recipe is not YAML.
@@ -129,10 +131,13 @@ def render_card(
     labels = labels_of(auto_class, config)
     language = next(iter(fields.language), None)
     calls, model_call = example_calls(use, labels, language, fields.example, fields.question, mask_token)
+    more = dict(metadata or {})
+    if has_tokenizer and task == use.task:
+        more |= widget_of(use, language, fields.example, fields.question, mask_token)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     text = template.render(
-        metadata=_metadata(task, title, fields, results).to_yaml(),
+        metadata=_metadata(task, title, fields, results, more).to_yaml(),
         title=title,
         fields=fields,
         family=_FAMILIES.get(config.model_type, config.model_type.removeprefix("trefoil_")),
@@ -197,8 +202,11 @@ def read_results(entries: Any, origin: str) -> list[Result]:
     return results
 
 
-def _metadata(task: str, title: str, fields: CardFields, results: Sequence[Result]) -> ModelCardData:
+def _metadata(
+    task: str, title: str, fields: CardFields, results: Sequence[Result], more: Mapping[str, Any]
+) -> ModelCardData:
     return ModelCardData(
+        **more,
         language=list(fields.language) or None,
         license=fields.license,
         library_name="transformers",

@@ -24,6 +24,7 @@ from ..modeling.auto import AUTO_CLASSES
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
 from .folders import unexpected_files
+from .space import APP, space_fields, space_files
 
 # How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
@@ -76,6 +77,7 @@ def check_published(folder: str | os.PathLike) -> list[Check]:
         _check_card(folder),
         _check_config(config, config_class),
         _check_code(folder, config, config_class),
+        *([_check_space(folder)] if (folder / APP).is_file() else []),
     ]
     if all(check.ok for check in checks if check.name in ("config", "code")):
         return checks + _check_loading(folder, config)
@@ -154,6 +156,8 @@ def _check_config(config: dict[str, Any], config_class: type[PreTrainedConfig]) 
 
 def _check_code(folder: Path, config: dict[str, Any], config_class: type[PreTrainedConfig]) -> Check:
     right = bundle_code(config_class)
+    if (folder / APP).is_file():
+        right |= {name: content for name, content in space_files().items() if name.endswith(".py")}
     found = {path.name: path.read_bytes() for path in folder.glob("*.py")}
     wrong = sorted(name for name in right.keys() | found.keys() if right.get(name) != found.get(name))
     version = config.get("trefoil_version")
@@ -166,6 +170,20 @@ def _check_code(folder: Path, config: dict[str, Any], config_class: type[PreTrai
         return Check("code", True, f"{note} {', '.join(wrong)}")
     message = f"{', '.join(wrong)}: not what trefoil-transformers {__version__} publishes; publish again"
     return Check("code", False, message)
+
+
+def _check_space(folder: Path) -> Check:
+    if not (folder / "requirements.txt").is_file():
+        return Check("space", False, "there is no requirements.txt; publish again with --space")
+    try:
+        data = ModelCard.load(folder / "README.md").data
+    except (OSError, ValueError):
+        return Check("space", False, "README.md: has no head that the Hub can read; publish again with --space")
+    missing = [name for name in space_fields("") if data.get(name) is None]
+    if missing or data.get("app_file") != APP:
+        wrong = f"lacks {', '.join(missing)}" if missing else f"names app_file {data.get('app_file')}, not {APP}"
+        return Check("space", False, f"README.md: its head {wrong}; publish again with --space")
+    return Check("space", True, f"{data.get('sdk')} {data.get('sdk_version')} runs {APP}")
 
 
 def _check_loading(folder: Path, config: dict[str, Any]) -> list[Check]:

@@ -30,6 +30,7 @@ PUBLISHED_FILES = (
     "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "configuration_*.py", "modeling_*.py", "pipeline_*.py",
     "recipe.yaml", "results.json", "curve.png",
+    "app.py", "visualization_*.py", "requirements.txt",
 )  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from .folders import (
     require_room,
     written_aside,
 )
+from .space import space_fields, space_files
 
 LOCAL_PATH = re.compile(
     r"^( *(?:output_dir|path|init_from|encoder|decoder): )(?:[/~.]|[A-Za-z]:)\S*[/\\]([^/\\\s]+)/?$", re.MULTILINE
@@ -43,6 +44,7 @@ def publish(
     overwrite: bool = False,
     push_to_hub: str | None = None,
     private: bool = False,
+    space: bool = False,
 ) -> Path:
     """Writes a folder that `transformers` alone can load, and pushes it to the Hub if asked to.
 
@@ -59,6 +61,8 @@ def publish(
         overwrite: Replace `output_folder` if it is a published folder.
         push_to_hub: A Hub id, `name/model`, to push to.
         private: Make the Hub repository private, where it is not there yet.
+        space: Add a page to try the model on, so that the folder also runs as a Space, and push it as a Space of the
+            same name too.
 
     Returns:
         The folder written.
@@ -82,12 +86,14 @@ def publish(
     recipe = None
     if "recipe.yaml" in extras:
         recipe = without_local_folders(extras.pop("recipe.yaml").read_text(encoding="utf-8"))
+    model_id = push_to_hub or target.name
+    title = (card and card.title) or model_id.rpartition("/")[2]
     tokenizer = load_tokenizer(folder)
     model = load_model(model_class, folder, tokenizer)
     readme = render_card(
         model.config,
         head_of(model_class),
-        model_id=push_to_hub or target.name,
+        model_id=model_id,
         version=__version__,
         fields=card,
         results=results,
@@ -96,12 +102,13 @@ def publish(
         has_curve="curve.png" in extras,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         mask_token=getattr(tokenizer, "mask_token", None),
+        metadata=space_fields(title) if space else None,
     )
 
     with written_aside(target) as new:
         model.save_pretrained(new, max_shard_size=max_shard_size)
         _point_at_code(new / "config.json", config_class)
-        for name, content in bundle_code(config_class).items():
+        for name, content in (bundle_code(config_class) | (space_files() if space else {})).items():
             (new / name).write_bytes(content)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
@@ -113,6 +120,8 @@ def publish(
 
     if push_to_hub is not None:
         _push(target, push_to_hub, private)
+        if space:
+            _push(target, push_to_hub, private, repo_type="space")
     return target
 
 
@@ -145,16 +154,18 @@ def _point_at_code(path: Path, config_class: type[PreTrainedConfig]) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _push(folder: Path, repo_id: str, private: bool) -> None:
+def _push(folder: Path, repo_id: str, private: bool, repo_type: str = "model") -> None:
     api = huggingface_hub.HfApi()
+    space_sdk = "gradio" if repo_type == "space" else None
     try:
-        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        repo = api.create_repo(repo_id, repo_type=repo_type, space_sdk=space_sdk, private=private, exist_ok=True)
         api.upload_folder(
-            repo_id=repo_id,
+            repo_id=repo.repo_id,
+            repo_type=repo_type,
             folder_path=folder,
             commit_message=f"Publish with trefoil-transformers {__version__}",
             delete_patterns=["*.py", "*.safetensors", "*.safetensors.index.json"],
         )
     except (HfHubHTTPError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder} is written, but pushing to {repo_id} failed: {reason}") from error
+        raise UserError(f"{folder} is written, but pushing to the {repo_type} {repo_id} failed: {reason}") from error

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from transformers import PreTrainedConfig
@@ -22,6 +22,7 @@ class Use:
         model_call: What follows the tokenizer, which makes `inputs`.
         call: The pipeline's arguments. In it and in `inputs` stand `{example}` and `{second}`.
         inputs: The tokenizer's arguments.
+        parameters: What else the pipeline is called with.
     """
 
     task: str
@@ -30,6 +31,7 @@ class Use:
     model_call: Sequence[str]
     call: str = "{example}"
     inputs: str = "{example}"
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 _GENERATE = (
@@ -164,7 +166,7 @@ def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe
     if use.task == recipe.get("task") == "token-classification":
         # what is not the first sub-word of its word may never have been trained
         all_subwords = (recipe.get("options") or {}).get("label_all_subwords")
-        use = replace(use, call=f'{use.call}, aggregation_strategy="{"simple" if all_subwords else "first"}"')
+        use = replace(use, parameters={"aggregation_strategy": "simple" if all_subwords else "first"})
     return use
 
 
@@ -184,24 +186,54 @@ def example_calls(
         question: Stands for the question or the second text of a pair.
         mask_token: The tokenizer's; fill-mask puts it behind an example that has none, and needs it.
     """
-    examples = EXAMPLES.get(language or "en", EXAMPLES["en"])
-    first, *rest = examples[use.example]
-    first, second = example or first, question or (rest[0] if rest else None)
-    if use.example == "masked" and mask_token is not None:
-        first = first.replace("{mask}", mask_token)
-        first = first if mask_token in first else f"{first} {mask_token}"
+    first, second = _example(use, language, example, question, mask_token)
     calls = [_call(use, first, second)]
     if use.task == "fill-mask" and mask_token is None:
         calls, first = [], first.replace("{mask}", "")
     if any(label.lower().startswith("entail") for label in labels):
-        calls.append(_call(_ZERO_SHOT, *examples[_ZERO_SHOT.example]))
+        calls.append(_call(_ZERO_SHOT, *EXAMPLES.get(language or "en", EXAMPLES["en"])[_ZERO_SHOT.example]))
     inputs = use.inputs.format(example=_literal(first), second=_literal(second))
     return calls, [f'inputs = tokenizer({inputs}, return_tensors="pt")', *use.model_call]
 
 
+def widget_of(
+    use: Use,
+    language: str | None,
+    example: str | None = None,
+    question: str | None = None,
+    mask_token: str | None = None,
+) -> dict[str, Any]:
+    """What a page on the Hub tries the model with, as a card's metadata says it: an example under `widget`, and the
+    pipeline's arguments under `inference`.
+
+    Args: as of `example_calls`.
+    """
+    first, second = _example(use, language, example, question, mask_token)
+    fields: dict[str, Any] = {"widget": [{"text": first}]}
+    if use.task == "question-answering":
+        fields["widget"] = [{"text": second, "context": first}]
+    elif use.example == "pair":
+        fields["widget"] = [{"text": first, "text_pair": second}]
+    elif use.task == "fill-mask" and mask_token is None:
+        return {}
+    return fields | ({"inference": {"parameters": dict(use.parameters)}} if use.parameters else {})
+
+
+def _example(
+    use: Use, language: str | None, example: str | None, question: str | None, mask_token: str | None
+) -> tuple[str, str | None]:
+    first, *rest = EXAMPLES.get(language or "en", EXAMPLES["en"])[use.example]
+    first, second = example or first, question or (rest[0] if rest else None)
+    if use.example == "masked" and mask_token is not None:
+        first = first.replace("{mask}", mask_token)
+        first = first if mask_token in first else f"{first} {mask_token}"
+    return first, second
+
+
 def _call(use: Use, first: Any, second: Any, third: Any = None) -> Call:
-    arguments = use.call.format(example=_literal(first), second=_literal(second), third=_literal(third))
-    return Call(use.task, use.name, f"{use.name}({arguments})")
+    arguments = [use.call.format(example=_literal(first), second=_literal(second), third=_literal(third))]
+    arguments += [f"{name}={_literal(value)}" for name, value in use.parameters.items()]
+    return Call(use.task, use.name, f"{use.name}({', '.join(arguments)})")
 
 
 def _literal(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `trefoil train | evaluate | publish | translate | attend | import | export`."""
+"""The command line: `trefoil train | evaluate | publish | demo | translate | attend | import | export`."""
 
 import argparse
 import json
@@ -42,7 +42,14 @@ def make_parser() -> argparse.ArgumentParser:
     )
     publish.add_argument("--title", help="the model card's title (default: the model's name)")
     publish.add_argument("--license", help="the weights' licence for the model card, such as apache-2.0")
+    publish.add_argument("--space", action="store_true", help="add a page to try it on, so that it runs as a Hub Space")
     publish.set_defaults(run=_publish)
+
+    demo = commands.add_parser("demo", help="open a page in the browser to try a model on")
+    demo.add_argument("model", help="a run's folder, a published one, or a Hub id")
+    demo.add_argument("--host", default="127.0.0.1", help="the address to serve at (default: this machine only)")
+    demo.add_argument("--port", type=_positive, metavar="N", help="default: the first free one from 7860")
+    demo.set_defaults(run=_demo)
 
     translate = commands.add_parser("translate", help="translate sentences, or lines of standard input")
     translate.add_argument("folder", help="a run's folder, a published one, or a Hub id")
@@ -126,9 +133,37 @@ def _publish(arguments: argparse.Namespace) -> int:
         overwrite=arguments.overwrite,
         push_to_hub=arguments.push_to_hub,
         private=arguments.private,
+        space=arguments.space,
         card=CardFields(title=arguments.title, license=arguments.license),
     )
     print(f"published {arguments.source} in {folder}", file=sys.stderr)
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    model = model_folder(arguments.model)
+    try:
+        from .visualization.app import make_page, open_page
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise UserError(
+            "trefoil demo needs gradio, which is not installed: pip install 'trefoil-transformers[demo]'"
+        ) from None
+    from .hub.space import metadata_of_run
+
+    metadata = None
+    if isinstance(model, Path) and (model / "recipe.yaml").is_file() and not (model / "README.md").is_file():
+        metadata = metadata_of_run(model, title=Path(arguments.model).resolve().name)
+    try:
+        page = make_page(model, metadata)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    try:
+        open_page(page, arguments.host, arguments.port)
+    except OSError as error:
+        port = "" if arguments.port is None else f", port {arguments.port}"
+        raise UserError(f"cannot serve at {arguments.host}{port}: {error.strerror or error}") from None
     return 0
 
 

@@ -63,7 +63,7 @@ def test_what_is_unknown_is_left_out(config):
     for heading in ("## Training", "## Results"):
         assert heading not in text
     data = ModelCard(text).data.to_dict()
-    assert data.keys() == {"library_name", "pipeline_tag", "tags"}
+    assert data.keys() == {"library_name", "pipeline_tag", "tags", "widget"}
 
 
 def test_training_is_told_by_the_recipe(config):

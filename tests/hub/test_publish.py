@@ -187,15 +187,48 @@ def test_pushing_uploads_the_folder(source, tmp_path, monkeypatch):
             return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
 
         def upload_folder(self, **options):
-            calls.append(("upload", options["repo_id"], sorted(path.name for path in options["folder_path"].iterdir())))
+            files = sorted(path.name for path in options["folder_path"].iterdir())
+            calls.append(("upload", options["repo_id"], options["repo_type"], files))
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_token")
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     folder = publish(source, tmp_path / "out", push_to_hub="me/tiny", private=True)
-    assert calls[0] == ("create", "me/tiny", {"private": True, "exist_ok": True})
-    assert calls[1] == ("upload", "me/tiny", sorted(path.name for path in folder.iterdir()))
+    files = sorted(path.name for path in folder.iterdir())
+    model = {"repo_type": "model", "space_sdk": None, "private": True, "exist_ok": True}
+    assert calls == [("create", "me/tiny", model), ("upload", "me/tiny", "model", files)]
     assert 'from_pretrained("me/tiny", trust_remote_code=True)' in (folder / "README.md").read_text()
+
+    calls.clear()
+    folder = publish(source, tmp_path / "space", push_to_hub="me/tiny", space=True)
+    with_page = sorted(path.name for path in folder.iterdir())
+    assert {"app.py", "requirements.txt"} == {name for name in with_page if name not in files and "_" not in name}
+    kinds = {"model": None, "space": "gradio"}
+    assert calls == [
+        call
+        for kind, sdk in kinds.items()
+        for call in (
+            ("create", "me/tiny", {"repo_type": kind, "space_sdk": sdk, "private": False, "exist_ok": True}),
+            ("upload", "me/tiny", kind, with_page),
+        )
+    ]
+
+
+def test_a_push_that_fails_says_what_failed(source, tmp_path, monkeypatch):
+    class Api:
+        def create_repo(self, repo_id, repo_type, **options):
+            if repo_type == "space":
+                raise OSError("no room\nmore")
+            return huggingface_hub.RepoUrl(f"https://huggingface.co/{repo_id}")
+
+        def upload_folder(self, **options):
+            pass
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_token")
+    monkeypatch.setattr(huggingface_hub, "HfApi", Api)
+    with pytest.raises(UserError, match=r"out is written, but pushing to the space me/tiny failed: no room$"):
+        publish(source, tmp_path / "out", push_to_hub="me/tiny", space=True)
 
 
 def test_it_replaces_only_what_it_published(source, tmp_path):

@@ -6,7 +6,7 @@ from transformers import AutoConfig
 
 import trefoil
 from trefoil.hub.card import CardFields, render_card
-from trefoil.hub.uses import EXAMPLES, USES, example_calls, find_use, labels_of
+from trefoil.hub.uses import EXAMPLES, USES, example_calls, find_use, labels_of, widget_of
 
 TAGS = {
     "masked-lm": "fill-mask",
@@ -45,6 +45,33 @@ def test_the_card_of_a_published_head_says_what_runs(published_head, head, capsy
         block = block.replace('"tiny"', repr(str(folder)))
         exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize(
+    ("head", "example"),
+    [
+        ("masked-lm", {"text": "오늘 오후에 <mask> 만나요."}),
+        ("causal-lm", {"text": "오늘 아침에"}),
+        ("entailment", {"text": "민수는 사과를 먹었다.", "text_pair": "민수는 과일을 먹었다."}),
+        (
+            "question-answering",
+            {"text": "회의는 몇 시에 있어요?", "context": "삼월 십오일 오후 두 시 반에 회의가 있어요."},
+        ),
+    ],
+)
+def test_the_head_of_the_card_has_the_example_as_the_hub_knows_it(published_head, head, example):
+    assert ModelCard.load(published_head(head) / "README.md").data.get("widget") == [example]
+
+
+def test_the_head_of_the_card_says_how_tags_are_asked_for(published_head):
+    data = ModelCard.load(published_head("token-classification") / "README.md").data
+    assert data.get("inference") == {"parameters": {"aggregation_strategy": "first"}}
+    assert ModelCard.load(published_head("masked-lm") / "README.md").data.get("inference") is None
+
+
+def test_without_a_mask_token_there_is_no_example_to_fill():
+    use = find_use("AutoModelForMaskedLM", trefoil.TrefoilEncoderConfig(), None, {})
+    assert widget_of(use, "en") == {}
 
 
 @pytest.mark.parametrize("head", ["text-classification", "entailment", "token-classification"])

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import subprocess
 import sys
 
@@ -50,7 +51,7 @@ def ends(arguments):
 def test_help_names_every_command(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("train", "evaluate", "publish", "translate", "attend", "import", "export"):
+    for command in ("train", "evaluate", "publish", "demo", "translate", "attend", "import", "export"):
         assert re.search(rf"\n    {command}\s", shown)
         assert ends([command, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: trefoil {command} ")
@@ -108,6 +109,46 @@ def test_publish_check_evaluate_and_translate_the_published(trained, published, 
     assert scores == json.loads((trained / "best" / "results.json").read_text())["test"]
     assert ends(["translate", published, "세 시 반", "--num-beams", "2"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_publish_space_adds_the_page(trained, tmp_path):
+    assert ends(["publish", trained, tmp_path / "space", "--space"]) == 0
+    assert (tmp_path / "space" / "app.py").is_file()
+
+
+@pytest.mark.parametrize("kind", ["run", "published"])
+def test_demo_opens_a_page(kind, trained, published, monkeypatch):
+    app = pytest.importorskip("trefoil.visualization.app", exc_type=ImportError)
+    opened = []
+    monkeypatch.setattr(app, "open_page", lambda *arguments: opened.append(arguments))
+    folder = {"run": trained, "published": published}[kind]
+    assert ends(["demo", folder, "--port", 7999]) == 0
+    ((page, host, port),) = opened
+    assert (page.title, host, port) == (folder.name, "127.0.0.1", 7999)
+    (examples,) = (block.samples for block in page.blocks.values() if hasattr(block, "samples"))
+    assert examples == [["삼월 십오일 오후 두 시 반에 회의가 있어요."]]
+
+
+def test_demo_refuses_in_a_line(trained, tmp_path, capsys):
+    pytest.importorskip("gradio")
+    assert ends(["demo", tmp_path]) == 2
+    assert re.fullmatch(r"error: .*: no model; give a run's folder .*\n", capsys.readouterr().err)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert ends(["demo", trained, "--port", port]) == 2
+    assert f"error: cannot serve at 127.0.0.1, port {port}: Address already in use" in capsys.readouterr().err
+    assert ends(["demo", trained, "--host", "nowhere.invalid"]) == 2
+    assert re.search(r"^error: cannot serve at nowhere\.invalid: .+\n\Z", capsys.readouterr().err, re.MULTILINE)
+
+
+def test_demo_without_gradio_says_what_to_install(trained, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    for name in ("app", "answers"):
+        monkeypatch.delitem(sys.modules, f"trefoil.visualization.{name}", raising=False)
+    assert ends(["demo", trained]) == 2
+    assert capsys.readouterr().err == (
+        "error: trefoil demo needs gradio, which is not installed: pip install 'trefoil-transformers[demo]'\n"
+    )
 
 
 def test_attend(trained, published, tmp_path, capsys):

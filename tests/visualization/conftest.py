@@ -7,6 +7,7 @@ import torch
 from conftest import SMALL, tiny_model
 
 import trefoil
+from tests.hub.conftest import published, published_head, source  # noqa: F401
 from trefoil.training.embedded import load_embedded
 from trefoil.training.recipe import TokenizerRecipe
 from trefoil.training.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, TEXT_TO_TEXT, train_tokenizer

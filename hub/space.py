@@ -1,0 +1,70 @@
+"""What makes a published folder run as a Hub Space: the page to try the model on, and what the Hub must know of it."""
+
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from .bundle import PACKAGE, head_of
+from .card import CardFields, fields_with_recipe, read_recipe
+from .folders import classes_of, load_tokenizer
+from .uses import find_use, widget_of
+
+APP = "app.py"
+GRADIO_VERSION = "6.31.0"  # the one that is tested; the Hub installs it
+PYTHON_VERSION = "3.11"
+REQUIREMENTS = ("torch>=2.11", "transformers>=5.17,<6", "safetensors>=0.8")
+
+RELATIVE_IMPORT = re.compile(r"^from \.(?P<name>\w+) import\b", re.MULTILINE)
+
+
+def space_fields(title: str) -> dict[str, Any]:
+    """What the head of a Space's `README.md` says beside what every card does."""
+    return {
+        "title": title,
+        "emoji": "☘️",
+        "colorFrom": "green",
+        "colorTo": "gray",
+        "sdk": "gradio",
+        "sdk_version": GRADIO_VERSION,
+        "python_version": PYTHON_VERSION,
+        "app_file": APP,
+    }
+
+
+def space_files() -> dict[str, bytes]:
+    """The files that a Space needs beside those of the model: name → content.
+
+    The code is the package's own, only its imports rewritten: `visualization/app.py` becomes `app.py`, which runs as a
+    script, and what it imports `visualization_*.py` beside it.
+    """
+    files: dict[str, bytes] = {"requirements.txt": "".join(f"{line}\n" for line in REQUIREMENTS).encode()}
+    waiting = ["app"]
+    while waiting:
+        name = waiting.pop()
+        flat_name = APP if name == "app" else f"visualization_{name}.py"
+        if flat_name not in files:
+            text = resources.files(f"{PACKAGE}.visualization").joinpath(f"{name}.py").read_bytes().decode()
+            waiting += RELATIVE_IMPORT.findall(text)
+            files[flat_name] = RELATIVE_IMPORT.sub(r"from visualization_\g<name> import", text).encode()
+    return dict(sorted(files.items()))
+
+
+def metadata_of_run(folder: Path, title: str) -> dict[str, Any]:
+    """What a card would say of how to try a run's model: as `trefoil.visualization.app.make_page` takes it.
+
+    Args:
+        folder: Has the model, its tokenizer and `recipe.yaml`.
+        title: What the model is called.
+
+    Raises:
+        UserError: Something there cannot be read.
+    """
+    _, model_class = classes_of(folder)
+    recipe = read_recipe((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    use = find_use(head_of(model_class), AutoConfig.from_pretrained(folder), None, recipe)
+    language = next(iter(fields_with_recipe(CardFields(), recipe).language), None)
+    mask_token = getattr(load_tokenizer(folder), "mask_token", None)
+    return {"title": title, "pipeline_tag": use.task} | widget_of(use, language, mask_token=mask_token)

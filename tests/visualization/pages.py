@@ -1,0 +1,24 @@
+"""How tests use a page without a browser."""
+
+import html
+import re
+
+
+def response(page):
+    """What the button calls."""
+    return next(function.fn for function in page.fns.values() if function.api_name == "run")
+
+
+def press(page, *texts):
+    """What stands on the page after its button was pressed: the answer, and the HTML of the attention."""
+    *_, (answer, attention) = response(page)(*texts)
+    return answer, attention
+
+
+def components(page, kind):
+    return [block for block in page.blocks.values() if type(block) is kind]
+
+
+def shown_page(attention):
+    """The page inside the frame."""
+    return html.unescape(re.fullmatch(r'<iframe [^>]* srcdoc="([^"]*)"></iframe>', attention, re.DOTALL)[1])

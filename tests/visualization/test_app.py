@@ -1,0 +1,152 @@
+"""The page that tries a model: what it shows, and that nothing of it comes from elsewhere."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+gradio = pytest.importorskip("gradio")
+
+from transformers import pipeline  # noqa: E402
+
+import trefoil  # noqa: E402
+from tests.hub.conftest import tiny_tokenizer  # noqa: E402
+from tests.visualization.pages import components, press, response, shown_page  # noqa: E402
+from trefoil.visualization import app  # noqa: E402
+from trefoil.visualization.app import THEME, draw_attention, make_page, read_card  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def translation_page(published):
+    return make_page(published)
+
+
+def test_it_shows_what_the_pipeline_says_and_where_the_model_looked(translation_page, published):
+    answer, attention = press(translation_page, "세 개의 사과")
+    assert answer == pipeline("translation", model=str(published), device="cpu")("세 개의 사과")[0]["translation_text"]
+    assert "cross-attention" in shown_page(attention)
+
+
+def test_the_answer_stands_there_before_the_map_is_drawn(translation_page):
+    first, second = response(translation_page)("세 개의 사과")
+    assert first[0] == second[0]
+    assert "drawing" in first[1]
+
+
+def test_title_task_size_and_example_are_those_of_the_card(translation_page, published):
+    assert translation_page.title == "tiny"
+    count = sum(weight.numel() for weight in pipeline("translation", model=str(published)).model.parameters())
+    assert components(translation_page, gradio.Markdown)[0].value == f"# tiny\nTranslation · {count:,} parameters"
+    assert components(translation_page, gradio.Dataset)[0].samples == [["세 개의 사과"]]
+    assert [box.label for box in components(translation_page, gradio.Textbox)] == ["Text", "Output"]
+
+
+@pytest.mark.parametrize("text", ['<script>"', "&lt; 'y'", "사과 🍎 👩‍👩‍👧", "${1}{{x}}", "</iframe>", "a\n\nb"])
+def test_any_text_is_only_text(translation_page, text):
+    _, attention = press(translation_page, text)
+    assert '<script>"' not in shown_page(attention)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ([""], "Nothing is written under “Text”."),
+        ([" \n"], "Nothing is written under “Text”."),
+        ([None], "Nothing is written under “Text”."),
+        (["가" * 20_001], "“Text” has 20,001 characters, but this page takes 20,000 at most."),
+    ],
+)
+def test_texts_that_are_refused(translation_page, texts, message):
+    with pytest.raises(gradio.Error) as caught:
+        press(translation_page, *texts)
+    assert caught.value.message == message
+    assert not caught.value.print_exception
+
+
+def test_what_a_pipeline_refuses_is_one_line(published):
+    page = make_page(published, {"inference": {"parameters": {"num_beams": -1}}})
+    with pytest.raises(gradio.Error) as caught:
+        press(page, "세 개의 사과")
+    assert caught.value.message.startswith("The model cannot answer this: ")
+    assert "\n" not in caught.value.message
+
+
+def test_a_model_without_attention_answers_and_says_why_there_is_no_map(tmp_path):
+    tokenizer = tiny_tokenizer()
+    half = {"vocab_size": len(tokenizer), "hidden_size": 32, "num_hidden_layers": 1, "attention_type": "none"}
+    torch.manual_seed(0)
+    model = trefoil.TrefoilRecurrentForConditionalGeneration(trefoil.TrefoilRecurrentConfig(**half))
+    model.generation_config.max_new_tokens = 5
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    answer, attention = press(make_page(tmp_path), "세 개의 사과")
+    assert isinstance(answer, str)
+    assert attention.startswith("<p>No attention map: TrefoilRecurrentForConditionalGeneration has no attention")
+
+
+def test_drawing_leaves_the_model_as_it_was(published):
+    pipe = pipeline("translation", model=str(published), device="cpu")
+    before = pipe.model.config._attn_implementation
+    assert draw_attention(pipe, ["세 개의 사과"], "three apples").startswith("<iframe")
+    assert pipe.model.config._attn_implementation == before == "sdpa"
+
+
+def test_models_that_have_no_page(published_head, tmp_path):
+    with pytest.raises(ValueError, match="no page for this model: what it does has none; there are pages for transl"):
+        make_page(published_head("bare"))
+    with pytest.raises(ValueError, match=r"^nobody/nothing: no page for this model: ") as caught:
+        make_page("nobody/nothing")
+    assert "\n" not in str(caught.value)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "trefoil_encoder"}))
+    with pytest.raises(ValueError, match="no page for this model: "):
+        make_page(tmp_path, {"pipeline_tag": "fill-mask"})
+
+
+def test_the_task_without_a_card(published_head, tmp_path):
+    for path in published_head("token-classification").iterdir():
+        if path.name != "README.md":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert read_card(str(tmp_path)) == {}
+    page = make_page(tmp_path)
+    assert page.title == tmp_path.name
+    assert len(components(page, gradio.HighlightedText)) == 1
+
+
+@pytest.mark.parametrize("inference", [True, False, None, {}])
+def test_what_cards_of_others_say(published, inference):
+    metadata = {"pipeline_tag": "of our own", "widget": [{"src": "sound.flac"}], "inference": inference}
+    page = make_page(published, metadata)
+    assert components(page, gradio.Dataset) == []
+    assert components(page, gradio.Button)[0].value == "Translate"
+
+
+def test_nothing_comes_from_elsewhere(translation_page):
+    assert translation_page.analytics_enabled is False
+    assert THEME._stylesheets == []
+    assert not re.search(r"""url\(["']?http|@import""", THEME._get_theme_css())
+    _, address, shared = translation_page.launch(theme=THEME, quiet=True, prevent_thread_lock=True, footer_links=[])
+    try:
+        assert address.startswith("http://127.0.0.1:")
+        assert shared is None
+    finally:
+        translation_page.close()
+
+
+def test_run_beside_no_model_it_says_what_it_needs(monkeypatch):
+    monkeypatch.delenv("MODEL_ID", raising=False)
+    assert not Path(app.__file__).with_name("config.json").exists()
+    with pytest.raises(SystemExit, match=r"error: no config.json beside app.py: .* set MODEL_ID"):
+        app.main()
+
+
+def test_model_id_names_a_model_elsewhere(published, monkeypatch):
+    opened = []
+    monkeypatch.setenv("MODEL_ID", str(published))
+    monkeypatch.setattr(app, "open_page", opened.append)
+    app.main()
+    assert [page.title for page in opened] == ["tiny"]
+    monkeypatch.setenv("MODEL_ID", "nobody/nothing")
+    with pytest.raises(SystemExit, match="error: nobody/nothing: no page for this model: "):
+        app.main()

@@ -1,0 +1,148 @@
+"""What the demo page does for each task: what is typed in, and how the model's answer is shown."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+from transformers import Pipeline
+
+NEW_TOKENS = 64  # where the model's files do not say how much to write
+SHOWN = 5  # of the most likely answers
+STRIDE = 32  # tokens that two windows of a long text share
+
+Texts = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a task looks on the page.
+
+    Args:
+        boxes: What is typed in: the name that the Hub's examples call it by → what the page calls it.
+        button: What the button says.
+        output: Makes the component that shows the answer.
+        answer: Gives what that component shows, and the text that the model wrote, if it writes any.
+    """
+
+    boxes: Mapping[str, str]
+    button: str
+    output: Callable[[], gr.components.Component]
+    answer: Callable[[Pipeline, Texts, dict[str, Any]], tuple[Any, str | None]]
+
+
+def refusal(text: str) -> gr.Error:
+    return gr.Error(text, print_exception=False)
+
+
+def longest_input(pipe: Pipeline) -> int:
+    """How many tokens the model reads at most."""
+    config = getattr(pipe.model.config, "encoder", pipe.model.config)
+    return min(pipe.tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or 10**30)
+
+
+def count_tokens(pipe: Pipeline, texts: Texts) -> int:
+    return len(pipe.tokenizer(*texts.values(), verbose=False)["input_ids"])
+
+
+def _warn_if_cut(pipe: Pipeline, texts: Texts) -> None:
+    count, limit = count_tokens(pipe, texts), longest_input(pipe)
+    if count > limit:
+        gr.Warning(f"The text has {count:,} tokens, of which the model reads the first {limit:,}.")
+
+
+def _refuse_if_longer(pipe: Pipeline, texts: Texts, limit: int) -> None:
+    count = count_tokens(pipe, texts)
+    if count > limit:
+        raise refusal(f"The text has {count:,} tokens, but the model reads {limit:,} at most: shorten it.")
+
+
+def _write_from(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[str, str]:
+    """Translates or summarizes."""
+    _warn_if_cut(pipe, texts)
+    (text,) = pipe(texts["text"], truncation=True, **parameters)[0].values()
+    return text, text
+
+
+def _continue(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[str, str]:
+    limit = longest_input(pipe)
+    _refuse_if_longer(pipe, texts, limit - 1)
+    chosen = parameters.pop("max_new_tokens", None) or pipe.model.generation_config.max_new_tokens or NEW_TOKENS
+    room = limit - count_tokens(pipe, texts)
+    (answer,) = pipe(texts["text"], return_full_text=False, max_new_tokens=min(chosen, room), **parameters)
+    return answer["generated_text"], answer["generated_text"]
+
+
+def _fill(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[dict[str, float], None]:
+    mask = pipe.tokenizer.mask_token
+    if (count := texts["text"].count(mask)) != 1:
+        raise refusal(f"Write {mask} once, for the word to guess: the text has it {count} times.")
+    _refuse_if_longer(pipe, texts, longest_input(pipe))
+    answers = pipe(texts["text"], **{"top_k": SHOWN} | parameters)
+    return _scores((answer["token_str"].strip() or "␣", answer["score"]) for answer in answers), None
+
+
+def _classify(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[dict[str, float] | str, None]:
+    _warn_if_cut(pipe, texts)
+    answers = pipe([texts], **{"top_k": None, "truncation": True} | parameters)[0]
+    answers = answers if isinstance(answers, list) else [answers]
+    if pipe.model.config.problem_type == "regression":
+        return ", ".join(f"{answer['score']:.4g}" for answer in answers), None
+    return _scores((answer["label"], answer["score"]) for answer in answers), None
+
+
+def _tag(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[list[tuple[str, str | None]], None]:
+    limit = longest_input(pipe)
+    special = pipe.tokenizer.num_special_tokens_to_add()
+    windows = {"stride": min(STRIDE, (limit - special) // 2)} if limit < 10**9 else {}
+    entities = pipe(texts["text"], **{"aggregation_strategy": "simple"} | windows | parameters)
+    return marked(texts["text"], entities), None
+
+
+def _find_answer(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[dict[str, float], None]:
+    answers = pipe(question=texts["text"], context=texts["context"], **{"top_k": SHOWN} | parameters)
+    answers = answers if isinstance(answers, list) else [answers]
+    return _scores((answer["answer"] or "(no answer)", answer["score"]) for answer in answers), None
+
+
+def marked(text: str, entities: list[dict[str, Any]]) -> list[tuple[str, str | None]]:
+    """A text in pieces, each with the label of the entity that it is, or none."""
+    pieces: list[tuple[str, str | None]] = []
+    end = 0
+    for entity in sorted(entities, key=lambda entity: entity["start"]):
+        start = max(end, entity["start"])
+        pieces += [(text[end:start], None), (text[start : entity["end"]], entity["entity_group"])]
+        end = max(end, entity["end"])
+    pieces.append((text[end:], None))
+    return [piece for piece in pieces if piece[0]]
+
+
+def _scores(answers: Any) -> dict[str, float]:
+    """Answer → score; the better score where an answer stands there twice."""
+    scores: dict[str, float] = {}
+    for answer, score in answers:
+        scores[answer] = max(score, scores.get(answer, 0.0))
+    return scores
+
+
+def _written() -> gr.Textbox:
+    return gr.Textbox(label="Output", lines=2, interactive=False, buttons=["copy"])
+
+
+def _labels() -> gr.Label:
+    return gr.Label(label="Output", num_top_classes=SHOWN)
+
+
+def _entities() -> gr.HighlightedText:
+    return gr.HighlightedText(label="Output", show_legend=True)
+
+
+TASKS = {
+    "translation": Task({"text": "Text"}, "Translate", _written, _write_from),
+    "summarization": Task({"text": "Text"}, "Summarize", _written, _write_from),
+    "text-generation": Task({"text": "Beginning of a text"}, "Continue", _written, _continue),
+    "fill-mask": Task({"text": "Text"}, "Guess", _labels, _fill),
+    "text-classification": Task({"text": "Text"}, "Classify", _labels, _classify),
+    "token-classification": Task({"text": "Text"}, "Tag", _entities, _tag),
+    "question-answering": Task({"text": "Question", "context": "Context"}, "Answer", _labels, _find_answer),
+}

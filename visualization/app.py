@@ -1,0 +1,234 @@
+"""The page that tries a model in a browser: its task's input, what it answers, and below it where it looked.
+
+`trefoil demo MODEL` opens it. `trefoil publish --space` puts this file beside the weights, where it needs nothing of the
+package: run as `app.py` of a Hub Space, or with `python app.py`, it opens the page of the folder that it lies in.
+"""
+
+import html
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from huggingface_hub import ModelCard
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from transformers import AutoConfig, Pipeline, PreTrainedConfig, pipeline
+from transformers.utils import logging
+
+from .answers import TASKS, refusal
+from .attention import attention_maps
+from .page import attention_page
+
+# fonts of the reader's machine: gradio's own themes bring theirs, or fetch them
+THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+MAP_HEIGHT = 800  # pixels
+MOST_CHARACTERS = 20_000
+
+
+def make_page(
+    model: str | os.PathLike, metadata: Mapping[str, Any] | None = None, trust_remote_code: bool = False
+) -> gr.Blocks:
+    """Loads a model and makes its page.
+
+    Args:
+        model: A folder that `save_pretrained` or `trefoil publish` wrote, or a Hub id.
+        metadata: What the head of its card would say, instead of the card: `title`, and as the Hub knows them
+            `pipeline_tag`, `widget` (examples) and `inference` (arguments of the pipeline).
+        trust_remote_code: Let the `.py` files beside the weights run.
+
+    Raises:
+        ValueError: The model does not load, or does nothing that a page could show; in one line.
+    """
+    model = os.fspath(model)
+    task, pipe, metadata = _load(model, metadata, trust_remote_code)
+    examples = metadata.get("widget") or []
+    boxes = dict(TASKS[task].boxes)
+    if task == "fill-mask":
+        boxes["text"] = f"Text, with {pipe.tokenizer.mask_token} for the word to guess"
+    if task == "text-classification" and any("text_pair" in example for example in examples):
+        boxes["text_pair"] = "Second text"
+    rows = [[example[name] for name in boxes] for example in examples if boxes.keys() <= example.keys()]
+    inference = metadata.get("inference")  # on the Hub also true or false
+    parameters = inference.get("parameters", {}) if isinstance(inference, Mapping) else {}
+
+    title = metadata.get("title") or Path(model).name
+    with gr.Blocks(title=title, analytics_enabled=False) as page:
+        spoken_task = task.replace("-", " ").capitalize()
+        gr.Markdown(f"# {title}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
+        inputs = [
+            gr.Textbox(label=label, lines=2, max_lines=12, autofocus=number == 0)
+            for number, label in enumerate(boxes.values())
+        ]
+        button = gr.Button(TASKS[task].button, variant="primary")
+        if rows:
+            gr.Examples(rows, inputs, cache_examples=False)
+        output = TASKS[task].output()
+        attention = gr.HTML(label="Attention")
+        gr.on(
+            [button.click, *(box.submit for box in inputs)],
+            make_response(pipe, task, boxes, parameters),
+            inputs,
+            [output, attention],
+            api_name="run",
+            concurrency_limit=1,  # drawing the map changes how the model attends, for as long as it takes
+        )
+    return page
+
+
+def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None) -> None:
+    """Serves a page until it is interrupted, and says where.
+
+    Args:
+        page: The page.
+        host: The address to serve at. Default: `GRADIO_SERVER_NAME`, which Spaces set, or this machine only.
+        port: Default: the first free one from 7860.
+
+    Raises:
+        OSError: The port is taken, or the address is none of this machine's.
+    """
+    if host is not None:  # gradio would try a hundred ports, and tell of each
+        with socket.create_server((host, port or 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    _, address, _ = page.launch(
+        server_name=host,
+        server_port=port,
+        share=False,
+        theme=THEME,
+        footer_links=[],
+        quiet=True,
+        prevent_thread_lock=True,
+    )
+    print(f"{page.title}: {address} (Ctrl+C ends it)", flush=True)
+    page.block_thread()
+
+
+def read_card(model: str) -> dict[str, Any]:
+    """The head of a model's card, and the card's heading as `title`; nothing where there is no card.
+
+    Args:
+        model: A folder or a Hub id.
+    """
+    place = Path(model, "README.md") if Path(model).is_dir() else model
+    try:
+        card = ModelCard.load(place)
+    except (OSError, ValueError, HfHubHTTPError, HFValidationError):
+        return {}
+    heading = next((line[2:].strip() for line in card.text.splitlines() if line.startswith("# ")), None)
+    return {"title": heading} | card.data.to_dict()
+
+
+def make_response(
+    pipe: Pipeline, task: str, boxes: Mapping[str, str], parameters: Mapping[str, Any]
+) -> Callable[..., Iterator[tuple[Any, str]]]:
+    """A function that takes the texts of the boxes, and gives the answer first, then the answer with its map.
+
+    Raises:
+        gr.Error: (the function) A text is missing, or is none that the model can answer.
+    """
+
+    def respond(*values: str) -> Iterator[tuple[Any, str]]:
+        texts = dict(zip(boxes, values, strict=True))
+        for name, text in texts.items():
+            if not text or not text.strip():
+                raise refusal(f"Nothing is written under “{boxes[name]}”.")
+            if len(text) > MOST_CHARACTERS:
+                raise refusal(
+                    f"“{boxes[name]}” has {len(text):,} characters, but this page takes {MOST_CHARACTERS:,} at most."
+                )
+        try:
+            answer, written = TASKS[task].answer(pipe, texts, dict(parameters))
+        except gr.Error:
+            raise
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            raise refusal(f"The model cannot answer this: {_first_line(error)}") from error
+        yield answer, note("drawing the attention …")
+        yield answer, draw_attention(pipe, list(texts.values()), written)
+
+    return respond
+
+
+def draw_attention(pipe: Pipeline, texts: list[str], written: str | None) -> str:
+    """HTML that shows what attended to what, or says why there is no such map.
+
+    Args:
+        pipe: Has the model and its tokenizer.
+        texts: What was typed in.
+        written: The text that the model wrote, if it writes any.
+    """
+    source, *rest = texts
+    try:
+        maps = attention_maps(pipe.model, pipe.tokenizer, source, rest[0] if rest else written)
+        text = attention_page(maps, "Attention")
+    except (ValueError, RuntimeError) as error:
+        return note(f"No attention map: {_first_line(error)}")
+    style = f"width: 100%; height: {MAP_HEIGHT}px; border: 0"
+    return f'<iframe title="Attention" sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(text)}"></iframe>'
+
+
+def note(text: str) -> str:
+    return f"<p>{html.escape(text)}</p>"
+
+
+# how the names of model classes end → what such a model usually does
+HEADS = {
+    "ForConditionalGeneration": "translation",
+    "MTModel": "translation",
+    "ForCausalLM": "text-generation",
+    "LMHeadModel": "text-generation",
+    "ForMaskedLM": "fill-mask",
+    "ForSequenceClassification": "text-classification",
+    "ForTokenClassification": "token-classification",
+    "ForQuestionAnswering": "question-answering",
+}
+
+
+def _load(
+    model: str, metadata: Mapping[str, Any] | None, trust_remote_code: bool
+) -> tuple[str, Pipeline, Mapping[str, Any]]:
+    trust = {"trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(model, **trust)
+        metadata = read_card(model) if metadata is None else metadata
+        tag = metadata.get("pipeline_tag")
+        task = tag if tag in TASKS else _task_of(config)
+        if task is None:
+            raise ValueError(f"what it does has none; there are pages for {', '.join(TASKS)}")
+        pipe = pipeline(task, model=model, model_kwargs={"use_safetensors": True}, **trust)
+        if pipe.tokenizer is None:
+            raise ValueError("it has no tokenizer")
+        if task == "fill-mask" and pipe.tokenizer.mask_token is None:
+            raise ValueError("its tokenizer has no mask token to put in place of a word")
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{model}: no page for this model: {_first_line(error)}") from error
+    return task, pipe, metadata
+
+
+def _task_of(config: PreTrainedConfig) -> str | None:
+    name = (config.architectures or [""])[0]
+    return next((task for ending, task in HEADS.items() if name.endswith(ending)), None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def main() -> None:
+    """The page of the folder that this file lies in, or else of `MODEL_ID`, a folder or Hub id."""
+    own = Path(__file__).parent
+    is_beside_a_model = (own / "config.json").is_file()
+    model = str(own) if is_beside_a_model else os.environ.get("MODEL_ID")
+    if model is None:
+        sys.exit("error: no config.json beside app.py: put it into a published folder, or set MODEL_ID to a model")
+    logging.disable_progress_bar()
+    try:
+        page = make_page(model, trust_remote_code=is_beside_a_model)
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+    open_page(page)
+
+
+if __name__ == "__main__":
+    main()
