@@ -112,7 +112,7 @@ def test_a_run_says_how_to_try_it(published_head, source):
     assert metadata == {
         "title": "회의",
         "pipeline_tag": "question-answering",
-        "widget": [{"text": "회의는 몇 시에 있어요?", "context": "삼월 십오일 오후 두 시 반에 회의가 있어요."}],
+        "widget": [{"text": "회의는 몇 시에 시작해요?", "context": "회의는 삼월 십오일 오후 두 시 반에 시작해요."}],
     }
     assert metadata_of_run(source, "x")["widget"] == [
         {"text": "The meeting is at half past two on the fifteenth of March."}

@@ -19,10 +19,10 @@ TAGS = {
 }
 CALLS = {
     "masked-lm": 'fill("오늘 오후에 <mask> 만나요.")',
-    "text-classification": 'classify("삼월 십오일',
+    "text-classification": 'classify("회의는 삼월 십오일',
     "entailment": 'classify({"text": "민수는',
     "token-classification": 'tag("삼월 십오일',
-    "question-answering": 'answer(question="회의는 몇 시에 있어요?", context="삼월 십오일',
+    "question-answering": 'answer(question="회의는 몇 시에 시작해요?", context="삼월 십오일',
     "causal-lm": 'write("오늘 아침에")',
     "bare": 'encode("삼월 십오일',
 }
@@ -55,7 +55,7 @@ def test_the_card_of_a_published_head_says_what_runs(published_head, head, capsy
         ("entailment", {"text": "민수는 사과를 먹었다.", "text_pair": "민수는 과일을 먹었다."}),
         (
             "question-answering",
-            {"text": "회의는 몇 시에 있어요?", "context": "삼월 십오일 오후 두 시 반에 회의가 있어요."},
+            {"text": "회의는 몇 시에 시작해요?", "context": "회의는 삼월 십오일 오후 두 시 반에 시작해요."},
         ),
     ],
 )

@@ -126,7 +126,7 @@ def test_demo_opens_a_page(kind, trained, published, monkeypatch):
     ((page, host, port),) = opened
     assert (page.title, host, port) == (folder.name, "127.0.0.1", 7999)
     (examples,) = (block.samples for block in page.blocks.values() if hasattr(block, "samples"))
-    assert examples == [["삼월 십오일 오후 두 시 반에 회의가 있어요."]]
+    assert examples == [["회의는 삼월 십오일 오후 두 시 반에 시작해요."]]
 
 
 def test_demo_refuses_in_a_line(trained, tmp_path, capsys):
