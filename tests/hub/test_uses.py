@@ -21,10 +21,10 @@ CALLS = {
     "masked-lm": 'fill("오늘 오후에 <mask> 만나요.")',
     "text-classification": 'classify("회의는 삼월 십오일',
     "entailment": 'classify({"text": "민수는',
-    "token-classification": 'tag("삼월 십오일',
-    "question-answering": 'answer(question="회의는 몇 시에 시작해요?", context="삼월 십오일',
+    "token-classification": 'tag("회의는 삼월 십오일',
+    "question-answering": 'answer(question="회의는 몇 시에 시작해요?", context="회의는 삼월 십오일',
     "causal-lm": 'write("오늘 아침에")',
-    "bare": 'encode("삼월 십오일',
+    "bare": 'encode("회의는 삼월 십오일',
 }
 
 
