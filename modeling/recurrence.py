@@ -77,11 +77,13 @@ class RecurrentDirection(nn.Module):
         Returns:
             The outputs `(B, T, H)` and the state after the last step `(B, P, H)`.
         """
-        inputs = self.input_proj(states)  # of all steps at once; only what follows must wait for the step before
+        # of all steps at once; only what follows must wait for the step before. Unbound, as an indexed step's gradient would
+        # be as long as the sequence
+        inputs = self.input_proj(states).unbind(dim=1)
         state, outputs = initial, []
         steps = range(states.shape[1])
         for position in reversed(steps) if self.backward else steps:
-            following = self.step(inputs[:, position], self.hidden_proj(state[:, 0]), state)
+            following = self.step(inputs[position], self.hidden_proj(state[:, 0]), state)
             state = following if mask is None else torch.where(mask[:, position, None, None], following, state)
             outputs.append(state[:, 0])
         return torch.stack(outputs[::-1] if self.backward else outputs, dim=1), state
