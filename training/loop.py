@@ -40,7 +40,8 @@ class Position:
     seconds: float = 0.0  # of training so far
     best_step: int = 0
     best_metric: float | None = None
-    worse_evaluations: int = 0  # since the best
+    best_loss: float = math.inf  # where metrics are equal, as they are while a hard one is still zero, the loss decides
+    worse_evaluations: int = 0  # since the metric was last better
     evaluated_step: int = 0
 
 
@@ -283,11 +284,11 @@ class TrainingLoop:
         metric = values[f"validation_{self.task.metric}"]
         position = self.position
         position.evaluated_step = position.step
-        if self.task.is_better(metric, position.best_metric):
-            position.best_metric, position.best_step, position.worse_evaluations = metric, position.step, 0
+        is_better = self.task.is_better(metric, position.best_metric)
+        position.worse_evaluations = 0 if is_better else position.worse_evaluations + 1
+        if is_better or (metric == position.best_metric and loss < position.best_loss):
+            position.best_metric, position.best_loss, position.best_step = metric, loss, position.step
             self._save_best()
-        else:
-            position.worse_evaluations += 1
         self._write(values)
         if self.accelerator.is_main_process:
             shown = "  ".join(

@@ -49,6 +49,7 @@ def runs(multi30k: str | None) -> list[Run]:
              "batches.tokens_per_batch=1024", f"optimization.warmup_steps={warmup}", "optimization.max_grad_norm=null",
              "training.max_steps=300", "training.evaluate_every=300"),
             exchange,
+            may_diverge=True,
         )
         for name, (norm, warmup, exchange) in VARIANTS.items()
         for depth in DEPTHS
@@ -56,24 +57,28 @@ def runs(multi30k: str | None) -> list[Run]:
 
 
 def measure(trained: list[Run]) -> dict[str, Any]:
-    """Test loss for each variant and depth."""
+    """Test loss for each variant and depth; none where it diverged."""
     found = iter(trained)
-    return {
-        name: {str(depth): math.log(next(found).results()["test"]["perplexity"]) for depth in DEPTHS}
-        for name in VARIANTS
-    }
+    return {name: {str(depth): _loss(next(found)) for depth in DEPTHS} for name in VARIANTS}
+
+
+def _loss(run: Run) -> float | None:
+    return None if run.has_diverged() else math.log(run.results()["test"]["perplexity"])
 
 
 def tables(measured: dict[str, Any]) -> dict[str, Table]:
     table = Table(["test loss", *(f"{depth} layers" for depth in DEPTHS)])
-    table.rows = [[name, *(f"{loss:.2f}" for loss in losses.values())] for name, losses in measured.items()]
+    table.rows = [
+        [name, *("diverged" if loss is None else f"{loss:.2f}" for loss in losses.values())]
+        for name, losses in measured.items()
+    ]
     return {"depth": table}
 
 
 def draw(measured: dict[str, Any]) -> None:
     figure, axes = panels(1, width=7)
     for name, losses in measured.items():
-        axes.plot(DEPTHS, list(losses.values()), label=name)
+        axes.plot(DEPTHS, [math.nan if loss is None else loss for loss in losses.values()], label=name)
     axes.set(xlabel="layers", ylabel="test loss (nats)", title="300 optimiser steps", xticks=DEPTHS)
     axes.legend()
     save(figure, "depth")

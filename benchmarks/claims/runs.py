@@ -6,6 +6,7 @@ python -m benchmarks.claims.runs EXCHANGE RECIPE [key=value …]     # one of th
 import importlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,12 +35,14 @@ class Run:
         recipe: A YAML file of this folder, without its suffix, or a recipe of the package.
         overrides: `key.sub=value`.
         exchange: `module.function` of this folder, which exchanges a part of the model before the recipe is run.
+        may_diverge: A loss that is no number is a result, not a failure.
     """
 
     name: str
     recipe: str
     overrides: tuple[str, ...] = ()
     exchange: str = "-"
+    may_diverge: bool = False
 
     @property
     def folder(self) -> Path:
@@ -58,15 +61,20 @@ class Run:
     def results(self) -> dict[str, Any]:
         return json.loads((self.best / "results.json").read_text(encoding="utf-8"))
 
+    def has_diverged(self) -> bool:
+        log = self.folder.with_suffix(".log")
+        said = re.compile(r"^error: .*: the loss is (nan|inf)", re.MULTILINE)
+        return self.may_diverge and log.is_file() and bool(said.search(log.read_text(encoding="utf-8")))
+
     def is_finished(self) -> bool:
-        return self._recorded() == asdict(self) and (self.best / "results.json").is_file()
+        return self._recorded() == asdict(self) and ((self.best / "results.json").is_file() or self.has_diverged())
 
     def _recorded(self) -> dict[str, Any] | None:
         file = self.folder.with_suffix(".run.json")
         if not file.is_file():
             return None
         content = json.loads(file.read_text(encoding="utf-8"))
-        return content | {"overrides": tuple(content["overrides"])}
+        return {"may_diverge": False} | content | {"overrides": tuple(content["overrides"])}
 
     def train(self) -> float:
         """Train in a process with one thread, or go on where it was left; the seconds that it took.
@@ -87,7 +95,7 @@ class Run:
                 [sys.executable, "-m", "benchmarks.claims.runs", *arguments, f"output_dir={self.folder}"],
                 cwd=ROOT, stdout=lines, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
             ).returncode  # fmt: skip
-        if code != 0:
+        if code != 0 and not self.has_diverged():
             last = log.read_text(encoding="utf-8").strip().splitlines()[-1:] or ["it printed nothing"]
             raise UserError(f"{self.name} failed ({log}): {last[0]}")
         return time.perf_counter() - started

@@ -192,3 +192,15 @@ def test_the_tour_links_to_what_there_is():
     names = {name for name in re.findall(r"`([A-Za-z_.]+)`", text) if "_" in name or name[:1].isupper()}
     assert len(names) > 10
     assert not [name for name in names if name.split(".")[-1] not in code and name not in text.split("```")[1]]
+
+
+def test_a_run_that_diverges_is_a_result_where_that_is_asked(folders):
+    run = runs.Run("some/run", "language-model", may_diverge=True)
+    run.folder.parent.mkdir()
+    log = run.folder.with_suffix(".log")
+    assert not run.has_diverged()
+    log.write_text("step 1\nerror: step 7: the loss is nan, so training stops here\n", encoding="utf-8")
+    assert run.has_diverged()
+    assert not runs.Run("some/run", "language-model").has_diverged()
+    log.write_text("error: no such file\n", encoding="utf-8")
+    assert not run.has_diverged()
