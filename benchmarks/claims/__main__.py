@@ -30,6 +30,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="trainings at a time (default: one a core)")
     parser.add_argument("--draw-only", action="store_true", help="figures and tables from what was measured before")
     arguments = parser.parse_args()
+    if arguments.jobs < 1:
+        parser.error(f"--jobs {arguments.jobs}: at least one training runs at a time")
     if unknown := set(arguments.claims) - set(CLAIMS):
         parser.error(f"unknown claim {min(unknown)!r}; there are {', '.join(CLAIMS)}")
     chosen = {name: importlib.import_module(f"benchmarks.claims.{name}") for name in arguments.claims or CLAIMS}
@@ -42,7 +44,10 @@ def main() -> int:
             measured = json.dumps(claim.measure(runs[name]), indent=1, ensure_ascii=False)
             (RUNS / f"{name}.json").write_text(measured + "\n", encoding="utf-8")
     for name, claim in chosen.items():
-        measured = json.loads((RUNS / f"{name}.json").read_text(encoding="utf-8"))
+        file = RUNS / f"{name}.json"
+        if not file.is_file():
+            raise UserError(f"{file}: not there; {name} was not measured, so leave --draw-only out")
+        measured = json.loads(file.read_text(encoding="utf-8"))
         claim.draw(measured)
         for place, table in claim.tables(measured).items():
             write_table(place, table)

@@ -1,5 +1,6 @@
 """Claim: attention finds the words that a translation comes from, without being told (Bahdanau et al. 2015, §5.2.1 and figure 3)."""
 
+import sys
 from typing import Any
 
 import torch
@@ -11,10 +12,10 @@ from trefoil.visualization.attention import CROSS, AttentionMap
 from trefoil.visualization.picture import find_fonts
 
 from .draw import Table, save
-from .length import NAMES, translation_runs
+from .length import NAMES, TRAINED_CLAUSES, clauses_of, translation_runs
 from .runs import Run
 
-MODELS = ("general", "transformer")
+MODELS = ("general", "transformer-longer")
 SENTENCES = 100
 
 
@@ -25,20 +26,23 @@ def runs(multi30k: str | None) -> list[Run]:
 def measure(trained: list[Run]) -> dict[str, Any]:
     """Of numbers that stand in source and target alike, the weight on the source's when the target's is written."""
     found: dict[str, Any] = {}
-    rows = trained[0].predictions()[:SENTENCES]
+    rows = trained[0].predictions()
     shown = next(row for row in rows if any(character.isdigit() for character in row["ko"]))
+    rows = [row for row in rows if len(clauses_of(row["ko"])) <= TRAINED_CLAUSES]
+    rows = rows[:: len(rows) // SENTENCES]
     for model_name, run in zip(MODELS, trained, strict=True):
         model = AutoModelForSeq2SeqLM.from_pretrained(run.best).eval()
         tokenizer = AutoTokenizer.from_pretrained(run.best)
         maps = [trefoil.attention_maps(model, tokenizer, row["ko"], row["en"])[CROSS] for row in rows]
         by_head = torch.stack([part for one in maps for part in _weights_of_copies(one, one.weights.flatten(0, 1))])
+        chosen = by_head[::2].mean(dim=0).argmax()  # on one half, to be measured on the other
         rolled = [part for one in maps if one.rolls_out for part in _weights_of_copies(one, one.rollout()[None])]
         example = trefoil.attention_maps(model, tokenizer, shown["ko"], shown["en"])[CROSS]
         found[model_name] = {
             "copies": len(by_head),
             "equal weights": sum(len(_copies(one)) / len(one.key_tokens) for one in maps) / len(by_head),
             "average": float(by_head.mean()),
-            "best head": float(by_head.mean(dim=0).max()),
+            "best head": float(by_head[1::2, chosen].mean()),
             "rolled out": float(torch.stack(rolled).mean()) if rolled else None,
             "example": {"weights": example.average().tolist(), "written": example.query_tokens,
                         "source": example.key_tokens},
@@ -52,7 +56,7 @@ def _copies(one: AttentionMap) -> list[tuple[int, int]]:
     return [
         (row, columns.index(token))
         for row, token in enumerate(rows)
-        if token.strip().isdigit() and rows.count(token) == columns.count(token) == 1
+        if token.strip("␣").isdigit() and rows.count(token) == columns.count(token) == 1
     ]
 
 
@@ -62,9 +66,9 @@ def _weights_of_copies(one: AttentionMap, weights: torch.Tensor) -> list[torch.T
 
 def tables(measured: dict[str, Any]) -> dict[str, Table]:
     columns = ("equal weights", "average", "best head", "rolled out")
-    table = Table(["weight on the same number", *columns])
+    table = Table(["weight on the same number", "numbers", *columns])
     table.rows = [
-        [NAMES[model], *("none" if of[column] is None else f"{of[column]:.2f}" for column in columns)]
+        [NAMES[model], of["copies"], *("none" if of[column] is None else f"{of[column]:.2f}" for column in columns)]
         for model, of in measured.items()
     ]
     return {"alignment": table}
@@ -74,7 +78,7 @@ def draw(measured: dict[str, Any]) -> None:
     labels = [label for of in measured.values() for side in ("written", "source") for label in of["example"][side]]
     families, missing = find_fonts({character for label in labels for character in label})
     if missing:
-        raise ValueError(f"no font for {' '.join(sorted(missing))}; install one, for example fonts-nanum")
+        print(f"no font for {' '.join(sorted(missing))}; install one, for example fonts-nanum", file=sys.stderr)
     with plt.rc_context({"font.family": families}):
         figure, axes = plt.subplots(1, len(measured), figsize=(6 * len(measured), 5.5), layout="constrained")
         for one, (model, of) in zip(axes, measured.items(), strict=True):
@@ -82,5 +86,5 @@ def draw(measured: dict[str, Any]) -> None:
             one.imshow(example["weights"], cmap="viridis", vmin=0)
             one.set_xticks(range(len(example["source"])), example["source"], rotation=60, fontsize=8)
             one.set_yticks(range(len(example["written"])), example["written"], fontsize=8)
-            one.set(title=f"{NAMES[model]}{', average of its heads' if model == 'transformer' else ''}")
+            one.set(title=f"{NAMES[model]}{', average of its heads' if model != 'general' else ''}")
         save(figure, "alignment")

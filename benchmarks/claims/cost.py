@@ -18,6 +18,7 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 import trefoil
+from trefoil.configuration.errors import UserError
 from trefoil.modeling.attention import MultiHeadAttention
 from trefoil.modeling.recurrence import RecurrentLayer
 
@@ -69,7 +70,8 @@ def measure_one(name: str, length: int) -> dict[str, float]:
     step(16)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     first = step(length)
-    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss: bytes there, else KiB
+    memory = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
     repeats = max(3, min(30, int(2 / first)))
     return {"seconds": statistics.median(step(length) for _ in range(repeats)), "mebibytes": memory}
 
@@ -80,8 +82,10 @@ def measure(trained: list[Run]) -> dict[str, Any]:
     for length in LENGTHS:
         for name in LAYERS:
             command = [sys.executable, "-m", "benchmarks.claims.cost", name, str(length)]
-            output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-            found[name][str(length)] = json.loads(output.splitlines()[-1])
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise UserError(f"{name} at {length} tokens failed: {(done.stderr.splitlines() or ['killed'])[-1]}")
+            found[name][str(length)] = json.loads(done.stdout.splitlines()[-1])
     exponents = {name: {what: _exponent(of, what) for what in ("seconds", "mebibytes")} for name, of in found.items()}
     return {"points": found, "exponents": exponents, "cache": _cache_sizes()}
 

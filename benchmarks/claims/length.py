@@ -8,19 +8,28 @@ from typing import Any
 import sacrebleu
 
 from .draw import Table, panels, save
-from .runs import Run
+from .runs import Run, read_lines
 from .texts import pairs
 
 TRAINED_CLAUSES, TESTED_CLAUSES = 3, 5
+AND = "그리고"
 MULTI30K_BUCKETS = ((1, 8), (9, 11), (12, 14), (15, 18), (19, 99))
 
 # the width that makes all models equally large, on embedded text and on Multi30k; the transformer's is its inner width
-WIDTHS = {"none": (276, 276), "dot": (262, 262), "general": (256, 256), "concat": (250, 250), "transformer": (312, 396)}
+WIDTHS = {
+    "none": (276, 276), "dot": (262, 262), "general": (256, 256), "concat": (250, 250), "transformer": (312, 396),
+    "transformer-longer": (312, 396),
+}  # fmt: skip
 NAMES = {
     "none": "LSTM without attention", "dot": "LSTM, dot", "general": "LSTM, general", "concat": "LSTM, concat",
-    "transformer": "transformer",
+    "transformer": "transformer", "transformer-longer": "transformer, twice the steps",
 }  # fmt: skip
-MODELS = ("none", "general", "concat", "transformer")
+MODELS = ("none", "general", "concat", "transformer", "transformer-longer")
+SCORES = (
+    ("exact_match", "exact match", ".0f"),
+    ("bleu", "BLEU", ".1f"),
+    ("length", "written length / reference", ".2f"),
+)
 DATA = {"embedded": "embedded Korean-English", "multi30k": "Multi30k English-German"}
 
 
@@ -47,6 +56,8 @@ def translation_runs(models: Iterable[str], multi30k: str | None) -> list[Run]:
 def _shape(model: str, width: int) -> tuple[str, ...]:
     if model == "transformer":
         return (f"model.config={{intermediate_size: {width}}}",)
+    if model == "transformer-longer":
+        return (*_shape("transformer", width), "training.max_steps=2400", "training.evaluate_every=1200")
     fields = f"{{num_hidden_layers: 1, hidden_size: {width}, attention_type: {model}}}"
     # with these, recurrent models learn faster
     return (
@@ -60,33 +71,58 @@ def runs(multi30k: str | None) -> list[Run]:
 
 
 def measure(trained: list[Run]) -> dict[str, Any]:
-    """BLEU of each model in each bucket of lengths, with the mean number of words of the source there."""
+    """Scores of each model in each bucket of lengths, with the mean number of words of the source there."""
     measured: dict[str, Any] = {}
     for run in trained:
         data, _, model = run.name.removeprefix("translation/").partition("-")
         source, target = ("ko", "en") if data == "embedded" else ("en", "de")
+        rows = _unseen(run.predictions()) if data == "embedded" else run.predictions()
         buckets: dict[str, list[dict]] = {}
-        for row in run.predictions():
+        for row in rows:
             buckets.setdefault(_bucket(data, row[source]), []).append(row)
         measured.setdefault(data, {})[model] = {
-            "bleu": run.results()["test"]["bleu"],
+            "all": _scores(rows, source, target),
+            "trained lengths": _scores(
+                [row for row in rows if data != "embedded" or len(clauses_of(row[source])) <= TRAINED_CLAUSES],
+                source,
+                target,
+            ),
             "buckets": {
-                bucket: {
-                    "words": sum(len(row[source].split()) for row in rows) / len(rows),
-                    "sentences": len(rows),
-                    "bleu": sacrebleu.corpus_bleu(
-                        [row["prediction"] for row in rows], [[row[target] for row in rows]]
-                    ).score,
-                }
-                for bucket, rows in sorted(buckets.items(), key=lambda item: int(item[0].split("-")[0]))
+                bucket: _scores(buckets[bucket], source, target)
+                for bucket in sorted(buckets, key=lambda bucket: int(bucket.split("-")[0]))
             },
         }
     return measured
 
 
+def _unseen(rows: list[dict]) -> list[dict]:
+    """Splits keep whole texts apart; here no clause of a text that is scored was in a text to learn from."""
+    learned = {
+        clause
+        for row in read_lines(pairs(TRAINED_CLAUSES, TESTED_CLAUSES) / "train.jsonl")
+        for clause in clauses_of(row["ko"])
+    }
+    return [row for row in rows if not learned & set(clauses_of(row["ko"]))]
+
+
+def clauses_of(text: str) -> list[str]:
+    return text.split(f" {AND} ")
+
+
+def _scores(rows: list[dict], source: str, target: str) -> dict[str, float]:
+    predictions, references = [row["prediction"] for row in rows], [row[target] for row in rows]
+    return {
+        "sentences": len(rows),
+        "words": sum(len(row[source].split()) for row in rows) / len(rows),
+        "bleu": sacrebleu.corpus_bleu(predictions, [references]).score,
+        "exact_match": 100 * sum(map(str.__eq__, predictions, references)) / len(rows),
+        "length": len("".join(predictions)) / len("".join(references)),
+    }
+
+
 def _bucket(data: str, source: str) -> str:
     if data == "embedded":
-        return str(source.count("그리고") + 1)
+        return str(len(clauses_of(source)))
     words = len(source.split())
     return next(f"{least}-{most}" for least, most in MULTI30K_BUCKETS if least <= words <= most)
 
@@ -94,30 +130,35 @@ def _bucket(data: str, source: str) -> str:
 def tables(measured: dict[str, Any]) -> dict[str, Table]:
     found = {}
     for data, models in measured.items():
-        buckets = next(iter(models.values()))["buckets"]
         unit = "clauses" if data == "embedded" else "words"
-        header = [f"BLEU, by {unit}", *buckets, "all"]
-        rows = [
-            [NAMES[model], *(f"{each['bleu']:.1f}" for each in of["buckets"].values()), f"{of['bleu']:.1f}"]
-            for model, of in models.items()
-        ]
-        found[f"length-{data}"] = Table(header, rows)
+        for score, name, form in SCORES:
+            if data == "multi30k" and score != "bleu":
+                continue
+            buckets = next(iter(models.values()))["buckets"]
+            rows = [
+                [NAMES[model], *(format(each[score], form) for each in (*of["buckets"].values(), of["all"]))]
+                for model, of in models.items()
+            ]
+            found[f"length-{data}-{score}"] = Table([f"{name}, by {unit}", *buckets, "all"], rows)
     return found
 
 
 def draw(measured: dict[str, Any]) -> None:
-    figure, axes = panels(len(measured), squeeze=False)
-    for one, (data, models) in zip(axes[0], measured.items(), strict=True):
-        for model, of in models.items():
+    shown = [("embedded", "exact_match"), ("embedded", "bleu"), ("multi30k", "bleu")]
+    shown = [(data, score) for data, score in shown if data in measured]
+    names = {score: name for score, name, _ in SCORES}
+    figure, axes = panels(len(shown), width=4.6)
+    for one, (data, score) in zip(axes, shown, strict=True):
+        for model, of in measured[data].items():
             points = of["buckets"].values()
-            one.plot([each["words"] for each in points], [each["bleu"] for each in points], label=NAMES[model])
+            one.plot([each["words"] for each in points], [each[score] for each in points], label=NAMES[model])
         if data == "embedded":
-            words = [each["words"] for each in next(iter(models.values()))["buckets"].values()]
+            words = [each["words"] for each in next(iter(measured[data].values()))["buckets"].values()]
             border = sum(words[TRAINED_CLAUSES - 1 : TRAINED_CLAUSES + 1]) / 2
             one.axvline(border, color="grey", linestyle="--", linewidth=1)
             one.annotate(
-                "longer than in training →", (border, 2), xytext=(4, 0), textcoords="offset points", fontsize=8
+                "longer than\nin training →", (border, 90), xytext=(4, 0), textcoords="offset points", fontsize=8
             )
-        one.set(xlabel="words of the source", ylabel="BLEU", title=DATA[data], ylim=0)
-        one.legend()
+        one.set(xlabel="words of the source", ylabel=names[score], title=DATA[data], ylim=0)
+    axes[-1].legend(fontsize=8)
     save(figure, "length")

@@ -31,8 +31,8 @@ def measure(trained: list[Run]) -> dict[str, Any]:
     translations, heads = trained[:-4], trained[-4:]
     exact = [run.results()["test"]["exact_match"] for run in heads]
     return {
-        "bleu": {
-            data: {model: of["bleu"] for model, of in models.items()}
+        "scores": {
+            data: {model: of["trained lengths"] for model, of in models.items()}
             for data, models in measure_translations(translations).items()
         },
         "softmax": {name: [_softmax(width, scaled) for width in WIDTHS] for name, scaled in
@@ -58,8 +58,13 @@ def _softmax(width: int, scaled: bool) -> dict[str, float]:
 
 
 def tables(measured: dict[str, Any]) -> dict[str, Table]:
-    bleu = Table(["BLEU", *(DATA[data] for data in measured["bleu"])])
-    bleu.rows = [[NAMES[model], *(f"{models[model]:.1f}" for models in measured["bleu"].values())] for model in SCORES]
+    columns = [("embedded", "exact_match", "exact match"), ("embedded", "bleu", "BLEU"), ("multi30k", "bleu", "BLEU")]
+    columns = [column for column in columns if column[0] in measured["scores"]]
+    scores = Table(["score", *(f"{DATA[data]}: {name}" for data, _, name in columns)])
+    scores.rows = [
+        [NAMES[model], *(f"{measured['scores'][data][model][score]:.1f}" for data, score, _ in columns)]
+        for model in SCORES
+    ]
     softmax = Table(["width", *(f"{what}, {name}" for what in ("entropy", "largest weight", "gradient") for name in
                                 measured["softmax"])])  # fmt: skip
     softmax.rows = [
@@ -73,16 +78,16 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
         [name, *(f"{score:.1f}" for score in scores), f"{mean(scores):.1f}"]
         for name, scores in measured["one head of width 128"].items()
     ]
-    return {"scores": bleu, "scaling": softmax, "scaling-trained": trained}
+    return {"scores": scores, "scaling": softmax, "scaling-trained": trained}
 
 
 def draw(measured: dict[str, Any]) -> None:
     figure, (bars, entropy, gradient) = panels(3, width=4.4)
-    for index, (data, models) in enumerate(measured["bleu"].items()):
+    for index, (data, models) in enumerate(measured["scores"].items()):
         places = [place + 0.4 * index for place in range(len(SCORES))]
-        drawn = bars.bar(places, [models[model] for model in SCORES], width=0.38, label=DATA[data])
+        drawn = bars.bar(places, [models[model]["bleu"] for model in SCORES], width=0.38, label=DATA[data])
         bars.bar_label(drawn, fmt="%.1f", fontsize=8)
-    shift = 0.2 * (len(measured["bleu"]) - 1)
+    shift = 0.2 * (len(measured["scores"]) - 1)
     bars.set(xticks=[place + shift for place in range(len(SCORES))], xticklabels=SCORES, ylabel="BLEU", title="LSTMs")
     bars.legend(fontsize=8)
     for name, points in measured["softmax"].items():

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import tiny_model
 
-from benchmarks.claims import context, cost, depth, draw, length, masking, positions, runs, scores, texts
+from benchmarks.claims import alignment, context, cost, depth, draw, length, masking, positions, runs, scores, texts
 from benchmarks.claims.__main__ import CLAIMS
 from trefoil.configuration.errors import UserError
 from trefoil.training.recipe import load_recipe
@@ -49,13 +49,13 @@ def test_models_that_are_compared_are_equally_large(folders):
 
     for data, vocab_size in (("embedded", 1500), ("multi30k", 3000)):
         sizes = []
-        for run in length.runs("some/data"):
+        for run in length.translation_runs(length.WIDTHS, "some/data"):
             if data in run.name:
                 recipe = load_recipe(runs.HERE / f"{run.recipe}.yaml", run.overrides)
                 config = trefoil.preset_config(recipe.model.preset, vocab_size=vocab_size, **recipe.model.config)
                 with torch.device("meta"):
                     sizes.append(AutoModelForSeq2SeqLM.from_config(config).num_parameters())
-        assert len(sizes) == 4
+        assert len(sizes) == 6
         assert max(sizes) < 1.02 * min(sizes)
 
 
@@ -72,6 +72,42 @@ def test_texts_do_not_hold_what_is_asked(folders):
 def test_pairs_have_the_clauses_that_they_are_tested_by(folders):
     rows = runs.read_lines(texts.pairs(1, 2) / "test.jsonl")
     assert [int(length._bucket("embedded", row["ko"])) for row in rows] == [row["clauses"] for row in rows]
+
+
+def test_no_clause_that_is_scored_was_learned(folders, monkeypatch):
+    monkeypatch.setattr(length, "TRAINED_CLAUSES", 1)
+    monkeypatch.setattr(length, "TESTED_CLAUSES", 2)
+    rows = runs.read_lines(texts.pairs(1, 2) / "test.jsonl")
+    learned = runs.read_lines(texts.pairs(1, 2) / "train.jsonl")[0]["ko"]
+    seen = {"ko": f"{rows[0]['ko']} 그리고 {learned}"}
+    kept = length._unseen([*rows, seen])
+    assert seen not in kept
+    assert len(kept) > len(rows) / 2
+
+
+def test_scores_by_hand():
+    rows = [
+        {"ko": "하나 둘", "en": "one two", "prediction": "one two"},
+        {"ko": "셋", "en": "three", "prediction": "three three"},
+    ]
+    found = length._scores(rows, "ko", "en")
+    assert (found["sentences"], found["words"], found["exact_match"]) == (2, 1.5, 50)
+    assert found["length"] == pytest.approx(18 / 12)
+
+
+def test_copied_numbers_are_found():
+    written, source = ["␣7", "3", "3", "won", "␣65"], ["65", "␣65", "␣7", "3", "원"]
+    weights = torch.arange(50.0).view(1, 2, 5, 5)
+    one = alignment.AttentionMap(alignment.CROSS, weights, written, source)
+    assert alignment._copies(one) == [(0, 2), (4, 1)]
+    assert [part.tolist() for part in alignment._weights_of_copies(one, weights.flatten(0, 1))] == [[2, 27], [21, 46]]
+
+
+def test_mean_distances_leave_a_vector_and_itself_out():
+    left = torch.tensor([[[1.0, 0.0], [2.0, 0.0]]])
+    right = torch.tensor([[[0.0, 1.0], [0.0, 3.0]]])
+    assert context._mean_distance(left, left) == pytest.approx([0])
+    assert context._mean_distance(left, right) == pytest.approx([1])
 
 
 def later_matters(model, token_ids):
