@@ -2,8 +2,8 @@
 
     python -m benchmarks.claims [CLAIM …] [--multi30k FOLDER_OR_HUB_ID] [--jobs 2] [--draw-only]
 
-Trainings lie in `runs/claims` and are not done twice; `rm -r runs/claims` begins anew. Without `--multi30k`, what is measured on it is
-left out.
+Trainings lie in `runs/claims` and are not done twice, so after a change of the code `rm -r runs/claims` comes first. A killed command
+goes on where it was. Without `--multi30k`, what is measured on it is left out.
 """
 
 import argparse

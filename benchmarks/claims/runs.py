@@ -133,4 +133,6 @@ if __name__ == "__main__":
 
     if sys.argv[1] != "-":
         exchange_part(sys.argv[1])()
-    sys.exit(main(["train", *sys.argv[2:]]))
+    code = main(["train", *sys.argv[2:]])
+    print(f"{time.process_time():.0f} s of processor time")
+    sys.exit(code)
