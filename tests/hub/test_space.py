@@ -217,3 +217,4 @@ def test_app_py_answers_where_there_is_no_package(space, tmp_path):
         process.communicate()
     assert answer == pipeline("translation", model=str(space), device="cpu")("세 개의 사과 🍎")[0]["translation_text"]
     assert "cross-attention" in attention
+    assert {path.name for path in folder.iterdir()} == {path.name for path in space.iterdir()}
