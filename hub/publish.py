@@ -27,7 +27,7 @@ from .folders import (
     require_room,
     written_aside,
 )
-from .space import space_fields, space_files
+from .space import require_page, space_fields, space_files
 
 LOCAL_PATH = re.compile(
     r"^( *(?:output_dir|path|init_from|encoder|decoder): )(?:[/~.]|[A-Za-z]:)\S*[/\\]([^/\\\s]+)/?$", re.MULTILINE
@@ -89,6 +89,8 @@ def publish(
     model_id = push_to_hub or target.name
     title = (card and card.title) or model_id.rpartition("/")[2]
     tokenizer = load_tokenizer(folder)
+    if space:
+        require_page(folder, head_of(model_class), tokenizer)
     model = load_model(model_class, folder, tokenizer)
     readme = render_card(
         model.config,
@@ -108,10 +110,10 @@ def publish(
     with written_aside(target) as new:
         model.save_pretrained(new, max_shard_size=max_shard_size)
         _point_at_code(new / "config.json", config_class)
-        for name, content in (bundle_code(config_class) | (space_files() if space else {})).items():
-            (new / name).write_bytes(content)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
+        for name, content in (bundle_code(config_class) | (space_files(new) if space else {})).items():
+            (new / name).write_bytes(content)
         for name, path in extras.items():
             shutil.copyfile(path, new / name)
         if recipe is not None:

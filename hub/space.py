@@ -5,8 +5,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedTokenizerBase
 
+from ..configuration.errors import UserError
 from .bundle import PACKAGE, head_of
 from .card import CardFields, fields_with_recipe, read_recipe
 from .folders import classes_of, load_tokenizer
@@ -16,6 +17,8 @@ APP = "app.py"
 GRADIO_VERSION = "6.31.0"  # the one that is tested; the Hub installs it
 PYTHON_VERSION = "3.11"
 REQUIREMENTS = ("torch>=2.11", "transformers>=5.17,<6", "safetensors>=0.8")
+SENTENCEPIECE = "sentencepiece>=0.2"  # what tokenizers need whose files end in these
+SENTENCEPIECE_FILES = ("*.spm", "*.model")
 
 RELATIVE_IMPORT = re.compile(r"^from \.(?P<name>\w+) import\b", re.MULTILINE)
 
@@ -34,13 +37,40 @@ def space_fields(title: str) -> dict[str, Any]:
     }
 
 
-def space_files() -> dict[str, bytes]:
+def require_page(source: Path, auto_class: str, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """Checks that `app.py` will have something to show.
+
+    Args:
+        source: Where the model comes from.
+        auto_class: The Auto class that loads it.
+        tokenizer: Its own, if it has one.
+
+    Raises:
+        UserError: It will not.
+    """
+    missing = None
+    if auto_class == "AutoModel":
+        missing = "a model with a head, such as one fine-tuned for a task"
+    elif tokenizer is None:
+        missing = "a tokenizer beside the weights"
+    elif auto_class == "AutoModelForMaskedLM" and tokenizer.mask_token is None:
+        missing = "a tokenizer with a mask token"
+    if missing is not None:
+        raise UserError(f"{source}: a Space needs {missing}; publish this model without --space")
+
+
+def space_files(folder: Path | None = None) -> dict[str, bytes]:
     """The files that a Space needs beside those of the model: name → content.
 
     The code is the package's own, only its imports rewritten: `visualization/app.py` becomes `app.py`, which runs as a
     script, and what it imports `visualization_*.py` beside it.
+
+    Args:
+        folder: Has the tokenizer, which may need a package more.
     """
-    files: dict[str, bytes] = {"requirements.txt": "".join(f"{line}\n" for line in REQUIREMENTS).encode()}
+    has_sentencepiece = folder is not None and any(any(folder.glob(pattern)) for pattern in SENTENCEPIECE_FILES)
+    requirements = [*REQUIREMENTS, *([SENTENCEPIECE] if has_sentencepiece else [])]
+    files: dict[str, bytes] = {"requirements.txt": "".join(f"{line}\n" for line in requirements).encode()}
     waiting = ["app"]
     while waiting:
         name = waiting.pop()

@@ -102,7 +102,7 @@ def test_imports_run_one_way(file):
             other = inside[0] if inside and inside[0] in {*IMPORTS, "recipes"} else "trefoil"
             assert other == folder or other in IMPORTS[folder], f"{module} from {folder}"
         elif folder == "visualization":
-            of_page = {"gradio", "huggingface_hub"} if file.stem in ("app", "answers") else set()
+            of_page = {"gradio", "huggingface_hub", "safetensors", "yaml"} if file.stem in ("app", "answers") else set()
             known = {"torch", "transformers", "matplotlib"} | of_page
             assert top in known or top in sys.stdlib_module_names, module
         elif folder in PUBLISHED:

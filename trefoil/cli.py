@@ -48,7 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     demo = commands.add_parser("demo", help="open a page in the browser to try a model on")
     demo.add_argument("model", help="a run's folder, a published one, or a Hub id")
     demo.add_argument("--host", default="127.0.0.1", help="the address to serve at (default: this machine only)")
-    demo.add_argument("--port", type=_positive, metavar="N", help="default: the first free one from 7860")
+    demo.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860")
     demo.set_defaults(run=_demo)
 
     translate = commands.add_parser("translate", help="translate sentences, or lines of standard input")
@@ -60,11 +60,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     attend = commands.add_parser("attend", help="show what a model looks at, as a page or a picture")
     attend.add_argument("folder", help="a run's folder, a published one, or a Hub id")
-    attend.add_argument("source", help="the text")
+    attend.add_argument("source", type=_text, help="the text")
     attend.add_argument(
         "target",
+        type=_text,
         nargs="?",
-        help="what is written or follows, or the second text of a pair (default: what is generated)",
+        help="encoder: the second text of a pair; decoder: what follows the source, appended to the letter (begin it "
+        "with a space for a new word); encoder-decoder: what is written (default: what is generated)",
     )
     attend.add_argument(
         "-o", "--output", type=Path, default="attention.html", metavar="FILE", help="default: attention.html; or a .png"
@@ -90,6 +92,18 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port, an integer from 1 to 65535")
+    return int(text)
+
+
+def _text(text: str) -> str:
+    if any("\udc80" <= character <= "\udcff" for character in text):  # what Python makes of other bytes
+        raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8")
+    return text
 
 
 def _size(text: str) -> str:
@@ -185,32 +199,45 @@ def _translate(arguments: argparse.Namespace) -> int:
 
 
 def _attend(arguments: argparse.Namespace) -> int:
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    from .visualization.attention import attention_maps, load_for_attention
-    from .visualization.page import attention_page
+    from .visualization.attention import attention_maps, load_for_attention, reason
+    from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
 
     output = arguments.output
-    if output.suffix not in (".html", ".png"):
-        raise UserError(f"{output}: the file's name must end with .html or .png")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: its folder does not exist")
+    _require_writable(output)
     folder = model_folder(arguments.folder)
+    most_weights = MOST_WEIGHTS if output.suffix == ".html" else None
     try:
         model, tokenizer = load_for_attention(str(folder))
-        maps = attention_maps(model, tokenizer, arguments.source, arguments.target)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
-    if output.suffix == ".png":
-        attention_picture(maps, output)
-    else:
-        title = f"Attention of {Path(arguments.folder).resolve().name}"
-        output.write_text(attention_page(maps, title), encoding="utf-8")
+        maps = attention_maps(model, tokenizer, arguments.source, arguments.target, most_weights)
+    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise UserError(f"{folder}: {reason(error)}") from None
+    try:
+        if output.suffix == ".png":
+            attention_picture(maps, output)
+        else:
+            title = f"Attention of {Path(arguments.folder).resolve().name}"
+            output.write_text(attention_page(maps, title), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror or error})") from None
     if model.config.is_encoder_decoder and arguments.target is None:
         print(maps.target)
     print(f"{', '.join(one.kind for one in maps)}: {output}", file=sys.stderr)
     return 0
+
+
+def _require_writable(output: Path) -> None:
+    if output.suffix not in (".html", ".png"):
+        raise UserError(f"{output}: the file's name must end with .html or .png")
+    if os.path.isdir(output):
+        raise UserError(f"{output}: is a folder; name a file in it")
+    if not os.path.isdir(output.parent):
+        raise UserError(f"{output}: its folder does not exist")
+    if not os.access(output if os.path.exists(output) else output.parent, os.W_OK):
+        raise UserError(f"{output}: cannot be written; name a file elsewhere")
 
 
 def _import(arguments: argparse.Namespace) -> int:

@@ -92,17 +92,40 @@ def _classify(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple
 
 
 def _tag(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[list[tuple[str, str | None]], None]:
-    limit = longest_input(pipe)
-    special = pipe.tokenizer.num_special_tokens_to_add()
-    windows = {"stride": min(STRIDE, (limit - special) // 2)} if limit < 10**9 else {}
-    entities = pipe(texts["text"], **{"aggregation_strategy": "simple"} | windows | parameters)
-    return marked(texts["text"], entities), None
+    limit, tokenizer = longest_input(pipe), pipe.tokenizer
+    windows = {}
+    if count_tokens(pipe, texts) > limit:
+        if not tokenizer.is_fast or tokenizer.pad_token is None:  # windows need both
+            _refuse_if_longer(pipe, texts, limit)
+        windows = {"stride": min(STRIDE, (limit - tokenizer.num_special_tokens_to_add()) // 2)}
+    options = {"aggregation_strategy": "simple"} | windows | parameters
+    if not tokenizer.is_fast:  # it does not tell what belongs to one word, nor where
+        options["aggregation_strategy"] = "simple"
+    entities = pipe(texts["text"], **options)
+    return marked(texts["text"], entities if tokenizer.is_fast else found(texts["text"], entities)), None
 
 
 def _find_answer(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[dict[str, float], None]:
     answers = pipe(question=texts["text"], context=texts["context"], **{"top_k": SHOWN} | parameters)
     answers = answers if isinstance(answers, list) else [answers]
     return _scores((answer["answer"] or "(no answer)", answer["score"]) for answer in answers), None
+
+
+def found(text: str, entities: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entities with the places where they stand, in their order.
+
+    Raises:
+        gr.Error: A word does not stand there to the letter.
+    """
+    placed, end = [], 0
+    for entity in entities:
+        word = entity["word"].strip()
+        start = text.find(word, end)
+        if start < 0:
+            raise refusal(f"The model finds “{word}”, but its tokenizer does not tell where in the text that stands.")
+        end = start + len(word)
+        placed.append(entity | {"start": start, "end": end})
+    return placed
 
 
 def marked(text: str, entities: list[dict[str, Any]]) -> list[tuple[str, str | None]]:

@@ -13,19 +13,27 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import yaml
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, Pipeline, PreTrainedConfig, pipeline
 from transformers.utils import logging
 
-from .answers import TASKS, refusal
-from .attention import attention_maps
+if __name__ == "__main__":  # beside a model: what would be compiled is no part of the published folder
+    sys.dont_write_bytecode = True
+
+from .answers import TASKS, longest_input, refusal
+from .attention import attention_maps, reason
 from .page import attention_page
 
 # fonts of the reader's machine: gradio's own themes bring theirs, or fetch them
 THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 MAP_HEIGHT = 800  # pixels
 MOST_CHARACTERS = 20_000
+MOST_WEIGHTS = 10_000_000  # of a map, which is drawn anew for every text: up to 20 MB
+# of models and their tokenizers, where a text is none that they can take
+MODEL_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
 
 
 def make_page(
@@ -44,15 +52,17 @@ def make_page(
     """
     model = os.fspath(model)
     task, pipe, metadata = _load(model, metadata, trust_remote_code)
-    examples = metadata.get("widget") or []
+    widget = metadata.get("widget")
+    examples = [example for example in (widget if isinstance(widget, list) else []) if isinstance(example, Mapping)]
     boxes = dict(TASKS[task].boxes)
     if task == "fill-mask":
         boxes["text"] = f"Text, with {pipe.tokenizer.mask_token} for the word to guess"
     if task == "text-classification" and any("text_pair" in example for example in examples):
         boxes["text_pair"] = "Second text"
-    rows = [[example[name] for name in boxes] for example in examples if boxes.keys() <= example.keys()]
+    rows = [[example.get(name) for name in boxes] for example in examples]
+    rows = [row for row in rows if all(isinstance(text, str) for text in row)]
     inference = metadata.get("inference")  # on the Hub also true or false
-    parameters = inference.get("parameters", {}) if isinstance(inference, Mapping) else {}
+    parameters = inference.get("parameters") if isinstance(inference, Mapping) else None
 
     title = metadata.get("title") or Path(model).name
     with gr.Blocks(title=title, analytics_enabled=False) as page:
@@ -69,7 +79,7 @@ def make_page(
         attention = gr.HTML(label="Attention")
         gr.on(
             [button.click, *(box.submit for box in inputs)],
-            make_response(pipe, task, boxes, parameters),
+            make_response(pipe, task, boxes, parameters if isinstance(parameters, Mapping) else {}),
             inputs,
             [output, attention],
             api_name="run",
@@ -114,7 +124,7 @@ def read_card(model: str) -> dict[str, Any]:
     place = Path(model, "README.md") if Path(model).is_dir() else model
     try:
         card = ModelCard.load(place)
-    except (OSError, ValueError, HfHubHTTPError, HFValidationError):
+    except (OSError, ValueError, TypeError, yaml.YAMLError, HfHubHTTPError, HFValidationError):
         return {}
     heading = next((line[2:].strip() for line in card.text.splitlines() if line.startswith("# ")), None)
     return {"title": heading} | card.data.to_dict()
@@ -142,8 +152,8 @@ def make_response(
             answer, written = TASKS[task].answer(pipe, texts, dict(parameters))
         except gr.Error:
             raise
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
-            raise refusal(f"The model cannot answer this: {_first_line(error)}") from error
+        except MODEL_ERRORS as error:
+            raise refusal(f"The model cannot answer this: {reason(error)}") from error
         yield answer, note("drawing the attention …")
         yield answer, draw_attention(pipe, list(texts.values()), written)
 
@@ -160,10 +170,10 @@ def draw_attention(pipe: Pipeline, texts: list[str], written: str | None) -> str
     """
     source, *rest = texts
     try:
-        maps = attention_maps(pipe.model, pipe.tokenizer, source, rest[0] if rest else written)
+        maps = attention_maps(pipe.model, pipe.tokenizer, source, rest[0] if rest else written, MOST_WEIGHTS)
         text = attention_page(maps, "Attention")
-    except (ValueError, RuntimeError) as error:
-        return note(f"No attention map: {_first_line(error)}")
+    except MODEL_ERRORS as error:
+        return note(f"No attention map: {reason(error)}")
     style = f"width: 100%; height: {MAP_HEIGHT}px; border: 0"
     return f'<iframe title="Attention" sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(text)}"></iframe>'
 
@@ -193,7 +203,7 @@ def _load(
         config = AutoConfig.from_pretrained(model, **trust)
         metadata = read_card(model) if metadata is None else metadata
         tag = metadata.get("pipeline_tag")
-        task = tag if tag in TASKS else _task_of(config)
+        task = tag if isinstance(tag, str) and tag in TASKS else _task_of(config)
         if task is None:
             raise ValueError(f"what it does has none; there are pages for {', '.join(TASKS)}")
         pipe = pipeline(task, model=model, model_kwargs={"use_safetensors": True}, **trust)
@@ -201,18 +211,15 @@ def _load(
             raise ValueError("it has no tokenizer")
         if task == "fill-mask" and pipe.tokenizer.mask_token is None:
             raise ValueError("its tokenizer has no mask token to put in place of a word")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ValueError(f"{model}: no page for this model: {_first_line(error)}") from error
+    except (OSError, ImportError, KeyError, SafetensorError, StrictDataclassError, *MODEL_ERRORS) as error:
+        raise ValueError(f"{model}: no page for this model: {reason(error)}") from error
+    pipe.tokenizer.model_max_length = longest_input(pipe)  # by which pipelines cut; it may stand in config.json only
     return task, pipe, metadata
 
 
 def _task_of(config: PreTrainedConfig) -> str | None:
     name = (config.architectures or [""])[0]
     return next((task for ending, task in HEADS.items() if name.endswith(ending)), None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def main() -> None:

@@ -101,7 +101,11 @@ class AttentionMaps:
 
 
 def attention_maps(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, source: str, target: str | None = None
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    source: str,
+    target: str | None = None,
+    most_weights: int | None = None,
 ) -> AttentionMaps:
     """What a model looks at while it reads a text, or writes one.
 
@@ -113,6 +117,8 @@ def attention_maps(
         target: For an encoder, the second text of a pair. For a decoder, what follows the source, to the letter: a
             space between them belongs to one of them. For an encoder-decoder, what it is made to write; by default what
             it writes of its own accord: greedily, else by its own generation settings.
+        most_weights: Refuse texts to which the model's layers and heads have more weights than these together, before
+            they are computed; they grow with the square of the length. Default: any number.
 
     Raises:
         ValueError: A text is empty or too long, or the model has no attention to show.
@@ -122,39 +128,57 @@ def attention_maps(
             raise ValueError(f"the {name} is empty; there is nothing to attend to")
     with torch.no_grad(), _eager(model):
         if model.config.is_encoder_decoder:
-            return _encoder_decoder_maps(model, tokenizer, source, target)
-        return _stack_maps(model, tokenizer, source, target)
+            return _encoder_decoder_maps(model, tokenizer, source, target, most_weights)
+        return _stack_maps(model, tokenizer, source, target, most_weights)
+
+
+def require_few(weights: int, most_weights: int | None) -> None:
+    """Raises a ValueError where there are too many weights to show."""
+    if most_weights is not None and weights > most_weights:
+        raise ValueError(
+            f"the attention of all layers and heads has {weights:,} weights, but {most_weights:,} are shown at most; "
+            "give a shorter text"
+        )
 
 
 def load_for_attention(place: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model and its tokenizer from a folder or Hub id: a head is loaded only where it generates.
 
     Raises:
-        OSError: There is no model, or it cannot be read.
+        OSError: There is no model with safetensors weights, or it cannot be read.
         ValueError: It has no tokenizer, or is of a kind that transformers does not know.
     """
     config = AutoConfig.from_pretrained(place)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:
-        raise ValueError(f"no tokenizer to load ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"no tokenizer to load ({reason(error)})") from None
     auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModel
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # weights of a head that is left out are nothing to tell of
     try:
-        return auto_class.from_pretrained(place, attn_implementation="eager").eval(), tokenizer
+        model = auto_class.from_pretrained(place, attn_implementation="eager", use_safetensors=True)
+        return model.eval(), tokenizer
     finally:
         logging.set_verbosity(level)
 
 
-def _stack_maps(model: Any, tokenizer: Any, source: str, target: str | None) -> AttentionMaps:
+def reason(error: Exception) -> str:
+    """The line of an error's text that says what is wrong: the first, or the last if that only leads to it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if lines[0].endswith(":") else lines[0]
+
+
+def _stack_maps(model: Any, tokenizer: Any, source: str, target: str | None, most_weights: int | None) -> AttentionMaps:
     """Of an encoder, or of a decoder."""
     texts = [source] if target is None else [source, target]
-    is_causal = _is_causal(model, _encode(tokenizer, source)["input_ids"])
+    sample = _weights_of_two(model, _encode(tokenizer, source)["input_ids"])
+    is_causal = not sample[..., 0, 1].any()  # asked of the model, as names differ
     if is_causal:
         texts = ["".join(texts)]
     encoding = _encode(tokenizer, *texts)
     _require_room("text" if len(texts) == 1 else "pair of texts", encoding, tokenizer, model.config)
+    require_few(sample[..., 0, 0].numel() * len(encoding["input_ids"]) ** 2, most_weights)
     names = ["input_ids", "attention_mask"] if is_causal else ["input_ids", "attention_mask", "token_type_ids"]
     outputs = model(**_tensors(encoding, model, names), output_attentions=True, return_dict=True)
     labels = encoding_labels(tokenizer, encoding, texts)
@@ -162,11 +186,15 @@ def _stack_maps(model: Any, tokenizer: Any, source: str, target: str | None) -> 
     return AttentionMaps([AttentionMap(DECODER if is_causal else ENCODER, weights, labels, labels)], source, target)
 
 
-def _encoder_decoder_maps(model: Any, tokenizer: Any, source: str, target: str | None) -> AttentionMaps:
+def _encoder_decoder_maps(
+    model: Any, tokenizer: Any, source: str, target: str | None, most_weights: int | None
+) -> AttentionMaps:
     encoding = _encode(tokenizer, source)
     _require_room("source", encoding, tokenizer, getattr(model.config, "encoder", model.config))
     inputs = _tensors(encoding, model, ["input_ids", "attention_mask"])
     source_tokens = encoding_labels(tokenizer, encoding, [source])
+    if most_weights is not None:
+        require_few(_count_weights(model, inputs["input_ids"], written=1), most_weights)
     if target is None:
         decoder_ids = _generated(model, inputs)
         written = decoder_ids[0, 1:].tolist()
@@ -178,6 +206,8 @@ def _encoder_decoder_maps(model: Any, tokenizer: Any, source: str, target: str |
         _require_room("target", wanted, tokenizer, getattr(model.config, "decoder", model.config))
         decoder_ids = _decoder_inputs(model, _tensors(wanted, model, ["input_ids"])["input_ids"])
         target_tokens = encoding_labels(tokenizer, wanted, [target], of_target=True)
+    if most_weights is not None:
+        require_few(_count_weights(model, inputs["input_ids"], written=decoder_ids.shape[1]), most_weights)
     outputs = model(**inputs, decoder_input_ids=decoder_ids, output_attentions=True, return_dict=True)
 
     start = tokenizer.convert_ids_to_tokens(int(decoder_ids[0, 0]))
@@ -212,13 +242,26 @@ def _eager(model: Any) -> Iterator[None]:
         model.train(was_training)
 
 
-def _is_causal(model: Any, ids: list[int]) -> bool:
-    """Whether the first of two tokens has no eye on the second: asked of the model, as names differ."""
+def _weights_of_two(model: Any, ids: list[int]) -> torch.Tensor:
+    """The weights `(layers, heads, 2, 2)` between a token and the same again."""
     outputs = model(
         input_ids=torch.tensor([ids[:1] * 2], device=model.device), output_attentions=True, return_dict=True
     )
-    weights = _stacked(outputs.get("attentions"), model, 2, 2)
-    return not weights[..., 0, 1].any()
+    return _stacked(outputs.get("attentions"), model, 2, 2)
+
+
+def _count_weights(model: Any, source_ids: torch.Tensor, written: int) -> int:
+    """How many weights an encoder-decoder has for a source `(1, length)` and so many tokens written: asked of the model
+    with one token of each, as names differ."""
+    read, one = source_ids.shape[1], source_ids[:, :1]
+    outputs = model(input_ids=one, decoder_input_ids=one, output_attentions=True, return_dict=True)
+    pairs = {"encoder": read * read, "decoder": written * written, "cross": written * read}
+    return sum(
+        layer.shape[1] * count
+        for name, count in pairs.items()
+        for layer in outputs.get(f"{name}_attentions") or ()
+        if layer is not None
+    )
 
 
 def _encode(tokenizer: Any, *texts: str, **options: Any) -> Any:

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
-from .attention import CROSS, DECODER, ENCODER, AttentionMap, AttentionMaps
+from .attention import CROSS, DECODER, ENCODER, AttentionMap, AttentionMaps, require_few
 from .page_script import SCRIPT
 
+MOST_WEIGHTS = 40_000_000  # some 60 MB: 12 layers of 12 heads and 512 tokens still have a page
 STEPS = 65535  # a weight travels as so many steps from 0 to 1: two bytes before compression
 
 ABOUT = {
@@ -121,7 +122,11 @@ def attention_page(maps: AttentionMaps, title: str) -> str:
     Args:
         maps: What `attention_maps` gives.
         title: The page's heading.
+
+    Raises:
+        ValueError: There are more than `MOST_WEIGHTS`; `attention_maps` can refuse them before they are computed.
     """
+    require_few(sum(one.weights.numel() for one in maps), MOST_WEIGHTS)
     texts = [("source", maps.source)] + ([("target", maps.target)] if maps.target else [])
     return PAGE.format(
         hash="sha256-" + base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode(),

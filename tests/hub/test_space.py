@@ -1,4 +1,5 @@
 import ast
+import json
 import os
 import re
 import shutil
@@ -11,10 +12,21 @@ import pytest
 from huggingface_hub import ModelCard
 from transformers import pipeline
 
+from trefoil.configuration.errors import UserError
 from trefoil.hub import check as check_module
+from trefoil.hub import publish as publish_module
 from trefoil.hub.check import check_published
+from trefoil.hub.folders import load_tokenizer
 from trefoil.hub.publish import publish
-from trefoil.hub.space import GRADIO_VERSION, PYTHON_VERSION, REQUIREMENTS, metadata_of_run, space_files
+from trefoil.hub.space import (
+    GRADIO_VERSION,
+    PYTHON_VERSION,
+    REQUIREMENTS,
+    SENTENCEPIECE,
+    metadata_of_run,
+    space_files,
+)
+from trefoil.hub.uses import USES
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +53,11 @@ def test_the_code_is_the_package_s_but_for_import_lines():
 
 def test_everything_that_is_imported_is_there_or_required():
     files = space_files()
-    known = {Path(name).stem for name in files} | {"gradio", "huggingface_hub"}  # gradio and transformers bring them
+    known = {Path(name).stem for name in files} | {
+        "gradio",
+        "huggingface_hub",
+        "yaml",
+    }  # gradio and transformers bring them
     known |= {re.match(r"\w+", line)[0] for line in REQUIREMENTS} | set(sys.stdlib_module_names)
     for name, content in files.items():
         if name.endswith(".py"):
@@ -59,6 +75,53 @@ def test_versions_are_those_of_the_package():
     assert project["requires-python"] == f">={PYTHON_VERSION}"
     assert f"gradio=={GRADIO_VERSION}\n" in (ROOT / "constraints.txt").read_text()
     assert space_files()["requirements.txt"].decode().splitlines() == list(REQUIREMENTS)
+    assert SENTENCEPIECE in project["optional-dependencies"]["ecosystem"]
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"), [("source.spm", [SENTENCEPIECE]), ("spiece.model", [SENTENCEPIECE]), ("tokenizer.json", [])]
+)
+def test_a_tokenizer_of_sentencepiece_requires_it(source, tmp_path, monkeypatch, name, extra):
+    tokenizer = load_tokenizer(source)
+    monkeypatch.setattr(tokenizer, "save_pretrained", lambda folder: (folder / name).write_bytes(b""))
+    monkeypatch.setattr(publish_module, "load_tokenizer", lambda folder: tokenizer)
+    folder = publish(source, tmp_path / "tiny", space=True)
+    assert (folder / "requirements.txt").read_text().splitlines() == [*REQUIREMENTS, *extra]
+
+
+@pytest.mark.parametrize(
+    ("head", "change", "message"),
+    [
+        ("bare", lambda folder: None, "a Space needs a model with a head, such as one fine-tuned for a task; publish"),
+        (
+            "causal-lm",
+            lambda folder: [path.unlink() for path in folder.glob("tokenizer*")],
+            "a Space needs a tokenizer beside the weights; publish this model without --space",
+        ),
+        (
+            "masked-lm",
+            lambda folder: drop(folder / "tokenizer_config.json", "mask_token"),
+            "a Space needs a tokenizer with a mask token; publish",
+        ),
+    ],
+)
+def test_a_model_without_a_page_is_no_space(published_head, tmp_path, head, change, message):
+    copy = shutil.copytree(published_head(head), tmp_path / "model")
+    change(copy)
+    with pytest.raises(UserError, match=message):
+        publish(copy, tmp_path / "out", space=True)
+    assert not (tmp_path / "out").exists()
+    assert publish(copy, tmp_path / "out").is_dir()
+
+
+def drop(path, key):
+    path.write_text(json.dumps({name: value for name, value in json.loads(path.read_text()).items() if name != key}))
+
+
+def test_the_page_knows_what_every_head_does():
+    answers = pytest.importorskip("trefoil.visualization.answers", exc_type=ImportError)
+    tasks = {use.task for auto_class, uses in USES.items() if auto_class != "AutoModel" for use in uses}
+    assert tasks == answers.TASKS.keys()
 
 
 def test_the_head_of_the_card_says_that_it_is_a_space(space, published):
@@ -154,3 +217,4 @@ def test_app_py_answers_where_there_is_no_package(space, tmp_path):
         process.communicate()
     assert answer == pipeline("translation", model=str(space), device="cpu")("세 개의 사과 🍎")[0]["translation_text"]
     assert "cross-attention" in attention
+    assert {path.name for path in folder.iterdir()} == {path.name for path in space.iterdir()}

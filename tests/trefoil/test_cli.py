@@ -163,6 +163,38 @@ def test_attend(trained, published, tmp_path, capsys):
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_attend_draws_no_page_that_is_too_large(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("trefoil.visualization.page.MOST_WEIGHTS", 10)
+    line = one_error_line(capsys, ["attend", trained, "세 시 반", "half past", "-o", tmp_path / "map.html"])
+    assert "weights, but 10 are shown at most; give a shorter text" in line
+    assert not (tmp_path / "map.html").exists()
+    assert ends(["attend", trained, "세 시 반", "half past", "-o", tmp_path / "map.png"]) == 0
+
+
+@pytest.mark.parametrize("error", [TypeError("odd\nmodel"), RuntimeError("odd")])
+def test_what_attend_cannot_do_is_one_line(trained, tmp_path, monkeypatch, capsys, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("trefoil.visualization.attention.attention_maps", fail)
+    line = one_error_line(capsys, ["attend", trained, "x", "-o", tmp_path / "map.html"])
+    assert line == f"error: {trained / 'best'}: odd"
+
+
+def test_attend_looks_at_its_output_before_the_model(tmp_path, monkeypatch, capsys):
+    (tmp_path / "d.html").mkdir()
+    line = one_error_line(capsys, ["attend", "no-such/model", "x", "-o", tmp_path / "d.html"])
+    assert line == f"error: {tmp_path / 'd.html'}: is a folder; name a file in it"
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    line = one_error_line(capsys, ["attend", "no-such/model", "x", "-o", tmp_path / "map.html"])
+    assert line == f"error: {tmp_path / 'map.html'}: cannot be written; name a file elsewhere"
+
+
+def test_help_of_attend_says_how_a_decoder_s_target_follows(capsys):
+    assert ends(["attend", "--help"]) == 0
+    assert "decoder: what follows the source, appended to the letter" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_check_that_fails_is_exit_code_1(published, tmp_path, capsys):
     shutil.copytree(published, tmp_path / "broken")
     (tmp_path / "broken" / "notes.txt").write_text("mine")
@@ -246,6 +278,8 @@ def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):
         (["attend", tmp_path / "none", "x"], "none"),
         (["attend", trained, "x", "-o", "map.pdf"], "map.pdf: the file's name must end with .html or .png"),
         (["attend", trained, "x", "-o", tmp_path / "no" / "map.html"], "its folder does not exist"),
+        (["attend", trained, "x", "-o", tmp_path / f"{'long' * 70}.html"], "cannot be written (File name too long)"),
+        (["attend", trained, "x", "-o", tmp_path / f"{'long' * 70}.png"], "cannot be written (File name too long)"),
         (["attend", trained, " "], "the source is empty"),
         (["attend", trained, "세 " * 200], "tokens, but the model reads 96 at most"),
         (["attend", tmp_path / "mute", "x"], "no tokenizer to load"),
@@ -281,6 +315,10 @@ def test_a_mistake_in_the_data(tmp_path, capsys):
         ["translate", "x", "--num-beams", "0"],
         ["translate", "x", "--batch-size", "0"],
         ["publish", "x", "y", "--max-shard-size", "big"],
+        ["demo", "x", "--port", "0"],
+        ["demo", "x", "--port", "65536"],
+        ["attend", "x", "\udcea\udcb0"],
+        ["attend", "x", "y", "\udcff"],
     ],
 )
 def test_mistakes_on_the_command_line(capsys, arguments):

@@ -1,6 +1,7 @@
 """How tests use a page without a browser."""
 
 import html
+import json
 import re
 
 
@@ -22,3 +23,14 @@ def components(page, kind):
 def shown_page(attention):
     """The page inside the frame."""
     return html.unescape(re.fullmatch(r'<iframe [^>]* srcdoc="([^"]*)"></iframe>', attention, re.DOTALL)[1])
+
+
+def shown_texts(attention):
+    """What stands on the page inside the frame as source and target, as it is written in HTML."""
+    return dict(re.findall(r"<b>(\w+)</b> <bdi>(.*?)</bdi>", shown_page(attention), re.DOTALL))
+
+
+def shown_maps(attention):
+    """Kind of map -> what the page inside the frame knows of it."""
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', shown_page(attention), re.DOTALL)[1]
+    return {one["kind"]: one for one in json.loads(data)}

@@ -1,13 +1,19 @@
 """What the page does for each task, on untrained models."""
 
+import html
+import inspect
+
 import pytest
 
 gradio = pytest.importorskip("gradio")
 
-from transformers import pipeline  # noqa: E402
+import torch  # noqa: E402
+from transformers import ByT5Tokenizer, pipeline  # noqa: E402
 
-from tests.visualization.pages import components, press, shown_page  # noqa: E402
-from trefoil.visualization.answers import TASKS, marked  # noqa: E402
+import trefoil  # noqa: E402
+from tests.hub.conftest import HEADS, SIZES, tiny_tokenizer  # noqa: E402
+from tests.visualization.pages import components, press, response, shown_maps, shown_texts  # noqa: E402
+from trefoil.visualization.answers import TASKS, found, marked  # noqa: E402
 from trefoil.visualization.app import make_page  # noqa: E402
 
 TEXT = "세 개의 사과와 두 개의 배 🍎"
@@ -26,8 +32,29 @@ def page_of(published_head):
     return make
 
 
+@pytest.fixture
+def page_with(tmp_path):
+    """A function: name in HEADS of tests/hub, tokenizer, fields of the configuration -> page of a random model."""
+
+    def make(name, tokenizer, **fields):
+        model_class, own = HEADS[name]
+        fields = SIZES | {"vocab_size": len(tokenizer), "max_position_embeddings": 64} | own | fields
+        if labels := fields.get("id2label"):
+            fields["label2id"] = {label: number for number, label in labels.items()}
+        torch.manual_seed(0)
+        model_class(model_class.config_class(**fields)).save_pretrained(tmp_path)
+        tokenizer.save_pretrained(tmp_path)
+        return make_page(tmp_path)
+
+    return make
+
+
 def labels(page):
     return [box.label for box in components(page, gradio.Textbox)]
+
+
+def pipe_of(page):
+    return inspect.getclosurevars(response(page)).nonlocals["pipe"]
 
 
 def refused(page, *texts):
@@ -43,7 +70,9 @@ def test_every_task_s_example_can_be_pressed(page_of):
         ((*texts,),) = components(page, gradio.Dataset)[0].samples
         answer, attention = press(page, *texts)
         assert answer
-        assert "encoder self-attention" in shown_page(attention) or name == "entailment"
+        kind = "decoder self-attention" if name == "entailment" else "encoder self-attention"
+        assert shown_maps(attention).keys() == {kind}
+        assert shown_texts(attention).keys() == ({"source", "target"} if len(texts) == 2 else {"source"})
 
 
 def test_text_classification(page_of, published_head):
@@ -80,13 +109,41 @@ def test_a_long_text_is_tagged_to_its_end(page_of, published_head):
     assert attention.startswith("<p>No attention map: the text has ")
 
 
+def test_a_tokenizer_without_padding_tags_what_is_short(page_with):
+    tokenizer = tiny_tokenizer("<s> ")
+    tokenizer.pad_token = None
+    page = page_with("token-classification", tokenizer)
+    pieces, _ = press(page, TEXT)
+    assert "".join(piece for piece, _ in pieces) == TEXT
+    assert "but the model reads 64 at most: shorten it." in refused(page, TEXT * 20)
+
+
+def test_a_slow_tokenizer_tags_what_is_short(page_with):
+    page = page_with("token-classification", ByT5Tokenizer(extra_ids=0))
+    for parameters in ({}, {"aggregation_strategy": "first"}):
+        (pieces, _) = TASKS["token-classification"].answer(pipe_of(page), {"text": TEXT}, parameters)
+        assert "".join(piece for piece, _ in pieces) == TEXT
+        assert {label for _, label in pieces} == {None, "시간"}
+    assert refused(page, TEXT * 9).endswith("but the model reads 64 at most: shorten it.")
+
+
+def test_entities_are_found_where_a_tokenizer_does_not_tell():
+    words = [{"word": " 사과"}, {"word": "배 "}, {"word": "사과"}]
+    placed = found("사과 배 사과", words)
+    assert [(one["start"], one["end"]) for one in placed] == [(0, 2), (3, 4), (5, 7)]
+    with pytest.raises(gradio.Error) as caught:
+        found("사과 배", [{"word": "배"}, {"word": "사과"}])
+    assert caught.value.message.startswith("The model finds “사과”, but its tokenizer does not tell where")
+
+
 def test_question_answering(page_of):
     page = page_of("question-answering")
     assert labels(page) == ["Question", "Context"]
     answer, attention = press(page, "몇 개?", TEXT)
     assert all(text in TEXT or text == "(no answer)" for text in answer)
     assert len(answer) >= 2
-    assert "몇" in shown_page(attention) or "\\ubabd" in shown_page(attention)
+    assert shown_texts(attention) == {"source": "몇 개?", "target": TEXT}
+    assert shown_maps(attention)["encoder self-attention"]["keys"].count("</s>") == 2
     assert refused(page, "", TEXT) == "Nothing is written under “Question”."
 
 
@@ -106,8 +163,9 @@ def test_text_generation_keeps_to_the_model_s_length(page_of, published_head):
     page = page_of("causal-lm")
     tokenizer = pipeline("text-generation", model=str(published_head("causal-lm")), device="cpu").tokenizer
     answer, attention = press(page, "세 개의")
-    assert isinstance(answer, str)
-    assert "decoder self-attention" in shown_page(attention) or not answer.strip()
+    assert answer.strip()
+    assert shown_maps(attention).keys() == {"decoder self-attention"}
+    assert shown_texts(attention) == {"source": "세 개의", "target": html.escape(answer)}
     prompt = "three"
     while len(tokenizer(prompt + " three")["input_ids"]) < 64:
         prompt += " three"
@@ -115,12 +173,38 @@ def test_text_generation_keeps_to_the_model_s_length(page_of, published_head):
     assert "but the model reads 63 at most: shorten it." in refused(page, prompt + " three" * 9)
 
 
-def test_a_text_that_is_cut_is_warned_of(published, page_of):
-    for page in (make_page(published), page_of("text-classification")):
-        with pytest.warns(UserWarning, match=r"The text has \d+ tokens, of which the model reads the first (24|64)\."):
-            answer, attention = press(page, "세 개의 사과와 " * 60)
-        assert answer or answer == ""
-        assert attention.startswith("<p>No attention map: ")
+def test_a_text_that_is_cut_is_warned_of(published, published_head, page_of):
+    text = "세 개의 사과와 " * 60
+    for page, task, folder, limit in (
+        (make_page(published), "translation", published, 24),
+        (page_of("text-classification"), "text-classification", published_head("text-classification"), 64),
+    ):
+        with pytest.warns(UserWarning, match=rf"The text has \d+ tokens, of which the model reads the first {limit}\."):
+            answer, attention = press(page, text)
+        pipe = pipeline(task, model=str(folder), device="cpu")
+        pipe.tokenizer.model_max_length = limit
+        (expected,) = pipe(text, truncation=True)
+        if task == "translation":
+            assert answer == expected["translation_text"]
+        else:
+            assert answer[expected["label"]] == pytest.approx(expected["score"])
+        assert attention.startswith("<p>No attention map: the ")
+
+
+@pytest.mark.parametrize("name", ["text-classification", "token-classification", "question-answering"])
+def test_a_limit_that_only_the_configuration_knows_is_kept(page_with, name):
+    tokenizer = tiny_tokenizer("<s> ")
+    assert tokenizer.model_max_length > 10**9
+    page = page_with(name, tokenizer, position_embedding_type="learned")
+    assert pipe_of(page).tokenizer.model_max_length == 64
+    if name == "text-classification":
+        with pytest.warns(UserWarning, match="reads the first 64"):
+            answer, _ = press(page, TEXT * 20)
+        assert sum(answer.values()) == pytest.approx(1)
+    elif name == "token-classification":
+        assert "".join(piece for piece, _ in press(page, TEXT * 20)[0]) == TEXT * 20
+    else:
+        assert press(page, "몇 개?", TEXT * 20)[0]
 
 
 def test_summarization_is_a_matter_of_the_card(published):
@@ -131,9 +215,6 @@ def test_summarization_is_a_matter_of_the_card(published):
 
 
 def test_a_regression_is_a_number(tmp_path):
-    import trefoil
-    from tests.hub.conftest import SIZES, tiny_tokenizer
-
     tokenizer = tiny_tokenizer()
     fields = SIZES | {"vocab_size": len(tokenizer), "num_labels": 1, "problem_type": "regression"}
     trefoil.TrefoilEncoderForSequenceClassification(trefoil.TrefoilEncoderConfig(**fields)).save_pretrained(tmp_path)

@@ -1,7 +1,9 @@
 """The page that tries a model: what it shows, and that nothing of it comes from elsewhere."""
 
+import html
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from transformers import pipeline  # noqa: E402
 
 import trefoil  # noqa: E402
 from tests.hub.conftest import tiny_tokenizer  # noqa: E402
-from tests.visualization.pages import components, press, response, shown_page  # noqa: E402
+from tests.visualization.pages import components, press, response, shown_maps, shown_page, shown_texts  # noqa: E402
 from trefoil.visualization import app  # noqa: E402
 from trefoil.visualization.app import THEME, draw_attention, make_page, read_card  # noqa: E402
 
@@ -26,7 +28,7 @@ def translation_page(published):
 def test_it_shows_what_the_pipeline_says_and_where_the_model_looked(translation_page, published):
     answer, attention = press(translation_page, "세 개의 사과")
     assert answer == pipeline("translation", model=str(published), device="cpu")("세 개의 사과")[0]["translation_text"]
-    assert "cross-attention" in shown_page(attention)
+    assert "cross-attention" in shown_maps(attention)
 
 
 def test_the_answer_stands_there_before_the_map_is_drawn(translation_page):
@@ -46,7 +48,8 @@ def test_title_task_size_and_example_are_those_of_the_card(translation_page, pub
 @pytest.mark.parametrize("text", ['<script>"', "&lt; 'y'", "사과 🍎 👩‍👩‍👧", "${1}{{x}}", "</iframe>", "a\n\nb"])
 def test_any_text_is_only_text(translation_page, text):
     _, attention = press(translation_page, text)
-    assert '<script>"' not in shown_page(attention)
+    assert shown_texts(attention)["source"] == html.escape(text)
+    assert shown_page(attention).count("<script>") == 1
 
 
 @pytest.mark.parametrize(
@@ -93,6 +96,23 @@ def test_drawing_leaves_the_model_as_it_was(published):
     assert pipe.model.config._attn_implementation == before == "sdpa"
 
 
+def test_a_map_of_too_many_weights_is_not_drawn(translation_page, monkeypatch):
+    monkeypatch.setattr(app, "MOST_WEIGHTS", 10)
+    answer, attention = press(translation_page, "세 개의 사과")
+    assert isinstance(answer, str)
+    wanted = r"<p>No attention map: the attention of .* has [\d,]+ weights, but 10 are shown at most; give a shorter text</p>"
+    assert re.fullmatch(wanted, attention)
+
+
+@pytest.mark.parametrize("error", [TypeError, IndexError, ValueError, RuntimeError])
+def test_a_map_that_fails_says_why(translation_page, monkeypatch, error):
+    def fail(*_):
+        raise error("too <odd>")
+
+    monkeypatch.setattr(app, "attention_maps", fail)
+    assert press(translation_page, "세 개의 사과")[1] == "<p>No attention map: too &lt;odd&gt;</p>"
+
+
 def test_models_that_have_no_page(published_head, tmp_path):
     with pytest.raises(ValueError, match="no page for this model: what it does has none; there are pages for transl"):
         make_page(published_head("bare"))
@@ -102,6 +122,36 @@ def test_models_that_have_no_page(published_head, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "trefoil_encoder"}))
     with pytest.raises(ValueError, match="no page for this model: "):
         make_page(tmp_path, {"pipeline_tag": "fill-mask"})
+
+
+def corrupt(folder):
+    (folder / "model.safetensors").write_bytes(b"no weights")
+
+
+def pickle(folder):
+    (folder / "model.safetensors").unlink()
+    torch.save({}, folder / "pytorch_model.bin")
+
+
+def misconfigure(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"model_type": "trefoil_encoder", "hidden_size": "wide"}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (corrupt, "Error while deserializing header"),
+        (pickle, "no file named model.safetensors"),
+        (misconfigure, "Field 'hidden_size' expected int, got str"),
+    ],
+)
+def test_what_does_not_load_is_said_in_a_line(published, tmp_path, spoil, message):
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    spoil(folder)
+    with pytest.raises(ValueError, match=f"tiny: no page for this model: .*{message}") as caught:
+        make_page(folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_the_task_without_a_card(published_head, tmp_path):
@@ -120,6 +170,29 @@ def test_what_cards_of_others_say(published, inference):
     page = make_page(published, metadata)
     assert components(page, gradio.Dataset) == []
     assert components(page, gradio.Button)[0].value == "Translate"
+
+
+@pytest.mark.parametrize("head", ["title: [a", "title: b\ntags: 3", "3: 4", "- a"])
+def test_a_card_that_cannot_be_read_is_as_none(tmp_path, head):
+    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# x\n")
+    assert read_card(str(tmp_path)) == {}
+
+
+@pytest.mark.parametrize(
+    ("widget", "rows"),
+    [
+        (True, []),
+        ("hello", []),
+        ({"text": "a"}, []),
+        (["hello", None, {"text": 3}, {"text": ["a"]}], []),
+        (["hello", {"text": "a", "output": {"text": "b"}}], [["a"]]),
+    ],
+)
+def test_only_examples_that_fit_are_shown(published, widget, rows):
+    metadata = {"pipeline_tag": ["translation"], "widget": widget, "inference": {"parameters": 3}}
+    page = make_page(published, metadata)
+    assert [row for block in components(page, gradio.Dataset) for row in block.samples] == rows
+    assert isinstance(press(page, "세 개의 사과")[0], str)
 
 
 def test_nothing_comes_from_elsewhere(translation_page):

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, BertTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertTokenizerFast
 
 import trefoil
 from benchmarks.stock_checkpoints import Case, stock_model
-from trefoil.visualization.attention import CROSS, DECODER, ENCODER, attention_maps, load_for_attention
+from trefoil.visualization.attention import CROSS, DECODER, ENCODER, attention_maps, load_for_attention, reason
 
 SOURCE, TARGET = "오후 세 시 반", "half past three"
 
@@ -228,6 +228,37 @@ def test_texts_that_are_refused(model_and_tokenizer, family, source, target, mes
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder", "recurrent"])
+def test_weights_are_counted_before_they_are_computed(model_and_tokenizer, family):
+    model, tokenizer = model_and_tokenizer(family)
+    maps = attention_maps(model, tokenizer, SOURCE, TARGET)
+    weights = sum(one.weights.numel() for one in maps)
+    assert len(attention_maps(model, tokenizer, SOURCE, TARGET, most_weights=weights)) == len(maps)
+    lengths = []
+    model.register_forward_pre_hook(
+        lambda module, args, inputs: lengths.append(inputs["input_ids"].shape[1]), with_kwargs=True
+    )
+    message = f"has {weights:,} weights, but {weights - 1:,} are shown at most; give a shorter text"
+    with pytest.raises(ValueError, match=message):
+        attention_maps(model, tokenizer, SOURCE, TARGET, most_weights=weights - 1)
+    assert lengths
+    assert max(lengths) <= 2
+
+
+@pytest.mark.parametrize("family", ["encoder-decoder", "recurrent"])
+def test_weights_of_what_is_written_count_too(model_and_tokenizer, monkeypatch, family):
+    model, tokenizer = model_and_tokenizer(family)
+    maps = attention_maps(model, tokenizer, SOURCE)
+    weights = sum(one.weights.numel() for one in maps)
+    assert len(attention_maps(model, tokenizer, SOURCE, most_weights=weights)) == len(maps)
+    with pytest.raises(ValueError, match=f"has {weights:,} weights, but {weights - 1:,} are shown at most"):
+        attention_maps(model, tokenizer, SOURCE, most_weights=weights - 1)
+    # where the source alone has too many, nothing is written
+    monkeypatch.setattr(model, "generate", None)
+    with pytest.raises(ValueError, match="but 3 are shown at most"):
+        attention_maps(model, tokenizer, SOURCE, most_weights=3)
+
+
 def test_models_that_are_refused(model_and_tokenizer):
     model, tokenizer = model_and_tokenizer("recurrent", attention_type="none")
     with pytest.raises(ValueError, match="TrefoilRecurrentForConditionalGeneration has no attention weights to show"):
@@ -250,6 +281,22 @@ def test_a_folder_is_loaded_with_its_weights_and_without_noise(saved, model_and_
         for found, wanted in zip(attention_maps(loaded, tokenizer, SOURCE, TARGET), expected, strict=True):
             torch.testing.assert_close(found.weights, wanted.weights)
     assert caplog.records == []
+
+
+def test_nothing_is_unpickled(saved):
+    folder = saved("encoder")
+    (folder / "model.safetensors").unlink()
+    torch.save(AutoModel.from_config(AutoConfig.from_pretrained(folder)).state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        load_for_attention(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("", "ValueError"), ("\n a \nb", "a"), ("While loading:\n\n  OSError: no file\n", "OSError: no file")],
+)
+def test_the_reason_is_one_line(text, line):
+    assert reason(ValueError(text)) == line
 
 
 def test_any_auto_class_will_do(saved):

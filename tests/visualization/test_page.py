@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from trefoil.visualization import page as page_module
 from trefoil.visualization.attention import CROSS, ENCODER, AttentionMap, AttentionMaps, attention_maps
 from trefoil.visualization.page import attention_page
 from trefoil.visualization.page_script import SCRIPT
@@ -105,6 +106,16 @@ def test_a_long_text_stays_small():
     labels = [f"token{number}" for number in range(200)]
     page = attention_page(AttentionMaps([AttentionMap(ENCODER, weights, labels, labels)], source="x"), "x")
     assert len(page) < weights.numel() * 2 * 4 / 3
+
+
+def test_a_page_that_would_be_too_large_is_not_made(monkeypatch):
+    maps = nasty_maps()
+    weights = maps[ENCODER].weights.numel()
+    monkeypatch.setattr(page_module, "MOST_WEIGHTS", weights)
+    assert attention_page(maps, "x")
+    monkeypatch.setattr(page_module, "MOST_WEIGHTS", weights - 1)
+    with pytest.raises(ValueError, match=f"has {weights} weights, but {weights - 1} are shown at most; give a shorter"):
+        attention_page(maps, "x")
 
 
 def test_the_colours_are_viridis():
