@@ -141,7 +141,12 @@ def _loaded(
     task.prepare_config(config)
     auto_class = AutoModel if head_is_new else task.auto_class
     loaded, report = auto_class.from_pretrained(
-        source, config=config, output_loading_info=True, ignore_mismatched_sizes=True, **attention
+        source,
+        config=config,
+        use_safetensors=True,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+        **attention,
     )
     _check_sizes(report["mismatched_keys"], source)
     new, unused = set(report["missing_keys"]), set(report["unexpected_keys"])

@@ -265,7 +265,10 @@ def evaluate_folder(folder: Path, task: Task, examples: datasets.Dataset, accele
 
 def _load_model(folder: Path, task: Task, accelerator: Accelerator) -> PreTrainedModel:
     """A saved model in the precision and with the settings of the published one."""
-    model = task.auto_class.from_pretrained(folder).to(accelerator.device).eval()
+    try:
+        model = task.auto_class.from_pretrained(folder, use_safetensors=True).to(accelerator.device).eval()
+    except OSError as error:
+        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
     task.prepare_config(model.config)
     return model
 

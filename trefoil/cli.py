@@ -186,7 +186,7 @@ def _translate(arguments: argparse.Namespace) -> int:
 
     folder = model_folder(arguments.folder)
     try:
-        translator = pipeline("translation", model=str(folder))
+        translator = pipeline("translation", model=str(folder), model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
     options = {} if arguments.num_beams is None else {"num_beams": arguments.num_beams}

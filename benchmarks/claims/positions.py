@@ -25,8 +25,10 @@ def runs(multi30k: str | None) -> list[Run]:
 
 def language_model_run(kind: str, family: str, folder: Any = None) -> Run:
     recipe = {"decoder": "language-model", "encoder": "masked-lm"}[family]
-    overrides = (f"data.path={folder or english()}", f"model.config.position_embedding_type={kind}")
-    return Run(f"positions/{family}-{kind}", recipe, overrides)
+    overrides = [f"data.path={folder or english()}", f"model.config.position_embedding_type={kind}"]
+    if kind == "sinusoidal":  # else waves of height one drown the embeddings: Vaswani et al. 2017, §3.4
+        overrides.append("model.config.scale_embedding=true")
+    return Run(f"positions/{family}-{kind}", recipe, tuple(overrides))
 
 
 def measure(trained: list[Run]) -> dict[str, Any]:

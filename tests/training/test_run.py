@@ -20,6 +20,7 @@ from training_runs import losses, tiny_recipe
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import trefoil
+from trefoil.cli import main
 from trefoil.configuration.errors import UserError
 from trefoil.training import checkpoints, run
 from trefoil.training.batching import StepDataset
@@ -490,6 +491,18 @@ def test_wrong_changes_of_a_trained_models_config_are_refused(finished_run, tmp_
         train(started_from(tmp_path / "run", finished_run, config=fields))
     assert str(error.value).startswith("model.init_from=")
     assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_not_read(finished_run, tmp_path, capsys):
+    folder = shutil.copytree(finished_run / "best", tmp_path / "pickled")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no file named model.safetensors"):
+        train(started_from(tmp_path / "run", folder))
+    with pytest.raises(UserError, match=r"pickled: .*no file named model.safetensors"):
+        evaluate(folder)
+    assert main(["translate", str(folder), "하나"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_no_model_there(tmp_path):
