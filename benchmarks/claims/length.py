@@ -160,5 +160,5 @@ def draw(measured: dict[str, Any]) -> None:
                 "longer than\nin training →", (border, 90), xytext=(4, 0), textcoords="offset points", fontsize=8
             )
         one.set(xlabel="words of the source", ylabel=names[score], title=DATA[data], ylim=0)
-    axes[-1].legend(fontsize=8)
+    axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, "length")

@@ -95,5 +95,5 @@ def draw(measured: dict[str, Any]) -> None:
     axes.annotate("longer than in training →", (TRAINED, axes.get_ylim()[1]), xytext=(4, -12),
                   textcoords="offset points", fontsize=8)  # fmt: skip
     axes.set(xlabel="position of the token", ylabel="loss (nats)", title=f"Decoders trained on {TRAINED} tokens")
-    axes.legend()
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, "positions")
