@@ -222,7 +222,7 @@ def test_the_tour_links_to_what_there_is():
     assert not [link for link in links if not link.startswith("http") and not (ROOT / "docs" / link).exists()]
     code = "\n".join(
         file.read_text(encoding="utf-8")
-        for folder in ("modeling", "configuration")
+        for folder in ("modeling", "configuration", "visualization")
         for file in (ROOT / folder).glob("*.py")
     )
     names = {name for name in re.findall(r"`([A-Za-z_.]+)`", text) if "_" in name or name[:1].isupper()}
