@@ -4,6 +4,7 @@ import copy
 import difflib
 from typing import Any
 
+from transformers import CONFIG_MAPPING, VisionEncoderDecoderConfig
 from transformers.configuration_utils import PreTrainedConfig
 
 from .decoder import TrefoilDecoderConfig
@@ -74,6 +75,7 @@ PRESETS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
         f"recurrent-{size}": (TrefoilRecurrentConfig, {"hidden_size": fields["hidden_size"]})
         for size, fields in SIZES.items()
     },
+    **{f"vision-encoder-decoder-{size}": (VisionEncoderDecoderConfig, fields) for size, fields in SIZES.items()},
 }
 
 
@@ -83,7 +85,8 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     Args:
         name: A key of `PRESETS`.
         overrides: Fields to change. For an encoder-decoder, fields of a stack go to both halves; `encoder` and
-            `decoder` take dicts with fields for one half.
+            `decoder` take dicts with fields for one half. A vision encoder is transformers' ViT, or what
+            `encoder.model_type` names, with that one's fields.
 
     Raises:
         ValueError: An unknown preset or field; the message lists what there is.
@@ -92,6 +95,8 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
         raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
     config_class, fields = PRESETS[name]
     fields, overrides = copy.deepcopy(fields), copy.deepcopy(overrides)
+    if config_class is VisionEncoderDecoderConfig:
+        return _behind_vision(name, fields | overrides)
     halves = getattr(config_class, "sub_configs", {})
     allowed = set(config_class.__dataclass_fields__)  # type: ignore[attr-defined]
     stack_fields = set(TrefoilDecoderConfig.__dataclass_fields__) if halves else allowed  # type: ignore[attr-defined]
@@ -108,3 +113,28 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     whole = {key: value for key, value in fields.items() if key not in stack_fields}
     whole |= {key: value for key, value in overrides.items() if key in allowed}
     return config_class(**whole, **{half: shared | per_half[half] for half in halves})
+
+
+def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:
+    """Our decoder behind a vision encoder of transformers; a field goes to whichever of them has it."""
+    encoder_fields, decoder_fields = (fields.pop(half, None) or {} for half in ("encoder", "decoder"))
+    model_type = encoder_fields.pop("model_type", "vit")
+    if model_type not in CONFIG_MAPPING:
+        raise ValueError(f"{name}: encoder.model_type={model_type!r} is no model of transformers; the usual one is vit")
+    classes: list[Any] = [CONFIG_MAPPING[model_type], TrefoilDecoderConfig]
+    halves = []
+    for config_class, own in zip(classes, (encoder_fields, decoder_fields), strict=True):
+        known = config_class.__dataclass_fields__
+        unknown = (own.keys() - known) | (fields.keys() - set().union(*(each.__dataclass_fields__ for each in classes)))
+        if unknown:
+            close = difflib.get_close_matches(min(unknown), known, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"{name}: unknown field {min(unknown)!r} of {config_class.__name__}{hint}")
+        halves.append(config_class(**{key: value for key, value in fields.items() if key in known} | own))
+    encoder, decoder = halves
+    if not all(hasattr(encoder, field) for field in ("hidden_size", "image_size", "patch_size")):
+        raise ValueError(f"{name}: a {model_type} does not read pictures in patches; the usual encoder is vit")
+    decoder.add_cross_attention = True
+    if decoder.hidden_size != encoder.hidden_size:
+        decoder.cross_attention_hidden_size = encoder.hidden_size
+    return VisionEncoderDecoderConfig(encoder=encoder.to_dict(), decoder=decoder.to_dict())

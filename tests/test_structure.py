@@ -43,7 +43,7 @@ NAMES = """
 PRESETS = """
     bart-base bert-base decoder-base decoder-small decoder-tiny encoder-base encoder-decoder-base
     encoder-decoder-small encoder-decoder-tiny encoder-small encoder-tiny gpt2 llama-like recurrent-base recurrent-small recurrent-tiny
-    vaswani-base
+    vaswani-base vision-encoder-decoder-base vision-encoder-decoder-small vision-encoder-decoder-tiny
 """
 
 COMMANDS = {

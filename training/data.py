@@ -17,10 +17,12 @@ import pyarrow.compute as pc
 from datasets.fingerprint import Hasher
 
 from ..configuration.errors import UserError
-from .embedded import load_embedded
+from .embedded import DEFAULT_SIZES, load_embedded
 from .recipe import DataRecipe
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
+
+PICTURE_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 SQUAD_FEATURES = datasets.Features(
     {
@@ -47,8 +49,10 @@ def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, se
     if recipe.path is not None:
         dataset, where = _load_files(Path(recipe.path), whole, columns)
     elif recipe.embedded:
+        sizes = recipe.embedded_sizes or DEFAULT_SIZES
+        wanted = {whole: sizes[whole]} if whole in sizes else sizes
         try:
-            splits = load_embedded(task, seed=seed, sizes=recipe.embedded_sizes)  # type: ignore[arg-type]
+            splits = load_embedded(task, seed=seed, sizes=wanted)  # type: ignore[arg-type]
         except ValueError as error:
             raise UserError(f"data.embedded_sizes={recipe.embedded_sizes}: {error}") from None
         if whole not in splits:
@@ -107,7 +111,8 @@ def _load_from_hub(recipe: DataRecipe, split: str) -> tuple[datasets.Dataset, st
 
 
 def split_file(path: Path, split: str) -> Path:
-    """The file of a split: `path` itself if it is a file, else `split.*` in the folder.
+    """The file of a split: `path` itself if it is a file, else `split.*` in the folder, or a folder of that name with
+    pictures and, in `metadata.jsonl` or the like, what goes with them (the ImageFolder of `datasets`).
 
     Raises:
         UserError: No such file, or more than one.
@@ -121,6 +126,8 @@ def split_file(path: Path, split: str) -> Path:
         for file in sorted(path.iterdir())
         if file.name.startswith(f"{split}.") and Path(file.name.removesuffix(".gz")).suffix in BUILDERS
     ]
+    if not found and any((path / split / name).is_file() for name in PICTURE_METADATA):
+        return path / split
     if len(found) != 1:
         names = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
         problem = "more than one file" if found else "no file"
@@ -132,6 +139,8 @@ def split_file(path: Path, split: str) -> Path:
 
 def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Dataset, str]:
     file = split_file(path, split)
+    if file.is_dir():
+        return _load("imagefolder", f"{file}/**", file, split), str(file)
     suffix = Path(file.name.removesuffix(".gz")).suffix
     if suffix not in BUILDERS:
         raise UserError(f"{file}: unknown kind {suffix!r}; there are {', '.join(BUILDERS)}, each also with .gz")
@@ -154,8 +163,12 @@ def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Da
         rows = sum(1 for _ in numbered_lines(file))
     if rows == 0:
         raise _empty(file, split)
+    return _load(BUILDERS[suffix], str(file), file, split, **options), str(file)
+
+
+def _load(builder: str, data_files: str, file: Path, split: str, **options: Any) -> datasets.Dataset:
     try:
-        return datasets.load_dataset(BUILDERS[suffix], data_files=str(file), split="train", **options), str(file)
+        return datasets.load_dataset(builder, data_files=data_files, split="train", **options)
     except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
         cause = error.__cause__ or error
         if "corresponds to no data" in str(cause):
@@ -313,14 +326,14 @@ def _check_rows(file: Path, columns: list[str], delimiter: str) -> tuple[list[st
 
 def list_lengths(dataset: datasets.Dataset, column: str) -> np.ndarray:
     """The lengths of a column of lists, `(examples,)` int32, without reading the lists."""
-    table = dataset.with_format("arrow")
+    table = dataset.select_columns([column]).with_format("arrow")
     chunks = [pc.list_value_length(batch[column]) for batch in table.iter(batch_size=100_000)]
     return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in chunks]).astype(np.int32)
 
 
 def count_in_lists(dataset: datasets.Dataset, column: str, value: int) -> int:
     """How often a number stands in a column of lists."""
-    table = dataset.with_format("arrow")
+    table = dataset.select_columns([column]).with_format("arrow")
     return sum(
         pc.sum(pc.equal(pc.list_flatten(batch[column]), value), min_count=0).as_py()
         for batch in table.iter(batch_size=100_000)

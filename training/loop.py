@@ -316,7 +316,7 @@ class TrainingLoop:
     def _save_model(self, folder: Path, state_dict: dict | None = None) -> None:
         bare = self.accelerator.unwrap_model(self.model)
         bare.save_pretrained(folder, state_dict=state_dict)
-        self.task.tokenizer.save_pretrained(folder)
+        self.task.save_preprocessing(folder)
 
     def _save_best(self) -> None:
         state_dict = self.accelerator.get_state_dict(self.model)

@@ -17,10 +17,10 @@ from transformers import (
 
 from ..configuration.errors import UserError
 from ..configuration.presets import preset_config
-from ..modeling.encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration
 from .progress import say
 from .recipe import Recipe
 from .tasks import Task
+from .tasks.base import text_configs
 from .tokenizer import load_tokenizer
 
 INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
@@ -32,7 +32,7 @@ def best_model(source: str) -> str:
     return str(best) if best.is_dir() else source
 
 
-def pretrained_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase | None:
+def pretrained_tokenizer(recipe: Recipe, task: Task | type[Task]) -> PreTrainedTokenizerBase | None:
     """The tokenizer that the recipe names, or that of the weights that it starts from; None where it names neither.
 
     Raises:
@@ -43,8 +43,8 @@ def pretrained_tokenizer(recipe: Recipe) -> PreTrainedTokenizerBase | None:
         return None
     if isinstance(source, str):
         return load_tokenizer(best_model(source))
-    tokenizer, other = (load_tokenizer(best_model(source[half])) for half in ("encoder", "decoder"))
-    if tokenizer.get_vocab() != other.get_vocab():
+    tokenizer, *others = (load_tokenizer(best_model(source[half])) for half in task.text_halves)
+    if any(tokenizer.get_vocab() != other.get_vocab() for other in others):
         raise UserError(
             f"model.init_from: the tokenizers of {source['encoder']} and {source['decoder']} differ; train both models "
             "with one (tokenizer.path)"
@@ -164,7 +164,7 @@ def _loaded(
 def _joined(source: dict[str, str], task: Task, fields: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     """An encoder-decoder whose halves were trained apart."""
     halves = {half: best_model(folder) for half, folder in source.items()}
-    joined_class = TrefoilEncoderDecoderForConditionalGeneration
+    joined_class = task.joined_class
     of_both = joined_class.config_class.__dataclass_fields__.keys() - halves.keys()
     model, report = joined_class.from_encoder_decoder_pretrained(
         halves["encoder"],
@@ -212,7 +212,7 @@ def _check_family(config: PreTrainedConfig, task: Task, where: str) -> None:
 
 def _check_token_ids(config: PreTrainedConfig, task: Task) -> None:
     largest = max(task.tokenizer.get_vocab().values())
-    size = min(part.vocab_size for part in (config, *(getattr(config, name) for name in config.sub_configs)))
+    size = min(part.vocab_size for part in text_configs(config))
     if largest >= size:
         raise UserError(
             f"token id {largest} ({task.tokenizer.convert_ids_to_tokens(largest)!r}) is out of range: "

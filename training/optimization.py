@@ -1,5 +1,6 @@
 """Optimisers and learning-rate schedules."""
 
+import re
 from typing import Any
 
 import torch
@@ -17,8 +18,11 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.
     matrices: list[nn.Parameter] = []
     embeddings: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
+    # layers are numbered, whatever their list is called
     inside_layers = {
-        id(parameter) for name, parameter in model.named_parameters() if ".layers." in name and parameter.ndim == 2
+        id(parameter)
+        for name, parameter in model.named_parameters()
+        if re.search(r"\.\d+\.", name) and parameter.ndim == 2
     }
     embedding_ids = {
         id(parameter)

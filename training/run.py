@@ -126,7 +126,7 @@ def make_tokenizer(
     recipe: Recipe, task: Task, examples: datasets.Dataset, run_folder: Path, accelerator: Accelerator
 ) -> PreTrainedTokenizerBase:
     folder = run_folder / "tokenizer"
-    given = pretrained_tokenizer(recipe)
+    given = pretrained_tokenizer(recipe, task)
     if given is not None:
         return given
     if not folder.exists() and accelerator.is_main_process:
@@ -181,7 +181,7 @@ def _finish(
                 # what is tied is stored once
                 model.load_state_dict(weights, strict=False)
                 model.save_pretrained(folder)
-                task.tokenizer.save_pretrained(folder)
+                task.save_preprocessing(folder)
 
             write_folder(run_folder / "averaged", fill)
         accelerator.wait_for_everyone()
@@ -285,7 +285,7 @@ def write_predictions(file: Path, examples: datasets.Dataset, task: Task, predic
     """One JSON object a line: the task's columns and the prediction."""
     with file.open("w", encoding="utf-8") as lines:
         for row, prediction in zip(examples.select_columns(task.columns()), predictions, strict=True):
-            lines.write(json.dumps({**row, "prediction": prediction}, ensure_ascii=False) + "\n")
+            lines.write(json.dumps({**task.shown(row), "prediction": prediction}, ensure_ascii=False) + "\n")
 
 
 def _metrics(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:

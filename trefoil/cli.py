@@ -189,6 +189,10 @@ def _translate(arguments: argparse.Namespace) -> int:
         translator = pipeline("translation", model=str(folder), model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+    if translator.model.main_input_name != "input_ids":
+        raise UserError(
+            f"{folder}: a {translator.model.config.model_type} does not read text, so it does not translate"
+        )
     options = {} if arguments.num_beams is None else {"num_beams": arguments.num_beams}
     lines = arguments.sentences or (line.rstrip("\n") for line in sys.stdin)
     for batch in _batches(lines, arguments.batch_size):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from transformers import (
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModel,
     AutoModelForSeq2SeqLM,
@@ -146,9 +147,11 @@ def load_for_attention(place: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
     Raises:
         OSError: There is no model with safetensors weights, or it cannot be read.
-        ValueError: It has no tokenizer, or is of a kind that transformers does not know.
+        ValueError: It has no tokenizer, does not read text, or is of a kind that transformers does not know.
     """
     config = AutoConfig.from_pretrained(place)
+    if config.is_encoder_decoder and type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
+        raise ValueError(f"a {config.model_type} does not read text, which the maps are of")
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from trefoil.configuration.errors import UserError
 from .draw import write_table
 from .runs import RUNS, train_all
 
-CLAIMS = ("length", "scores", "positions", "masking", "depth", "heads", "cost", "context", "alignment")
+CLAIMS = ("length", "scores", "heads", "masking", "positions", "depth", "cost", "context", "alignment", "captioning")
 
 
 def main() -> int:

@@ -16,14 +16,19 @@ from .runs import Run
 from .texts import english
 
 DEPTHS = (2, 6, 12, 24)
-# norm, steps of warm-up, what is exchanged
+LARGE, SMALL = 0.125, 0.02  # initial deviation of weights: 1 / √width, about Xavier's as in Xiong et al., and BERT's
+# norm, steps of warm-up, initial weights, what is exchanged
 VARIANTS = {
-    "pre-norm, warm-up": ("pre", 60, "-"),
-    "pre-norm, no warm-up": ("pre", 0, "-"),
-    "post-norm, warm-up": ("post", 60, "-"),
-    "post-norm, no warm-up": ("post", 0, "-"),
-    "no residuals": ("pre", 60, "depth.without_residuals"),
-    "no norms": ("pre", 60, "depth.without_norms"),
+    "pre-norm, warm-up": ("pre", 60, LARGE, "-"),
+    "pre-norm, no warm-up": ("pre", 0, LARGE, "-"),
+    "post-norm, warm-up": ("post", 60, LARGE, "-"),
+    "post-norm, no warm-up": ("post", 0, LARGE, "-"),
+    "no residuals": ("pre", 60, LARGE, "depth.without_residuals"),
+    "no norms": ("pre", 60, LARGE, "depth.without_norms"),
+    "small weights, pre-norm, warm-up": ("pre", 60, SMALL, "-"),
+    "small weights, pre-norm, no warm-up": ("pre", 0, SMALL, "-"),
+    "small weights, post-norm, warm-up": ("post", 60, SMALL, "-"),
+    "small weights, post-norm, no warm-up": ("post", 0, SMALL, "-"),
 }
 
 
@@ -46,12 +51,13 @@ def runs(multi30k: str | None) -> list[Run]:
             "language-model",
             (f"data.path={folder}", "model.config.hidden_size=64", "model.config.intermediate_size=192",
              f"model.config.num_hidden_layers={depth}", f"model.config.norm_position={norm}",
-             "batches.tokens_per_batch=1024", f"optimization.warmup_steps={warmup}", "optimization.max_grad_norm=null",
+             f"model.config.initializer_range={weights}", "batches.tokens_per_batch=1024",
+             f"optimization.warmup_steps={warmup}", "optimization.max_grad_norm=null",
              "training.max_steps=300", "training.evaluate_every=300"),
             exchange,
             may_diverge=True,
         )
-        for name, (norm, warmup, exchange) in VARIANTS.items()
+        for name, (norm, warmup, weights, exchange) in VARIANTS.items()
         for depth in DEPTHS
     ]  # fmt: skip
 
@@ -76,9 +82,13 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
 
 
 def draw(measured: dict[str, Any]) -> None:
-    figure, axes = panels(1, width=7)
+    figure, axes = panels(2, width=6, sharey=True)
     for name, losses in measured.items():
-        axes.plot(DEPTHS, [math.nan if loss is None else loss for loss in losses.values()], label=name)
-    axes.set(xlabel="layers", ylabel="test loss (nats)", title="300 optimiser steps", xticks=DEPTHS)
-    axes.legend()
+        one = axes[VARIANTS[name][2] == SMALL]
+        label = name.removeprefix("small weights, ")
+        one.plot(DEPTHS, [math.nan if loss is None else loss for loss in losses.values()], label=label)
+    for one, title in zip(axes, (f"initial weights of deviation {LARGE}", f"of deviation {SMALL}"), strict=True):
+        one.set(xlabel="layers", title=title, xticks=DEPTHS)
+        one.legend()
+    axes[0].set_ylabel("test loss (nats) after 300 steps")
     save(figure, "depth")

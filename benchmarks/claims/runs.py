@@ -134,5 +134,6 @@ if __name__ == "__main__":
     if sys.argv[1] != "-":
         exchange_part(sys.argv[1])()
     code = main(["train", *sys.argv[2:]])
-    print(f"{time.process_time():.0f} s of processor time")
+    if code == 0:
+        print(f"{time.process_time():.0f} s of processor time")
     sys.exit(code)

@@ -51,9 +51,9 @@ def _softmax(width: int, scaled: bool) -> dict[str, float]:
     (gradient,) = torch.autograd.grad((output * direction).sum(), query)
     entropy = -(weights * weights.clamp(min=1e-30).log()).sum(dim=-1)
     return {
-        "entropy": float(entropy.mean()),
+        "entropy": float(entropy.detach().mean()),
         "gradient": float(gradient.norm(dim=-1).median()),
-        "largest": float(weights.amax(dim=-1).mean()),
+        "largest": float(weights.detach().amax(dim=-1).mean()),
     }
 
 

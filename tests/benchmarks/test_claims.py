@@ -6,14 +6,30 @@ import math
 import re
 import sys
 from pathlib import Path
+from random import Random
 
+import numpy as np
 import pytest
 import torch
 from conftest import tiny_model
 
-from benchmarks.claims import alignment, context, cost, depth, draw, length, masking, positions, runs, scores, texts
+from benchmarks.claims import (
+    alignment,
+    captioning,
+    context,
+    cost,
+    depth,
+    draw,
+    length,
+    masking,
+    positions,
+    runs,
+    scores,
+    texts,
+)
 from benchmarks.claims.__main__ import CLAIMS
 from trefoil.configuration.errors import UserError
+from trefoil.training.embedded import shapes
 from trefoil.training.recipe import load_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -108,6 +124,38 @@ def test_mean_distances_leave_a_vector_and_itself_out():
     right = torch.tensor([[[0.0, 1.0], [0.0, 3.0]]])
     assert context._mean_distance(left, left) == pytest.approx([0])
     assert context._mean_distance(left, right) == pytest.approx([1])
+
+
+def test_a_thing_in_a_picture_is_found_by_its_colour():
+    for number, order in enumerate((shapes.ROW, shapes.COLUMN) * 10):
+        scene = shapes.Scene(tuple(Random(number).sample(shapes.THINGS, 2)), order)
+        picture = shapes.draw_picture(scene, Random(number))
+        first, second = captioning.patches_of_things(picture, scene.en, 8)
+        assert first.shape == second.shape == (6, 6)
+        axis = 1 if order == shapes.ROW else 0
+        assert first.nonzero()[axis].max() <= second.nonzero()[axis].min() + 1
+        assert 1 <= first.sum() < 18
+    (alone,) = captioning.patches_of_things(
+        shapes.draw_picture(shapes.Scene(scene.things[:1], order), Random(0)), "a", 8
+    )
+    assert alone.any()
+
+
+def test_words_that_describe_a_thing():
+    text = "a large red circle left of a small blue star"
+    found = [(kind, text.split()[word], thing) for kind, word, thing in captioning.named(text)]
+    assert found == [
+        ("size", "large", 0), ("colour", "red", 0), ("shape", "circle", 0),
+        ("size", "small", 1), ("colour", "blue", 1), ("shape", "star", 1),
+    ]  # fmt: skip
+
+
+def test_what_gets_no_weight_is_faded_out():
+    picture = np.full((4, 4, 3), 51, dtype=np.uint8)
+    assert captioning.faded(picture, np.ones((2, 2))) == pytest.approx(np.full((4, 4, 3), 0.2))
+    half = captioning.faded(picture, np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert half[0, 0, 0] == pytest.approx(0.2, abs=0.05)
+    assert half[0, -1, 0] == pytest.approx(captioning.FADED, abs=0.05)
 
 
 def later_matters(model, token_ids):

@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+)
 
 from trefoil import PRESETS, preset_config
 
@@ -78,13 +85,43 @@ def test_settings_are_those_of_the_stock_model(preset, names):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_builds_a_model(preset):
-    assert count(preset_config(preset)) > 0
+    assert count(preset_config(preset), head_of(preset)) > 0
 
 
-def test_sizes_grow():
-    for family in ("encoder", "decoder", "encoder-decoder"):
-        tiny, small, base = (count(preset_config(f"{family}-{size}")) for size in ("tiny", "small", "base"))
-        assert tiny < small < base
+def head_of(preset):
+    return AutoModelForImageTextToText if preset.startswith("vision") else AutoModel
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder", "vision-encoder-decoder"])
+def test_sizes_grow(family):
+    presets = [f"{family}-{size}" for size in ("tiny", "small", "base")]
+    tiny, small, base = (count(preset_config(preset), head_of(preset)) for preset in presets)
+    assert tiny < small < base
+
+
+def test_a_vision_encoder_is_of_any_kind_and_what_is_not_its_is_the_decoder_s():
+    config = preset_config(
+        "vision-encoder-decoder-tiny",
+        vocab_size=99,
+        num_hidden_layers=2,
+        encoder={"image_size": 48, "patch_size": 8},
+        decoder={"hidden_size": 64},
+    )
+    assert (config.encoder.model_type, config.decoder.model_type) == ("vit", "trefoil_decoder")
+    assert (config.encoder.image_size, config.encoder.patch_size, config.decoder.vocab_size) == (48, 8, 99)
+    assert (config.encoder.num_hidden_layers, config.decoder.num_hidden_layers) == (2, 2)
+    assert (config.encoder.hidden_size, config.decoder.hidden_size) == (128, 64)
+    assert (config.decoder.add_cross_attention, config.decoder.cross_attention_hidden_size) == (True, 128)
+    other = preset_config("vision-encoder-decoder-tiny", encoder={"model_type": "deit"})
+    assert other.encoder.model_type == "deit"
+    with pytest.raises(ValueError, match="unknown field 'patch_sise' of ViTConfig; did you mean patch_size"):
+        preset_config("vision-encoder-decoder-tiny", encoder={"patch_sise": 8})
+    with pytest.raises(ValueError, match=r"unknown field 'hiden_size'.*did you mean hidden_size"):
+        preset_config("vision-encoder-decoder-tiny", hiden_size=8)
+    with pytest.raises(ValueError, match="a bert does not read pictures in patches; the usual encoder is vit"):
+        preset_config("vision-encoder-decoder-tiny", encoder={"model_type": "bert"})
+    with pytest.raises(ValueError, match=r"encoder\.model_type='vitt' is no model of transformers"):
+        preset_config("vision-encoder-decoder-tiny", encoder={"model_type": "vitt"})
 
 
 def test_fields_of_a_stack_go_to_both_halves_and_those_of_a_half_to_one():

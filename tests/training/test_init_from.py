@@ -74,7 +74,7 @@ def started(folder, task, source, rows=None, **model):
     recipe = recipe_of(folder, task, rows, model={"init_from": source, **model})
     found = get_task(task)(recipe)
     found.learn(load_split(recipe.data, "train", found.columns(), task, seed=0))
-    found.tokenizer = pretrained_tokenizer(recipe)
+    found.tokenizer = pretrained_tokenizer(recipe, found)
     return make_model(recipe, found, checkpoint=None)
 
 
@@ -132,7 +132,7 @@ def test_a_pretraining_on_shorter_rows_does_not_shorten_what_comes_after(trained
     source = tmp_path / "short" / "run"
     assert AutoTokenizer.from_pretrained(source / "best").model_max_length == 16
     recipe = recipe_of(tmp_path / "next", "question-answering", model={"init_from": str(source)})
-    task = get_task(recipe.task)(recipe, pretrained_tokenizer(recipe))
+    task = get_task(recipe.task)(recipe, pretrained_tokenizer(recipe, get_task(recipe.task)))
     task.prepare_config(AutoModel.from_pretrained(source / "best").config)
     assert task.tokenizer.model_max_length == TINY_MODEL["max_position_embeddings"]
 

@@ -1,8 +1,10 @@
 import pytest
 import torch
 from conftest import VARIANTS, tiny_model
+from transformers import VisionEncoderDecoderModel
 
 from trefoil.configuration.errors import UserError
+from trefoil.configuration.presets import preset_config
 from trefoil.training.optimization import make_optimizers, make_schedule
 from trefoil.training.recipe import OptimizationRecipe
 
@@ -77,6 +79,17 @@ def test_muon_takes_the_matrices_inside_the_layers(family):
     assert not any(".layers." in name and name.endswith("proj.weight") for name in rest)
     assert sorted(mine + rest) == sorted(name for name, _ in model.named_parameters())
     assert len(groups_of(model, adamw)) == 1
+
+
+def test_muon_finds_the_layers_of_transformers_own_models_whatever_their_list_is_called():
+    vision = {"model_type": "dinov3_vit", "image_size": 16, "patch_size": 8}  # model.layer.0
+    config = preset_config("vision-encoder-decoder-tiny", vocab_size=20, encoder=vision)
+    model = VisionEncoderDecoderModel(config)
+    muon, _ = make_optimizers(model, OptimizationRecipe(optimizer="muon"))
+    mine = [name for names in groups_of(model, muon).values() for name in names]
+    assert {name.split(".")[0] for name in mine} == {"encoder", "decoder"}
+    assert all(name.endswith("proj.weight") for name in mine)
+    assert len(mine) == 3 * 6 + 3 * 11  # attention and feed-forward; attention twice and a gated feed-forward
 
 
 # --- schedules

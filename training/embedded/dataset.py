@@ -1,19 +1,25 @@
-"""The embedded data set: texts drawn from the grammar, as `datasets` for five tasks."""
+"""The embedded data set: texts drawn from the grammar, as `datasets` for five tasks, and pictures for captioning."""
 
 import hashlib
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any, Literal, get_args
 
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, NamedSplit, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, NamedSplit, Value
 
 from .grammar import TOPICS, Sentence, draw
 from .questions import ask
+from .shapes import HELD_OUT, MOST, Scene, draw_picture, draw_scene, png
 from .summaries import summary
 from .tagging import bio_tags, token_spans
 
 EmbeddedTask = Literal[
-    "translation", "token-classification", "text-classification", "question-answering", "summarization"
+    "translation",
+    "token-classification",
+    "text-classification",
+    "question-answering",
+    "summarization",
+    "image-captioning",
 ]
 
 ENTITY_LABELS = ("DAT", "TIM", "MNY", "QTY", "PER", "LOC")
@@ -27,8 +33,9 @@ DEFAULT_CLAUSES: dict[str, tuple[int, int]] = {
     **dict.fromkeys(("translation", "token-classification", "text-classification"), (1, 1)),
     "question-answering": (2, 4),
     "summarization": (3, 5),
+    "image-captioning": (1, MOST),
 }
-"""The least and the most number of clauses in a text of each task."""
+"""The least and the most number of clauses in a text of each task, or of shapes in a picture."""
 
 _Row = dict[str, Any]
 
@@ -54,18 +61,22 @@ def load_embedded(
       answer in the context, and both lists are empty.
     - summarization: `id`, `document`, `summary`: the dates, the times and the amounts of money, each with what it is
       about, in one line with all numbers in digits. One document has one summary, so exact match is a fair metric.
+    - image-captioning: `id`, `image` (RGB, 48 x 48), `text`, `text_ko`: coloured shapes in a row or a column, and what they
+      are; one or two in a picture. One picture has one caption, so exact match is a fair metric. Pillow draws them; another version of it may
+      shade an edge differently.
 
     The row with a given id is the same text in all tasks but summarization, which skips texts that have nothing to
     summarise, provided that the clauses are as many. A hash of the English decides the split that a text belongs to,
     whatever the seed and the sizes: no text, and no other way of writing the same expressions (3월 15일, 삼월 십오일), is
-    ever in two splits. A smaller size is a prefix of a larger one.
+    ever in two splits. A smaller size is a prefix of a larger one. Pictures are split by what is combined in them: see
+    `split_of_scene`.
 
     Args:
-        task: one of the five above.
+        task: one of the six above.
         seed: which texts are drawn.
         sizes: the number of rows of each split that is wanted; `DEFAULT_SIZES` if None.
-        clauses: the least and the most number of clauses in a text, which dials its length; if None, `DEFAULT_CLAUSES`
-            of the task.
+        clauses: the least and the most number of clauses in a text, which dials its length, or of shapes in a picture,
+            where two are the most; if None, `DEFAULT_CLAUSES` of the task.
 
     Raises:
         ValueError: an unknown task or split, a size that is negative or above `LARGEST_SIZES`, or a range of clauses
@@ -80,9 +91,15 @@ def load_embedded(
     clauses = DEFAULT_CLAUSES[task] if clauses is None else clauses
     if len(clauses) != 2 or not all(map(_is_integer, clauses)) or not 1 <= clauses[0] <= clauses[1]:
         raise ValueError(f"clauses={clauses!r} is not a range of clauses: give (least, most) with 1 <= least <= most")
-    features, row = _TASKS[task]
+    if task == "image-captioning":
+        if clauses[1] > MOST:
+            raise ValueError(f"clauses={clauses!r}: a picture has room for {MOST} shapes at most")
+        features, drawn_splits = _PICTURES, _draw_pictures(seed, sizes, (clauses[0], clauses[1]))
+    else:
+        features, row = _TASKS[task]
+        drawn_splits = _draw_splits(seed, sizes, (clauses[0], clauses[1]), row)
     splits = DatasetDict()
-    for split, drawn in _draw_splits(seed, sizes, (clauses[0], clauses[1]), row).items():
+    for split, drawn in drawn_splits.items():
         rows = [{"id": f"{split}-{index:06d}", **each} for index, each in enumerate(drawn)]
         columns = {name: [each[name] for each in rows] for name in features}
         splits[split] = Dataset.from_dict(columns, features=features, split=NamedSplit(split))
@@ -93,6 +110,14 @@ def split_of(english: str) -> str:
     """The split that texts with this English belong to: eight tenths train, one validation, one test."""
     tenth = int.from_bytes(hashlib.sha256(english.encode()).digest()[:8], "big") % 10
     return {8: "validation", 9: "test"}.get(tenth, "train")
+
+
+def split_of_scene(scene: Scene) -> str | None:
+    """The split that a picture belongs to: that which alone shows a thing or a pair of things in it, a hash deciding whose
+    a pair is, else train. Where there are two such, it belongs to none."""
+    splits = {split for split, things in HELD_OUT.items() if things.intersection(scene.things)}
+    splits |= {split_of(pair) for pair in scene.pairs()} - {"train"}
+    return "train" if not splits else splits.pop() if len(splits) == 1 else None
 
 
 def _draw_splits(
@@ -113,6 +138,22 @@ def _draw_splits(
             if len(splits[split]) == sizes[split]:
                 unfilled.remove(split)
     return {split: list(rows.values()) for split, rows in splits.items()}
+
+
+def _draw_pictures(seed: int, sizes: Mapping[str, int], numbers: tuple[int, int]) -> dict[str, list[_Row]]:
+    """Pictures of every number of shapes are equally many."""
+    splits: dict[str, list[_Row]] = {}
+    for split, size in sizes.items():
+        rng = Random(f"pictures {seed} {numbers} {split}")
+        splits[split] = []
+        for _ in range(size):
+            number = rng.randint(*numbers)
+            scene = draw_scene(rng, number)
+            while split_of_scene(scene) != split:
+                scene = draw_scene(rng, number)
+            image = {"bytes": png(draw_picture(scene, rng)), "path": None}
+            splits[split].append({"image": image, "text": scene.en, "text_ko": scene.ko})
+    return splits
 
 
 def _check_sizes(sizes: Mapping[str, int]) -> None:
@@ -162,6 +203,7 @@ def _summarization_row(sentence: Sentence, seed: int) -> _Row | None:
 
 _STRING = Value("string")
 _ENTITY = {"start": Value("int32"), "end": Value("int32"), "label": _STRING}
+_PICTURES = Features({"id": _STRING, "image": Image(), "text": _STRING, "text_ko": _STRING})
 _ANSWERS = {"text": List(_STRING), "answer_start": List(Value("int32"))}
 _TASKS: dict[str, tuple[Features, Callable[[Sentence, int], _Row | None]]] = {
     "translation": (Features({"id": _STRING, "ko": _STRING, "en": _STRING}), _translation_row),

@@ -3,6 +3,7 @@
 from ...configuration.errors import UserError
 from .base import Task
 from .causal_lm import CausalLMTask
+from .image_captioning import ImageCaptioningTask
 from .masked_lm import MaskedLMTask
 from .question_answering import QuestionAnsweringTask
 from .summarization import SummarizationTask
@@ -20,6 +21,7 @@ TASKS: dict[str, type[Task]] = {
         QuestionAnsweringTask,
         TranslationTask,
         SummarizationTask,
+        ImageCaptioningTask,
     )
 }
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import datasets
@@ -14,6 +15,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ...configuration.errors import UserError
+from ...modeling.encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration
 from ..batching import plan_in_order
 from ..data import count_in_lists, list_lengths
 from ..progress import progress_bar
@@ -57,6 +59,8 @@ class Task:
 
     name: ClassVar[str]
     auto_class: ClassVar[Any]  # which head to load
+    joined_class: ClassVar[Any] = TrefoilEncoderDecoderForConditionalGeneration  # of two halves that were trained apart
+    text_halves: ClassVar[tuple[str, ...]] = ("encoder", "decoder")  # those of them that have a tokenizer
     family: ClassVar[tuple[str, ...]]  # model types that can do this
     roles: ClassVar[tuple[str, ...]]  # columns that every split must have, named by what they are for
     optional_roles: ClassVar[tuple[str, ...]] = ()  # read only where `data.columns` names them
@@ -137,12 +141,12 @@ class Task:
 
     def prepare_config(self, config: PreTrainedConfig) -> None:
         """Tell the model what the task knows (token ids, labels) and learn what it can take (lengths)."""
-        halves = [getattr(config, name) for name in config.sub_configs]
-        for part in (config, *halves):
+        parts = text_configs(config)
+        for part in (config, *parts):
             part.pad_token_id = self.tokenizer.pad_token_id
             part.eos_token_id = self.tokenizer.eos_token_id
             part.bos_token_id = self.tokenizer.bos_token_id
-        self.positions = [part.max_position_embeddings for part in halves or [config]]
+        self.positions = [part.max_position_embeddings for part in parts]
         self.tokenizer.model_max_length = self.max_lengths()[0]
 
     def max_lengths(self) -> tuple[int, int]:
@@ -247,7 +251,8 @@ class Task:
         unknown = self.tokenizer.unk_token_id
         if unknown is None:
             return 0.0
-        return sum(count_in_lists(encoded, side, unknown) for side in self.sides) / int(self.lengths(encoded).sum())
+        tokens = sum(int(list_lengths(encoded, side).sum()) for side in self.sides)
+        return sum(count_in_lists(encoded, side, unknown) for side in self.sides) / tokens
 
     def randomize(self, rows: dict[str, list], indices: np.ndarray, epoch: int) -> dict[str, list]:
         """Encoded rows, changed at random for training; a function of (seed, epoch, index) alone."""
@@ -267,6 +272,14 @@ class Task:
             "input_ids": pad(rows, self.tokenizer.pad_token_id),
             "attention_mask": pad([[1] * len(ids) for ids in rows], 0),
         }
+
+    def save_preprocessing(self, folder: Path) -> None:
+        """Write, beside a model, what makes its inputs."""
+        self.tokenizer.save_pretrained(folder)
+
+    def shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        """A raw row as it is written beside the prediction, in JSON."""
+        return row
 
     def generation_config(self, config: PreTrainedConfig) -> GenerationConfig:
         """How a model of this task generates unless told otherwise; only asked of models that can."""
@@ -299,6 +312,12 @@ class Task:
         A task that sees the labels on the way also gives `loss`, the mean over labels.
         """
         raise NotImplementedError
+
+
+def text_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """The configurations of what reads or writes tokens: halves, without one that sees, or the whole."""
+    halves = [getattr(config, name) for name in config.sub_configs]
+    return [half for half in halves if hasattr(half, "vocab_size")] or [config]
 
 
 def gathered(items: list, accelerator: Any) -> list:

@@ -1,6 +1,7 @@
 """Text to text: what translation and summarization have in common. An encoder-decoder learns pairs, and generates."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import datasets
 import evaluate
@@ -16,13 +17,14 @@ from .base import INTS, Encoded, Task, beginning, gathered, pad, text_problem
 
 
 class TextToTextTask(Task):
-    """Pairs of `source` and `target`."""
+    """Pairs of `source` and `target`. A subclass may generate from something else than text."""
 
     auto_class = AutoModelForSeq2SeqLM
-    family = ("trefoil_encoder_decoder", "trefoil_recurrent")
+    family: ClassVar[tuple[str, ...]] = ("trefoil_encoder_decoder", "trefoil_recurrent")
     roles = ("source", "target")
     features = {"input_ids": INTS, "labels": INTS}
-    sides = ("input_ids", "labels")
+    encoded_as: ClassVar[dict[str, str]] = {"source": "input_ids", "target": "labels"}  # role of a text -> feature
+    sides: ClassVar[tuple[str, ...]] = ("input_ids", "labels")
     template = TEXT_TO_TEXT
 
     def quality(self) -> evaluate.Metric:
@@ -36,12 +38,11 @@ class TextToTextTask(Task):
 
     def encode_rows(self, rows: dict[str, list]) -> list[Encoded]:
         problems = self.scoring_problems(rows)
-        limits = dict(zip(self.roles, self.max_lengths(), strict=True))
-        ids = {role: self._token_ids(role, rows[role]) for role in self.roles}
+        ids = {role: self._token_ids(role, rows[role]) for role in self.encoded_as}
         encoded: list[Encoded] = []
         for row, problem in enumerate(problems):
-            for role, limit in limits.items():
-                length = len(ids[role][row])
+            for role in self.encoded_as:
+                length, limit = len(ids[role][row]), self._limit(role)
                 if length > limit and self.recipe.batches.truncate:
                     ids[role][row] = self._cut(role, rows[role][row], limit)
                 elif length > limit and problem is None:
@@ -49,8 +50,12 @@ class TextToTextTask(Task):
                         f"column {self.column(role)!r} has {length} tokens, more than the model's {limit} "
                         "(batches.truncate=true cuts)"
                     )
-            encoded.append(problem or [{"input_ids": ids["source"][row], "labels": ids["target"][row]}])
+            encoded.append(problem or [{feature: ids[role][row] for role, feature in self.encoded_as.items()}])
         return encoded
+
+    def _limit(self, role: str) -> int:
+        source, target = self.max_lengths()
+        return target if self.encoded_as[role] == "labels" else source
 
     def _cut(self, role: str, text: str, limit: int) -> list[int]:
         self.cut_texts += 1
@@ -60,7 +65,7 @@ class TextToTextTask(Task):
     def _token_ids(self, role: str, texts: list[Any], **options: Any) -> list[list[int]]:
         """Token ids with an end token; a target without the start token, which the model puts there itself."""
         texts = [beginning(text, max(self.max_lengths())) for text in texts]
-        if role == "source":
+        if self.encoded_as[role] == "input_ids":
             return self.tokenizer(texts, verbose=False, **options)["input_ids"]
         ids = self.tokenizer(text_target=texts, verbose=False, **options)["input_ids"]
         start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
@@ -93,14 +98,18 @@ class TextToTextTask(Task):
             decoder_start_token_id=config.decoder_start_token_id,
         )
 
+    def sources(self, examples: datasets.Dataset) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
+        """What is generated from: its lengths in tokens `(examples,)`, and what makes a batch of those with given indices."""
+        column = examples[self.column("source")]
+        ids = self._token_ids("source", column, truncation=True, max_length=self._limit("source"))
+        return np.array([len(row) for row in ids]), lambda indices: self.padded([ids[index] for index in indices])
+
     @torch.no_grad()
     def evaluate(
         self, model: PreTrainedModel, examples: datasets.Dataset, accelerator: Any, final: bool
     ) -> dict[str, Any]:
-        source, target = self.columns()
-        sources = self._token_ids("source", examples[source], truncation=True, max_length=self.max_lengths()[0])
-        lengths = np.array([[len(ids), len(ids)] for ids in sources])
-        plan = plan_in_order(lengths, self.recipe.evaluation.tokens_per_batch)
+        lengths, batch_of = self.sources(examples)
+        plan = plan_in_order(np.stack([lengths, lengths], axis=1), self.recipe.evaluation.tokens_per_batch)
         mine = plan[accelerator.process_index :: accelerator.num_processes]
         generation = self.generation_config(model.config)
         if not final:
@@ -108,10 +117,9 @@ class TextToTextTask(Task):
             generation.early_stopping = generation.num_beams > 1
         predictions: list[tuple[int, str]] = []
         for indices in progress_bar(mine, "generating", accelerator.is_main_process):
-            batch = send_to_device(self.padded([sources[index] for index in indices]), model.device)
-            outputs = model.generate(**batch, generation_config=generation)
+            outputs = model.generate(**send_to_device(batch_of(indices), model.device), generation_config=generation)
             texts = self.tokenizer.batch_decode(outputs, skip_special_tokens=True)
             predictions += zip((int(index) for index in indices), texts, strict=True)
         texts = [text for _, text in gathered(predictions, accelerator)]
-        scores = self.quality().compute(predictions=texts, references=list(examples[target]))
-        return {**scores, "predictions": texts}
+        references = list(examples[self.column(self.roles[1])])
+        return {**self.quality().compute(predictions=texts, references=references), "predictions": texts}

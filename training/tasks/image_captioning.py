@@ -1,0 +1,287 @@
+"""Image captioning: pictures and what they show. A vision encoder of transformers, and a decoder that looks at its patches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import evaluate
+import numpy as np
+import torch
+import transformers
+from huggingface_hub.dataclasses import strict
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForCausalLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    ViTImageProcessorPil,
+)
+
+from ...configuration.errors import UserError
+from ...modeling.losses import token_cross_entropy
+from ..data import list_lengths
+from ..metrics.translation import TranslationQuality
+from .base import INTS, pad, shortened, text_problem
+from .text_to_text import TextToTextTask
+
+COARSE = 16  # tokens; captions that differ by less may share a batch
+
+
+@strict
+@dataclass
+class ImageCaptioningOptions:
+    """`image_mean` and `image_std` normalise pictures for a model that starts from nothing; a pretrained one brings its own."""
+
+    image_mean: list[float | int] = field(default_factory=lambda: [0.5, 0.5, 0.5])  # red, green, blue, in [0, 1]
+    image_std: list[float | int] = field(default_factory=lambda: [0.5, 0.5, 0.5])
+    word_dropout: float = 0.0  # share of the tokens before the next one that training hides
+
+
+class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
+    """transformers' model, by whose name `config.json` calls it, with the loss that the loop asks for: summed over labels,
+    divided by those of the whole global batch, and smoothed. transformers' own is the mean over the labels here."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.freeze_unseen()
+
+    def freeze_unseen(self) -> None:
+        """Leave alone what the decoder sees nothing of, and what so has no gradient."""
+        for name, parameter in self.encoder.named_parameters():
+            if name.startswith("pooler.") or name.endswith("mask_token"):
+                parameter.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
+        loaded = super().from_pretrained(*arguments, **options)
+        model = loaded[0] if options.get("output_loading_info") else loaded
+        model.freeze_unseen()  # loaded weights replace those that were frozen
+        return loaded
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+        """As of the Auto classes."""
+        return cls._from_config(config, **options)
+
+    @classmethod
+    def from_encoder_decoder_pretrained(  # type: ignore[override]
+        cls, encoder: str, decoder: str, output_loading_info: bool = False, **fields: Any
+    ) -> Any:
+        """A vision encoder and a decoder that were trained apart; the decoder's cross-attention is new.
+
+        Raises:
+            ValueError: The encoder does not read pictures in patches.
+        """
+        seeing, seen = AutoModel.from_pretrained(encoder, output_loading_info=True)
+        if seeing.main_input_name != "pixel_values" or not hasattr(seeing.config, "patch_size"):
+            raise ValueError(f"{encoder} is a {seeing.config.model_type}, which does not read pictures in patches")
+        config = AutoConfig.from_pretrained(decoder)
+        config.is_decoder = config.add_cross_attention = True
+        if config.hidden_size != seeing.config.hidden_size:
+            config.cross_attention_hidden_size = seeing.config.hidden_size
+        saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, output_loading_info=True)
+        joined = cls.config_class(encoder=seeing.config.to_dict(), decoder=saying.config.to_dict(), **fields)
+        model = cls(config=joined, encoder=seeing, decoder=saying)
+        model.config.encoder.name_or_path = encoder
+        report = {
+            kind: {f"{half}.{name}" for half, info in (("encoder", seen), ("decoder", said)) for name in info[kind]}
+            for kind in ("missing_keys", "unexpected_keys")
+        }
+        return (model, report) if output_loading_info else model
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        label_smoothing: float = 0.0,
+        **options: Any,
+    ) -> Any:
+        """
+        Args:
+            pixel_values: `(B, channels, height, width)`.
+            labels: `(B, T)` token ids, -100 where none counts; `decoder_input_ids (B, T)` are made of them if not given.
+        """
+        if labels is not None:
+            options["use_cache"] = False
+            if decoder_input_ids is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = super().forward(pixel_values=pixel_values, decoder_input_ids=decoder_input_ids, **options)
+        if labels is not None:
+            size = self.config.decoder.vocab_size
+            outputs.loss = token_cross_entropy(outputs.logits, labels, size, num_items_in_batch, label_smoothing)
+        return outputs
+
+
+class ImageCaptioningTask(TextToTextTask):
+    """Pairs of `image` and `text`. Pictures are read from their files when a batch needs them.
+
+    A caption's own words tell much of the next one. Word dropout (Bowman et al. 2016, §3.1) makes the decoder look at the
+    picture instead, which matters where that shows what was never seen together.
+    """
+
+    name = "image-captioning"
+    auto_class = joined_class = VisionEncoderDecoderModel
+    family = ("vision-encoder-decoder",)
+    text_halves = ("decoder",)
+    roles = ("image", "text")
+    features = {"labels": INTS}
+    encoded_as = {"text": "labels"}
+    sides = ("labels",)
+    metrics = ("exact_match", "bleu", "chrf")
+    options_class = ImageCaptioningOptions
+    image_processor: Any = None
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        for name in ("image_mean", "image_std"):
+            values = getattr(self.options, name)
+            if len(values) != 3 or (name == "image_std" and min(values) <= 0):
+                raise UserError(
+                    f"options.{name}={values}: must be three numbers, for red, green and blue, deviations positive"
+                )
+        if not 0 <= self.options.word_dropout < 1:
+            raise UserError(f"options.word_dropout={self.options.word_dropout} must lie in [0, 1)")
+
+    def quality(self) -> evaluate.Metric:
+        return TranslationQuality(keep_in_memory=True)
+
+    def text_roles(self) -> tuple[str, ...]:
+        return ("text",)
+
+    def prepare_config(self, config: PreTrainedConfig) -> None:
+        super().prepare_config(config)
+        encoder = config.encoder
+        height, width = _both(encoder.image_size)
+        down, right = _both(encoder.patch_size)
+        self.patches = (height // down) * (width // right)
+        self.start = config.decoder_start_token_id
+        # of weights that come from somewhere, it says how they saw pictures
+        if source := config.name_or_path or encoder.name_or_path:
+            try:
+                self.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil")
+            except (OSError, ValueError):
+                raise UserError(
+                    f"{source}: no image processor to load; preprocessor_config.json must be there"
+                ) from None
+        else:
+            options = self.options
+            self.image_processor = ViTImageProcessorPil(
+                size={"height": height, "width": width}, image_mean=options.image_mean, image_std=options.image_std
+            )
+
+    def save_preprocessing(self, folder: Path) -> None:
+        super().save_preprocessing(folder)
+        self.image_processor.save_pretrained(folder)
+
+    def undecoded(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        """The examples with pictures as the bytes of their files, or their places.
+
+        Raises:
+            UserError: The column is of another kind.
+        """
+        column = self.column("image")
+        feature = examples.features[column]
+        kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
+        if kind == "large_string":
+            examples = examples.cast_column(column, datasets.Value("string"))
+        elif kind not in ("Image", "string", "binary") and not (kind == "dict" and "bytes" in feature):
+            raise UserError(
+                f"{where}: column {column!r} is of type {kind}; it must hold pictures (datasets.Image) or the names of "
+                "their files"
+            )
+        return examples.cast_column(column, datasets.Image(decode=False))
+
+    def picture(self, value: dict[str, Any]) -> Any:
+        """An RGB picture; a file's name counts from the folder of the data."""
+        if value["bytes"] is None and self.recipe.data.path is not None:
+            folder = Path(self.recipe.data.path)
+            value = {"bytes": None, "path": str((folder.parent if folder.is_file() else folder) / value["path"])}
+        return datasets.Image(mode="RGB").decode_example(value)
+
+    def picture_problem(self, value: dict[str, Any] | None) -> str | None:
+        """Why a value is no picture to learn from."""
+        column = self.column("image")
+        if value is None:
+            return f"column {column!r} holds None, not a picture"
+        name = shortened(value["path"] or "its content")
+        try:
+            self.picture(value)
+        except FileNotFoundError:
+            return f"column {column!r}: {name}: no such file"
+        # what Pillow raises for a damaged file depends on its kind
+        except Exception:
+            return f"column {column!r}: {name} cannot be read as a picture"
+        return None
+
+    def scoring_problems(self, rows: dict[str, list]) -> list[str | None]:
+        return [
+            self.picture_problem(picture) or text_problem(self.column("text"), text)
+            for picture, text in zip(rows["image"], rows["text"], strict=True)
+        ]
+
+    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        return super().scorable(self.undecoded(examples, where), where)
+
+    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        examples = self.undecoded(examples, where)
+        encoded = super().encode(examples, where)
+        column = str(self.column("image"))
+        pictures = examples.select_columns([column]).rename_columns({column: "image"} if column != "image" else {})
+        if len(encoded) < len(examples):
+            pictures = pictures.select(encoded["example"])
+        return datasets.concatenate_datasets([encoded, pictures], axis=1)
+
+    def lengths(self, encoded: datasets.Dataset) -> np.ndarray:
+        """`(examples, 2)`: patches of the picture, and tokens of the caption, rounded up. How long a caption is tells what the
+        picture shows; were batches sorted by it, each would pull to what its own pictures have in common."""
+        captions = -(-list_lengths(encoded, "labels") // COARSE) * COARSE
+        return np.stack([np.full(len(encoded), self.patches), captions], axis=1)
+
+    def pixel_values(self, pictures: list[dict[str, Any]]) -> torch.Tensor:
+        """`(B, channels, height, width)`, of the size that the model reads."""
+        return self.image_processor([self.picture(each) for each in pictures], return_tensors="pt")["pixel_values"]
+
+    def randomize(self, rows: dict[str, list], indices: np.ndarray, epoch: int) -> dict[str, list]:
+        """With `decoder_input_ids`: the labels, one token later, some hidden behind the unknown token."""
+        if not self.options.word_dropout:
+            return rows
+        hidden = self.tokenizer.pad_token_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
+        inputs = []
+        for index, labels in zip(indices, rows["labels"], strict=True):
+            random = np.random.default_rng([self.recipe.seed, epoch, int(index)])
+            dropped = random.random(len(labels) - 1) < self.options.word_dropout
+            inputs.append([self.start, *np.where(dropped, hidden, labels[:-1])])
+        return rows | {"decoder_input_ids": inputs}
+
+    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+        batch = {"pixel_values": self.pixel_values(rows["image"]), "labels": pad(rows["labels"], -100)}
+        if "decoder_input_ids" in rows:
+            batch["decoder_input_ids"] = pad(rows["decoder_input_ids"], self.tokenizer.pad_token_id)
+        return batch
+
+    def tokens(self, batch: dict[str, torch.Tensor]) -> int:
+        return len(batch["labels"]) * self.patches + batch["labels"].numel()
+
+    def sources(self, examples: datasets.Dataset) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
+        column = str(self.column("image"))
+        pictures = examples.select_columns([column])
+
+        def batch_of(indices: np.ndarray) -> dict[str, torch.Tensor]:
+            return {"pixel_values": self.pixel_values(pictures[indices][column])}
+
+        return np.full(len(examples), self.patches), batch_of
+
+    def shown(self, row: dict[str, Any]) -> dict[str, Any]:
+        column = str(self.column("image"))
+        return row | {column: row[column]["path"]}
+
+
+def _both(size: Any) -> tuple[int, int]:
+    """A side of a square, or the height and the width."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
