@@ -84,7 +84,7 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
 def draw(measured: dict[str, Any]) -> None:
     figure, axes = panels(2, width=6, sharey=True)
     for name, losses in measured.items():
-        one = axes[VARIANTS[name][2] == SMALL]
+        one = axes[int(VARIANTS[name][2] == SMALL)]
         label = name.removeprefix("small weights, ")
         one.plot(DEPTHS, [math.nan if loss is None else loss for loss in losses.values()], label=label)
     for one, title in zip(axes, (f"initial weights of deviation {LARGE}", f"of deviation {SMALL}"), strict=True):
