@@ -115,24 +115,36 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     return config_class(**whole, **{half: shared | per_half[half] for half in halves})
 
 
+def reads_patches(config: PreTrainedConfig) -> bool:
+    """Whether it is of a vision transformer, whose patches come out as vectors of one size."""
+    return all(hasattr(config, field) for field in ("hidden_size", "image_size", "patch_size"))
+
+
 def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:
     """Our decoder behind a vision encoder of transformers; a field goes to whichever of them has it."""
     encoder_fields, decoder_fields = (fields.pop(half, None) or {} for half in ("encoder", "decoder"))
+    for half, own in (("encoder", encoder_fields), ("decoder", decoder_fields)):
+        if not isinstance(own, dict):
+            raise ValueError(f"{name}: {half}={own!r} must hold fields, such as {{model_type: vit}}")
     model_type = encoder_fields.pop("model_type", "vit")
     if model_type not in CONFIG_MAPPING:
         raise ValueError(f"{name}: encoder.model_type={model_type!r} is no model of transformers; the usual one is vit")
     classes: list[Any] = [CONFIG_MAPPING[model_type], TrefoilDecoderConfig]
-    halves = []
-    for config_class, own in zip(classes, (encoder_fields, decoder_fields), strict=True):
-        known = config_class.__dataclass_fields__
-        unknown = (own.keys() - known) | (fields.keys() - set().union(*(each.__dataclass_fields__ for each in classes)))
-        if unknown:
-            close = difflib.get_close_matches(min(unknown), known, n=1)
+    known = [set(config_class.__dataclass_fields__) for config_class in classes]
+    for given, allowed, where in (
+        (encoder_fields, known[0], classes[0].__name__),
+        (decoder_fields, known[1], classes[1].__name__),
+        (fields, known[0] | known[1], " and ".join(config_class.__name__ for config_class in classes)),
+    ):
+        if unknown := given.keys() - allowed:
+            close = difflib.get_close_matches(min(unknown), allowed, n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{name}: unknown field {min(unknown)!r} of {config_class.__name__}{hint}")
-        halves.append(config_class(**{key: value for key, value in fields.items() if key in known} | own))
-    encoder, decoder = halves
-    if not all(hasattr(encoder, field) for field in ("hidden_size", "image_size", "patch_size")):
+            raise ValueError(f"{name}: unknown field {min(unknown)!r} of {where}{hint}")
+    encoder, decoder = (
+        config_class(**{key: value for key, value in fields.items() if key in allowed} | own)
+        for config_class, allowed, own in zip(classes, known, (encoder_fields, decoder_fields), strict=True)
+    )
+    if not reads_patches(encoder):
         raise ValueError(f"{name}: a {model_type} does not read pictures in patches; the usual encoder is vit")
     decoder.add_cross_attention = True
     if decoder.hidden_size != encoder.hidden_size:

@@ -141,14 +141,13 @@ def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedMod
     """
     config = read_json(folder / "config.json")
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
-    for half in ("encoder", "decoder"):
-        if config.get("model_type") not in families and (config.get(half) or {}).get("model_type") in families:
+    if config.get("model_type") not in families:
+        if (config.get("decoder") or {}).get("model_type") in families:
             raise UserError(
-                f"{folder / 'config.json'}: a {config['model_type']} is neither published nor exported, since transformers finds code "
-                f"beside the weights of a whole model only, not of its {half}; this folder itself loads with "
+                f"{folder / 'config.json'}: a {config.get('model_type')} is neither published nor exported, since transformers finds "
+                "code beside the weights of a whole model only, not of its decoder; this folder itself loads with "
                 "`import trefoil` and from_pretrained"
             )
-    if config.get("model_type") not in families:
         raise UserError(
             f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
         )

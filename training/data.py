@@ -132,7 +132,7 @@ def split_file(path: Path, split: str) -> Path:
         names = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
         problem = "more than one file" if found else "no file"
         raise UserError(
-            f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …); it holds {names}"
+            f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …, {split}/metadata.jsonl with pictures); it holds {names}"
         )
     return found[0]
 

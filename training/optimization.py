@@ -22,7 +22,7 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.
     inside_layers = {
         id(parameter)
         for name, parameter in model.named_parameters()
-        if re.search(r"\.\d+\.", name) and parameter.ndim == 2
+        if re.search(r"\.\d+\..*weight", name) and parameter.ndim == 2
     }
     embedding_ids = {
         id(parameter)

@@ -139,10 +139,9 @@ def make_tokenizer(
 
 
 def _say_what(model, train_examples, validation, validation_examples, task, seconds) -> None:
-    tokens = int(task.lengths(train_examples).sum())
     say(
         f"{task.name}: {model.num_parameters():,} parameters, {len(task.tokenizer):,} token types, "
-        f"{len(train_examples):,} training examples with {tokens:,} tokens, {validation_examples:,} for validation "
+        f"{len(train_examples):,} training examples with {task.token_count(train_examples):,} tokens, {validation_examples:,} for validation "
         f"(encoded in {duration(seconds)})"
     )
     for where, encoded in (("training", train_examples), ("validation", validation)):

@@ -133,7 +133,7 @@ def test_a_thing_in_a_picture_is_found_by_its_colour():
         first, second = captioning.patches_of_things(picture, scene.en, 8)
         assert first.shape == second.shape == (6, 6)
         axis = 1 if order == shapes.ROW else 0
-        assert first.nonzero()[axis].max() <= second.nonzero()[axis].min() + 1
+        assert first.nonzero()[axis].max() <= second.nonzero()[axis].min()
         assert 1 <= first.sum() < 18
     (alone,) = captioning.patches_of_things(
         shapes.draw_picture(shapes.Scene(scene.things[:1], order), Random(0)), "a", 8
@@ -148,6 +148,16 @@ def test_words_that_describe_a_thing():
         ("size", "large", 0), ("colour", "red", 0), ("shape", "circle", 0),
         ("size", "small", 1), ("colour", "blue", 1), ("shape", "star", 1),
     ]  # fmt: skip
+
+
+def test_figures_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw, "PICTURES", tmp_path)
+    losses = {str(layers): None if layers == 24 else 1.5 for layers in depth.DEPTHS}
+    depth.draw(dict.fromkeys(depth.VARIANTS, losses))
+    assert "| no norms | 1.50 | 1.50 | 1.50 | diverged |" in str(depth.tables({"no norms": losses})["depth"])
+    words = ["a", "circle"]
+    captioning.draw({"shown": [{"picture": [[[9, 9, 9]] * 4] * 4, "words": words, "maps": [[[0.5, 0.5]] * 2] * 2}]})
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["captioning.png", "depth.png"]
 
 
 def test_what_gets_no_weight_is_faded_out():
@@ -270,7 +280,7 @@ def test_the_tour_links_to_what_there_is():
     assert not [link for link in links if not link.startswith("http") and not (ROOT / "docs" / link).exists()]
     code = "\n".join(
         file.read_text(encoding="utf-8")
-        for folder in ("modeling", "configuration", "visualization")
+        for folder in ("modeling", "configuration", "visualization", "training/tasks")
         for file in (ROOT / folder).glob("*.py")
     )
     names = {name for name in re.findall(r"`([A-Za-z_.]+)`", text) if "_" in name or name[:1].isupper()}

@@ -116,8 +116,12 @@ def test_a_vision_encoder_is_of_any_kind_and_what_is_not_its_is_the_decoder_s():
     assert other.encoder.model_type == "deit"
     with pytest.raises(ValueError, match="unknown field 'patch_sise' of ViTConfig; did you mean patch_size"):
         preset_config("vision-encoder-decoder-tiny", encoder={"patch_sise": 8})
-    with pytest.raises(ValueError, match=r"unknown field 'hiden_size'.*did you mean hidden_size"):
+    with pytest.raises(
+        ValueError, match=r"'hiden_size' of ViTConfig and TrefoilDecoderConfig; did you mean hidden_size"
+    ):
         preset_config("vision-encoder-decoder-tiny", hiden_size=8)
+    with pytest.raises(ValueError, match="encoder='vit' must hold fields"):
+        preset_config("vision-encoder-decoder-tiny", encoder="vit")
     with pytest.raises(ValueError, match="a bert does not read pictures in patches; the usual encoder is vit"):
         preset_config("vision-encoder-decoder-tiny", encoder={"model_type": "bert"})
     with pytest.raises(ValueError, match=r"encoder\.model_type='vitt' is no model of transformers"):

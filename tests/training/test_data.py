@@ -333,7 +333,8 @@ def test_an_unknown_kind_of_file(write):
 def test_a_folder_without_the_splits_file(write):
     file = write("dev.jsonl", ROW)
     assert refused(file.parent, split="validation") == (
-        f"{file.parent}: no file for the split 'validation' (validation.jsonl, .csv, .parquet …); it holds dev.jsonl"
+        f"{file.parent}: no file for the split 'validation' (validation.jsonl, .csv, .parquet …, "
+        "validation/metadata.jsonl with pictures); it holds dev.jsonl"
     )
 
 
@@ -341,8 +342,8 @@ def test_two_files_for_a_split(write):
     write("train.jsonl", ROW)
     file = write("train.csv", "source,target\na,b\n")
     assert refused(file.parent) == (
-        f"{file.parent}: more than one file for the split 'train' (train.jsonl, .csv, .parquet …); "
-        "it holds train.csv, train.jsonl"
+        f"{file.parent}: more than one file for the split 'train' (train.jsonl, .csv, .parquet …, "
+        "train/metadata.jsonl with pictures); it holds train.csv, train.jsonl"
     )
 
 

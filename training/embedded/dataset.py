@@ -113,8 +113,8 @@ def split_of(english: str) -> str:
 
 
 def split_of_scene(scene: Scene) -> str | None:
-    """The split that a picture belongs to: that which alone shows a thing or a pair of things in it, a hash deciding whose
-    a pair is, else train. Where there are two such, it belongs to none."""
+    """The split that a picture belongs to, or None. Some things are shown in validation alone, others in test alone; of pairs
+    of things a hash decides the same. All else is for training; what is of both validation and test is in no split."""
     splits = {split for split, things in HELD_OUT.items() if things.intersection(scene.things)}
     splits |= {split_of(pair) for pair in scene.pairs()} - {"train"}
     return "train" if not splits else splits.pop() if len(splits) == 1 else None

@@ -50,7 +50,7 @@ REACH = 1.3
 MOST = 2
 """So many things fit in a row or a column."""
 COLUMN, ROW = Word("위에서부터", "above"), Word("왼쪽부터", "left of")
-"""How things stand in order: what the Korean begins with, and what the English has between two of them."""
+"""The two orders of things: the word that the Korean caption begins with, and the one between two things in English."""
 
 
 class Thing(NamedTuple):

@@ -251,8 +251,11 @@ class Task:
         unknown = self.tokenizer.unk_token_id
         if unknown is None:
             return 0.0
-        tokens = sum(int(list_lengths(encoded, side).sum()) for side in self.sides)
-        return sum(count_in_lists(encoded, side, unknown) for side in self.sides) / tokens
+        return sum(count_in_lists(encoded, side, unknown) for side in self.sides) / self.token_count(encoded)
+
+    def token_count(self, encoded: datasets.Dataset) -> int:
+        """The tokens of all sides."""
+        return sum(int(list_lengths(encoded, side).sum()) for side in self.sides)
 
     def randomize(self, rows: dict[str, list], indices: np.ndarray, epoch: int) -> dict[str, list]:
         """Encoded rows, changed at random for training; a function of (seed, epoch, index) alone."""
@@ -317,7 +320,7 @@ class Task:
 def text_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     """The configurations of what reads or writes tokens: halves, without one that sees, or the whole."""
     halves = [getattr(config, name) for name in config.sub_configs]
-    return [half for half in halves if hasattr(half, "vocab_size")] or [config]
+    return [half for half in halves if hasattr(half, "max_position_embeddings")] or [config]
 
 
 def gathered(items: list, accelerator: Any) -> list:

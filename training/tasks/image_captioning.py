@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import datasets
 import evaluate
 import numpy as np
+import PIL.Image
 import torch
 import transformers
 from huggingface_hub.dataclasses import strict
@@ -22,13 +24,14 @@ from transformers import (
 )
 
 from ...configuration.errors import UserError
+from ...configuration.presets import reads_patches
 from ...modeling.losses import token_cross_entropy
 from ..data import list_lengths
 from ..metrics.translation import TranslationQuality
-from .base import INTS, pad, shortened, text_problem
+from .base import INTS, pad, text_problem
 from .text_to_text import TextToTextTask
 
-COARSE = 16  # tokens; captions that differ by less may share a batch
+COARSE = 16  # tokens; the length of a caption counts as the next multiple
 
 
 @strict
@@ -42,17 +45,17 @@ class ImageCaptioningOptions:
 
 
 class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
-    """transformers' model, by whose name `config.json` calls it, with the loss that the loop asks for: summed over labels,
-    divided by those of the whole global batch, and smoothed. transformers' own is the mean over the labels here."""
+    """transformers' model with the loss that the loop asks for: summed over labels, divided by those of the whole global batch,
+    and smoothed; transformers' own is the mean over the labels here. What is saved is transformers' model, by its name."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.freeze_unseen()
 
     def freeze_unseen(self) -> None:
-        """Leave alone what the decoder sees nothing of, and what so has no gradient."""
+        """Freeze what does not reach the decoder and has no gradient: what comes after the last hidden states."""
         for name, parameter in self.encoder.named_parameters():
-            if name.startswith("pooler.") or name.endswith("mask_token"):
+            if name.startswith(("pooler.", "head.", "post_layernorm.")) or name.endswith("mask_token"):
                 parameter.requires_grad_(False)
 
     @classmethod
@@ -76,14 +79,15 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
         Raises:
             ValueError: The encoder does not read pictures in patches.
         """
-        seeing, seen = AutoModel.from_pretrained(encoder, output_loading_info=True)
-        if seeing.main_input_name != "pixel_values" or not hasattr(seeing.config, "patch_size"):
+        loading = {"output_loading_info": True, "use_safetensors": True, "dtype": torch.float32}
+        seeing, seen = AutoModel.from_pretrained(encoder, **loading)
+        if seeing.main_input_name != "pixel_values" or not reads_patches(seeing.config):
             raise ValueError(f"{encoder} is a {seeing.config.model_type}, which does not read pictures in patches")
         config = AutoConfig.from_pretrained(decoder)
         config.is_decoder = config.add_cross_attention = True
         if config.hidden_size != seeing.config.hidden_size:
             config.cross_attention_hidden_size = seeing.config.hidden_size
-        saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, output_loading_info=True)
+        saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, **loading)
         joined = cls.config_class(encoder=seeing.config.to_dict(), decoder=saying.config.to_dict(), **fields)
         model = cls(config=joined, encoder=seeing, decoder=saying)
         model.config.encoder.name_or_path = encoder
@@ -119,7 +123,7 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
 
 
 class ImageCaptioningTask(TextToTextTask):
-    """Pairs of `image` and `text`. Pictures are read from their files when a batch needs them.
+    """Pairs of `image` and `text`. Files of pictures are looked at before training, and decoded when a batch needs them.
 
     A caption's own words tell much of the next one. Word dropout (Bowman et al. 2016, §3.1) makes the decoder look at the
     picture instead, which matters where that shows what was never seen together.
@@ -157,9 +161,6 @@ class ImageCaptioningTask(TextToTextTask):
     def prepare_config(self, config: PreTrainedConfig) -> None:
         super().prepare_config(config)
         encoder = config.encoder
-        height, width = _both(encoder.image_size)
-        down, right = _both(encoder.patch_size)
-        self.patches = (height // down) * (width // right)
         self.start = config.decoder_start_token_id
         # of weights that come from somewhere, it says how they saw pictures
         if source := config.name_or_path or encoder.name_or_path:
@@ -171,9 +172,13 @@ class ImageCaptioningTask(TextToTextTask):
                 ) from None
         else:
             options = self.options
+            height, width = _both(encoder.image_size)
             self.image_processor = ViTImageProcessorPil(
                 size={"height": height, "width": width}, image_mean=options.image_mean, image_std=options.image_std
             )
+        pixel_values = self.image_processor([PIL.Image.new("RGB", (64, 64))], return_tensors="pt")["pixel_values"]
+        down, right = _both(encoder.patch_size)
+        self.patches = (pixel_values.shape[-2] // down) * (pixel_values.shape[-1] // right)
 
     def save_preprocessing(self, folder: Path) -> None:
         super().save_preprocessing(folder)
@@ -190,33 +195,48 @@ class ImageCaptioningTask(TextToTextTask):
         kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
         if kind == "large_string":
             examples = examples.cast_column(column, datasets.Value("string"))
-        elif kind not in ("Image", "string", "binary") and not (kind == "dict" and "bytes" in feature):
+        elif kind not in ("Image", "string", "binary", "large_binary") and not (kind == "dict" and "bytes" in feature):
             raise UserError(
                 f"{where}: column {column!r} is of type {kind}; it must hold pictures (datasets.Image) or the names of "
                 "their files"
             )
         return examples.cast_column(column, datasets.Image(decode=False))
 
-    def picture(self, value: dict[str, Any]) -> Any:
-        """An RGB picture; a file's name counts from the folder of the data."""
-        if value["bytes"] is None and self.recipe.data.path is not None:
-            folder = Path(self.recipe.data.path)
-            value = {"bytes": None, "path": str((folder.parent if folder.is_file() else folder) / value["path"])}
-        return datasets.Image(mode="RGB").decode_example(value)
+    def picture(self, value: dict[str, Any]) -> PIL.Image.Image:
+        """An RGB picture.
+
+        Raises:
+            UserError: Its file is damaged.
+        """
+        try:
+            picture = datasets.Image().decode_example(self._placed(value))
+        # what Pillow raises for a damaged file depends on its kind
+        except Exception:
+            raise UserError(f"{_name(value)} cannot be read as a picture; mend it or leave it out") from None
+        if picture.mode.startswith("I"):  # 16 bits a pixel, which Pillow would cut off at 255
+            picture = PIL.Image.fromarray((np.asarray(picture) // 256).astype(np.uint8))
+        return picture.convert("RGB")
+
+    def _placed(self, value: dict[str, Any]) -> dict[str, Any]:
+        """With a file's name counted from the folder of the data."""
+        if value["bytes"] is not None or self.recipe.data.path is None:
+            return value
+        folder = Path(self.recipe.data.path)
+        return {"bytes": None, "path": str((folder.parent if folder.is_file() else folder) / value["path"])}
 
     def picture_problem(self, value: dict[str, Any] | None) -> str | None:
-        """Why a value is no picture to learn from."""
+        """Why a value is no picture to learn from, as far as can be told without decoding it."""
         column = self.column("image")
         if value is None:
             return f"column {column!r} holds None, not a picture"
-        name = shortened(value["path"] or "its content")
+        placed = self._placed(value)
         try:
-            self.picture(value)
+            with PIL.Image.open(placed["path"] if placed["bytes"] is None else BytesIO(placed["bytes"])) as picture:
+                picture.verify()
         except FileNotFoundError:
-            return f"column {column!r}: {name}: no such file"
-        # what Pillow raises for a damaged file depends on its kind
+            return f"column {column!r}: {_name(value)}: no such file"
         except Exception:
-            return f"column {column!r}: {name} cannot be read as a picture"
+            return f"column {column!r}: {_name(value)} cannot be read as a picture"
         return None
 
     def scoring_problems(self, rows: dict[str, list]) -> list[str | None]:
@@ -238,8 +258,8 @@ class ImageCaptioningTask(TextToTextTask):
         return datasets.concatenate_datasets([encoded, pictures], axis=1)
 
     def lengths(self, encoded: datasets.Dataset) -> np.ndarray:
-        """`(examples, 2)`: patches of the picture, and tokens of the caption, rounded up. How long a caption is tells what the
-        picture shows; were batches sorted by it, each would pull to what its own pictures have in common."""
+        """`(examples, 2)`: patches of the picture, and tokens of the caption, rounded up. The length of a caption tells what is
+        in the picture; in batches sorted by it, all pictures would show alike things, and each step pull another way."""
         captions = -(-list_lengths(encoded, "labels") // COARSE) * COARSE
         return np.stack([np.full(len(encoded), self.patches), captions], axis=1)
 
@@ -280,6 +300,12 @@ class ImageCaptioningTask(TextToTextTask):
     def shown(self, row: dict[str, Any]) -> dict[str, Any]:
         column = str(self.column("image"))
         return row | {column: row[column]["path"]}
+
+
+def _name(value: dict[str, Any]) -> str:
+    """Of a picture's file; the end of a long one."""
+    name = value["path"] or "a picture without a name"
+    return name if len(name) <= 60 else f"…{name[-60:]}"
 
 
 def _both(size: Any) -> tuple[int, int]:

@@ -121,6 +121,11 @@ SHAPES_OF = {colour: [each for each in THINGS if each.colour.en == colour] for c
 
 
 def test_nothing_overlaps_or_is_cut_off():
+    for number in range(60):
+        rng = Random(number)
+        picture = draw_picture(draw_scene(rng, 1 + number % 2), rng)
+        saturation = np.asarray(picture.convert("HSV"))[..., 1]
+        assert max(saturation[[0, -1]].max(), saturation[:, [0, -1]].max()) < 100
     assert all(math.hypot(*corner) <= REACH for outline in SHAPES.values() for corner in outline)
     for number in range(60):
         rng = Random(number)

@@ -156,9 +156,10 @@ def short(folder, output_dir, **changes):
 
 
 def test_it_goes_on_to_the_same_losses(folder, tmp_path):
-    train(short(folder, tmp_path / "whole"))
-    train(short(folder, tmp_path / "parts", training={"max_steps": 3}))
-    train(short(folder, tmp_path / "parts"))
+    options = {"options": {"word_dropout": 0.5}}
+    train(short(folder, tmp_path / "whole", **options))
+    train(short(folder, tmp_path / "parts", training={"max_steps": 3}, **options))
+    train(short(folder, tmp_path / "parts", **options))
     assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
     assert len(losses(tmp_path / "whole")) == 6
 
@@ -238,7 +239,7 @@ def test_the_loss_is_the_sum_over_the_labels_of_the_whole_batch():
         ({"image": None}, "column 'image' holds None, not a picture"),
         ({"image": {"bytes": b"no picture", "path": "a.png"}}, "column 'image': a.png cannot be read as a picture"),
         ({"image": {"bytes": example()["image"]["bytes"][:200], "path": None}},
-         "column 'image': its content cannot be read as a picture"),
+         "column 'image': a picture without a name cannot be read as a picture"),
         ({"image": {"bytes": None, "path": "none.png"}}, "column 'image': none.png: no such file"),
         ({"text": " "}, "column 'text' is empty"),
         ({"text": None}, "column 'text' holds None, not a text"),
@@ -274,6 +275,38 @@ def test_a_column_without_pictures_is_refused():
     examples = datasets.Dataset.from_list([{"image": 3, "text": "a"}])
     with pytest.raises(UserError, match="train: column 'image' is of type int64; it must hold pictures"):
         ready()[0].encode(examples, "train")
+
+
+def test_a_picture_that_turns_out_damaged_is_named():
+    file = BytesIO()
+    draw_picture(Scene((WORLD[0],), ROW), Random(0)).resize((300, 300)).save(file, format="JPEG")
+    damaged = {"bytes": file.getvalue()[:3000], "path": "/a/long/way/to/" + "the/" * 20 + "half.jpg"}
+    task, _ = ready()
+    encoded = task.encode(of(example(image=damaged)), "train")
+    with pytest.raises(UserError, match=r"^….*/the/half\.jpg cannot be read as a picture; mend it or leave it out$"):
+        task.collate(encoded[:1])
+
+
+def test_sixteen_bits_a_pixel_are_not_cut_off(tmp_path):
+    Image.fromarray(np.full((48, 48), 30000, dtype=np.uint16)).save(tmp_path / "grey.png")
+    task, _ = ready(data={"path": str(tmp_path)})
+    assert task.picture({"bytes": None, "path": "grey.png"}).getpixel((5, 5)) == (117, 117, 117)
+
+
+ENCODERS = {
+    "vit": {}, "deit": {}, "dinov2": {}, "beit": {"use_mask_token": True}, "clip_vision_model": {}, "siglip_vision_model": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("model_type", ENCODERS)
+def test_every_weight_of_any_encoder_is_trained_or_frozen(model_type):
+    fields = {"model_type": model_type, "image_size": 48, "patch_size": 8, **ENCODERS[model_type]}
+    task, model = ready(model={"config": {"encoder": fields}})
+    model(**task.collate(task.encode(of(example()), "train")[:1])).loss.backward()
+    idle = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert not idle
+    frozen = {name.split(".")[1] for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    assert frozen <= {"pooler", "head", "post_layernorm", "embeddings"}
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "CMYK"])
@@ -312,7 +345,7 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     torch.manual_seed(1)
     encoder = ViTModel(ViTConfig(**sizes, intermediate_size=64, image_size=24, patch_size=8))
-    encoder.save_pretrained(tmp_path / "vit")
+    encoder.bfloat16().save_pretrained(tmp_path / "vit")
     processor = transformers.ViTImageProcessorPil(size={"height": 24, "width": 24}, image_mean=[0.1, 0.2, 0.3])
     processor.save_pretrained(tmp_path / "vit")
     task, _ = ready()
@@ -330,7 +363,8 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
     joined = ImageCaptioningTask(recipe)
     joined.tokenizer = pretrained_tokenizer(recipe, joined)
     model = make_model(recipe, joined, checkpoint=None)
-    assert torch.equal(model.encoder.layers[0].mlp.fc1.weight, encoder.layers[0].mlp.fc1.weight)
+    assert torch.equal(model.encoder.layers[0].mlp.fc1.weight, encoder.layers[0].mlp.fc1.weight.float())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert torch.equal(model.decoder.model.embed_tokens.weight, decoder.model.embed_tokens.weight)
     assert "new weights" in capsys.readouterr().err
     train(recipe)
