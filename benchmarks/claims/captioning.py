@@ -15,7 +15,7 @@ from .runs import Run
 
 PICTURES, SHOWN = 400, 3
 KINDS = ("size", "colour", "shape")
-COLUMNS = ("words", "equal weights", "on the thing", "on the other thing")
+COLUMNS = ("words", "equal weights", "on the thing", "on the other thing", "on the paper")
 SATURATED = 0.4  # paper has 0.05, what stands on it 0.8 and more
 FADED = 0.93  # the grey that stands for no attention
 
@@ -40,11 +40,12 @@ def measure(trained: list[Run]) -> dict[str, Any]:
         if len(things) != 2 or " ".join(words) != row["text"]:
             continue
         attention = model(pixel_values=pixel_values, labels=caption, output_attentions=True).cross_attentions[-1]
-        maps = attention[0].mean(dim=0)[: len(words), -things[0].size :]  # without the classification token
-        maps = (maps / maps.sum(dim=-1, keepdim=True)).unflatten(1, things[0].shape).numpy()
+        patches = attention[0].mean(dim=0)[: len(words), -things[0].size :]  # the classification token comes before them
+        maps = patches.unflatten(1, things[0].shape).numpy()
         for kind, word, thing in named(row["text"]):
             own, other = things[thing], things[1 - thing] & ~things[thing]
-            found[kind].append((own.mean(), maps[word][own].sum(), maps[word][other].sum()))
+            equal = own.sum() / attention.shape[-1]
+            found[kind].append((equal, *(maps[word][where].sum() for where in (own, other, ~own & ~other))))
         if len(shown) < SHOWN:
             shown.append({"picture": np.asarray(row["image"]).tolist(), "words": words, "maps": maps.tolist()})
     weights = {kind: [len(found[kind]), *np.mean(found[kind], axis=0).tolist()] for kind in KINDS}
@@ -82,7 +83,7 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
 
 
 def draw(measured: dict[str, Any]) -> None:
-    """The picture, then for every word what of the picture it looks at."""
+    """The picture, then for every word what of the picture it looks at, each scaled to its largest weight."""
     rows = measured["shown"]
     columns = 1 + max(len(row["words"]) for row in rows)
     figure, panels = plt.subplots(
