@@ -66,7 +66,7 @@ def _weights_of_copies(one: AttentionMap, weights: torch.Tensor) -> list[torch.T
 
 def tables(measured: dict[str, Any]) -> dict[str, Table]:
     columns = ("equal weights", "average", "best head", "rolled out")
-    table = Table(["weight on the same number", "numbers", *columns])
+    table = Table(["weight on the same digit", "digits", *columns])
     table.rows = [
         [NAMES[model], of["copies"], *("none" if of[column] is None else f"{of[column]:.2f}" for column in columns)]
         for model, of in measured.items()

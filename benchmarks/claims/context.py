@@ -35,7 +35,7 @@ def measure(trained: list[Run]) -> dict[str, Any]:
 
 
 def _is_verb(text: str) -> bool:
-    """In the grammar, "flies" is a verb behind a noun with its article or behind "time", and a noun behind all else."""
+    """In the grammar, "flies" is a verb behind what moves, and a noun behind all else."""
     return text.split(" flies ")[0] in MOVERS
 
 

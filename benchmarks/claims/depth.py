@@ -69,7 +69,8 @@ def measure(trained: list[Run]) -> dict[str, Any]:
 
 
 def _loss(run: Run) -> float | None:
-    return None if run.has_diverged() else math.log(run.results()["test"]["perplexity"])
+    loss = math.nan if run.has_diverged() else math.log(run.results()["test"]["perplexity"])
+    return loss if math.isfinite(loss) else None
 
 
 def tables(measured: dict[str, Any]) -> dict[str, Table]:
@@ -91,4 +92,5 @@ def draw(measured: dict[str, Any]) -> None:
         one.set(xlabel="layers", title=title, xticks=DEPTHS)
         one.legend()
     axes[0].set_ylabel("test loss (nats) after 300 steps")
+    axes[0].set_ylim(1, 7)  # the logarithm of the vocabulary's size is what guessing costs
     save(figure, "depth")

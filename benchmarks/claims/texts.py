@@ -68,24 +68,14 @@ def flies(seed: int = 0) -> Path:
 
 TIME_AND_FRUIT = ("time flies like an arrow", "fruit flies like a banana")
 
-# what moves, and how; who likes or eats what
-MOVERS = (
-    "time",
-    "the arrow",
-    "the bird",
-    "the plane",
-    "a bee",
-    "the owl",
-    "the ball",
-    "a rocket",
-    "the river",
-    "the horse",
-)
+# what moves, and how; who likes or eats what. Either has one word or two before it, so that place does not tell them apart
+MOVERS = ("time", "summer", "news", "smoke", "sleep", "the arrow", "the bird", "the plane", "a bee", "the owl", "a rocket",
+          "the river")  # fmt: skip
 MOVES = ("flies", "runs", "moves", "passes", "goes", "turns")
 MANNERS = ("like an arrow", "like the wind", "like a river", "like a dream", "like a rocket", "over the house", "to the tree",
            "away", "very fast", "in the morning", "past the window", "like a bird")  # fmt: skip
 INSECTS = ("flies", "bees", "ants", "birds", "children", "horses", "people")
-KINDS = ("fruit", "house", "horse", "black", "small", "hungry", "the", "some", "many")
+KINDS = ("fruit", "house", "horse", "black", "hungry", "many", "the small", "the black", "some hungry", "many small")
 TASTES = ("like", "eat", "want", "find", "hate", "love")
 FOODS = (
     "a banana",
