@@ -100,7 +100,8 @@ def draw(measured: dict[str, Any]) -> None:
         places.scatter(*zip(*part, strict=True), s=12, label=f"“flies” as a {name}", alpha=0.6)
     for text, spot in zip(TIME_AND_FRUIT, spots[:2], strict=True):
         places.scatter(*spot, color="black", marker="*", s=90, zorder=3)
-        places.annotate(text, spot, xytext=(6, 6), textcoords="offset points", fontsize=8)
+        places.annotate(text, spot, xytext=(0, 8), textcoords="offset points", fontsize=8, ha="center")
+    places.margins(x=0.25)
     places.set(title=f"After layer {LAYERS}: the two main directions", xticks=[], yticks=[])
     places.legend(fontsize=8)
     save(figure, "context")
