@@ -40,7 +40,7 @@ def measure(trained: list[Run]) -> dict[str, Any]:
         if len(things) != 2 or " ".join(words) != row["text"]:
             continue
         attention = model(pixel_values=pixel_values, labels=caption, output_attentions=True).cross_attentions[-1]
-        patches = attention[0].mean(dim=0)[: len(words), -things[0].size :]  # the classification token comes before them
+        patches = attention[0].mean(dim=0)[: len(words), -things[0].size :]  # the last keys
         maps = patches.unflatten(1, things[0].shape).numpy()
         for kind, word, thing in named(row["text"]):
             own, other = things[thing], things[1 - thing] & ~things[thing]
