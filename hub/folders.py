@@ -142,9 +142,9 @@ def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedMod
     config = read_json(folder / "config.json")
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
     if config.get("model_type") not in families:
-        if (config.get("decoder") or {}).get("model_type") in families:
+        if config.get("model_type") == "vision-encoder-decoder":
             raise UserError(
-                f"{folder / 'config.json'}: a {config.get('model_type')} is neither published nor exported, since transformers finds "
+                f"{folder / 'config.json'}: a vision-encoder-decoder is neither published nor exported, since transformers finds "
                 "code beside the weights of a whole model only, not of its decoder; this folder itself loads with "
                 "`import trefoil` and from_pretrained"
             )

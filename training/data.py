@@ -50,7 +50,7 @@ def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, se
         dataset, where = _load_files(Path(recipe.path), whole, columns)
     elif recipe.embedded:
         sizes = recipe.embedded_sizes or DEFAULT_SIZES
-        wanted = {whole: sizes[whole]} if whole in sizes else sizes
+        wanted = {name: size if name == whole else 0 for name, size in sizes.items()}  # all names are checked
         try:
             splits = load_embedded(task, seed=seed, sizes=wanted)  # type: ignore[arg-type]
         except ValueError as error:
