@@ -90,7 +90,7 @@ def draw(measured: dict[str, Any]) -> None:
         one.plot(DEPTHS, [math.nan if loss is None else loss for loss in losses.values()], label=label)
     for one, title in zip(axes, (f"initial weights of deviation {LARGE}", f"of deviation {SMALL}"), strict=True):
         one.set(xlabel="layers", title=title, xticks=DEPTHS)
-        one.legend()
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     axes[0].set_ylabel("test loss (nats) after 300 steps")
     axes[0].set_ylim(1, 7)  # the logarithm of the vocabulary's size is what guessing costs
     save(figure, "depth")
