@@ -4,6 +4,7 @@ import importlib
 import json
 import math
 import re
+import subprocess
 import sys
 from pathlib import Path
 from random import Random
@@ -231,6 +232,14 @@ def test_measured_layers_look_left_only(name):
     difference = (layer(states) - layer(changed)).abs().amax(dim=(0, 2))
     assert (difference[:4] == 0).all()
     assert (difference[4:] > 0).all()
+
+
+def test_memory_is_of_the_process_that_measures_not_of_the_one_that_started_it():
+    held = np.ones(2**27)  # 1 GiB
+    command = [sys.executable, "-m", "benchmarks.claims.cost", "attention", "512"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout.splitlines()[-1])["mebibytes"] > 10
+    assert held.any()
 
 
 def test_a_grouped_cache_is_as_much_smaller_as_it_has_fewer_heads():
