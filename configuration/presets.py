@@ -101,11 +101,9 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     allowed = set(config_class.__dataclass_fields__)  # type: ignore[attr-defined]
     stack_fields = set(TrefoilDecoderConfig.__dataclass_fields__) if halves else allowed  # type: ignore[attr-defined]
     nested = set().union(*(set(overrides.get(half) or {}) for half in halves)) - stack_fields
-    unknown = (set(overrides) - allowed - stack_fields) | nested
-    if unknown:
-        close = difflib.get_close_matches(min(unknown), allowed | stack_fields, n=1)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"{name}: unknown field {min(unknown)!r} of {config_class.__name__}{hint}")
+    _refuse_unknown(
+        name, (set(overrides) - allowed - stack_fields) | nested, allowed | stack_fields, config_class.__name__
+    )
     if not halves:
         return config_class(**(fields | overrides))
     per_half = {half: overrides.pop(half, None) or {} for half in halves}
@@ -113,6 +111,20 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     whole = {key: value for key, value in fields.items() if key not in stack_fields}
     whole |= {key: value for key, value in overrides.items() if key in allowed}
     return config_class(**whole, **{half: shared | per_half[half] for half in halves})
+
+
+def _refuse_unknown(name: str, unknown: set[str], known: set[str], where: str) -> None:
+    if unknown:
+        close = difflib.get_close_matches(min(unknown), known, n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        raise ValueError(f"{name}: unknown field {min(unknown)!r} of {where}{hint}")
+
+
+def attend_to(decoder: PreTrainedConfig, encoder: PreTrainedConfig) -> None:
+    """Give a decoder cross-attention to what an encoder makes, which may be of another width."""
+    decoder.add_cross_attention = True
+    if decoder.hidden_size != encoder.hidden_size:
+        decoder.cross_attention_hidden_size = encoder.hidden_size
 
 
 def reads_patches(config: PreTrainedConfig) -> bool:
@@ -136,17 +148,12 @@ def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:
         (decoder_fields, known[1], classes[1].__name__),
         (fields, known[0] | known[1], " and ".join(config_class.__name__ for config_class in classes)),
     ):
-        if unknown := given.keys() - allowed:
-            close = difflib.get_close_matches(min(unknown), allowed, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise ValueError(f"{name}: unknown field {min(unknown)!r} of {where}{hint}")
+        _refuse_unknown(name, given.keys() - allowed, allowed, where)
     encoder, decoder = (
         config_class(**{key: value for key, value in fields.items() if key in allowed} | own)
         for config_class, allowed, own in zip(classes, known, (encoder_fields, decoder_fields), strict=True)
     )
     if not reads_patches(encoder):
         raise ValueError(f"{name}: a {model_type} does not read pictures in patches; the usual encoder is vit")
-    decoder.add_cross_attention = True
-    if decoder.hidden_size != encoder.hidden_size:
-        decoder.cross_attention_hidden_size = encoder.hidden_size
+    attend_to(decoder, encoder)
     return VisionEncoderDecoderConfig(encoder=encoder.to_dict(), decoder=decoder.to_dict())

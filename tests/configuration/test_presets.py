@@ -148,6 +148,11 @@ def test_bart_starts_with_its_end_token():
     assert (config.decoder_start_token_id, config.pad_token_id) == (2, 1)
 
 
+def test_a_field_of_the_whole_is_refused_in_a_half():
+    with pytest.raises(ValueError, match="unknown field 'share_encoder_decoder_embeddings'"):
+        preset_config("encoder-decoder-tiny", encoder={"share_encoder_decoder_embeddings": True})
+
+
 @pytest.mark.parametrize("fields", [{"hiden_size": 8}, {"encoder": {"hiden_size": 8}}])
 def test_a_misspelt_field_is_refused_wherever_it_stands(fields):
     with pytest.raises(ValueError, match=r"unknown field 'hiden_size'.*did you mean hidden_size"):

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from ...configuration.errors import UserError
-from ...configuration.presets import reads_patches
+from ...configuration.presets import attend_to, reads_patches
 from ...modeling.losses import token_cross_entropy
 from ..data import list_lengths
 from ..metrics.translation import TranslationQuality
@@ -84,9 +84,8 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
         if seeing.main_input_name != "pixel_values" or not reads_patches(seeing.config):
             raise ValueError(f"{encoder} is a {seeing.config.model_type}, which does not read pictures in patches")
         config = AutoConfig.from_pretrained(decoder)
-        config.is_decoder = config.add_cross_attention = True
-        if config.hidden_size != seeing.config.hidden_size:
-            config.cross_attention_hidden_size = seeing.config.hidden_size
+        config.is_decoder = True
+        attend_to(config, seeing.config)
         saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, **loading)
         joined = cls.config_class(encoder=seeing.config.to_dict(), decoder=saying.config.to_dict(), **fields)
         model = cls(config=joined, encoder=seeing, decoder=saying)
