@@ -17,11 +17,11 @@ from pathlib import Path
 import datasets
 from accelerate.state import AcceleratorState
 
-from trefoil.training.batching import StepDataset
+from trefoil.data.batching import StepDataset
+from trefoil.recipes.schema import load_recipe
+from trefoil.tasks import get_task
 from trefoil.training.loop import TrainingLoop
-from trefoil.training.recipe import load_recipe
 from trefoil.training.run import load_splits, make_accelerator, make_model, make_tokenizer
-from trefoil.training.tasks import get_task
 
 
 def make_stepper(recipe_name, overrides, folder):

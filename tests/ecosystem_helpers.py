@@ -3,8 +3,8 @@
 import torch
 from transformers import TrainingArguments
 
-from trefoil.training.recipe import TokenizerRecipe
-from trefoil.training.tokenizer import train_tokenizer
+from trefoil.data.tokenizer import train_tokenizer
+from trefoil.recipes.schema import TokenizerRecipe
 
 PERIODIC = torch.arange(40).view(4, 10) % 5 + 7  # what a few steps can learn
 

@@ -6,9 +6,9 @@ import torch
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from trefoil.configuration.presets import preset_config
+from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, TEXT_TO_TEXT, train_tokenizer
 from trefoil.hub.stock import export_stock
-from trefoil.training.recipe import TokenizerRecipe
-from trefoil.training.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, TEXT_TO_TEXT, train_tokenizer
+from trefoil.recipes.schema import TokenizerRecipe
 
 TEXTS = [
     "세 개의 사과와 두 개의 배를 샀습니다.",

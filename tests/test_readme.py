@@ -20,7 +20,7 @@ def test_example(number, tmp_path, monkeypatch):
 
 
 def test_the_recipe_in_the_readme_is_right(tmp_path):
-    from trefoil.training.recipe import load_recipe
+    from trefoil.recipes.schema import load_recipe
 
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(re.search(r"```yaml\n(.*?)```", README, re.DOTALL)[1], encoding="utf-8")

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from trefoil.training.recipe import Recipe, build, validate
+from trefoil.recipes.schema import Recipe, build, validate
 
 TINY_MODEL = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,

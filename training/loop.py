@@ -18,13 +18,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..configuration.errors import UserError
+from ..data.batching import Share, StepDataset, plan_epoch, plan_in_order
+from ..data.progress import duration, progress_bar, say
 from ..modeling.losses import labelled
-from .batching import Share, StepDataset, plan_epoch, plan_in_order
+from ..recipes.schema import Recipe
+from ..tasks import Task
 from .checkpoints import load_optimizers, load_state, save_checkpoint, write_folder
 from .optimization import make_optimizers, make_schedule
-from .progress import TrainingProgress, duration, progress_bar, say
-from .recipe import Recipe
-from .tasks import Task
+from .progress import TrainingProgress
 from .throughput import matmul_speed, training_flops_per_token
 
 LOG_FILE = "log.jsonl"

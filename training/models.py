@@ -17,11 +17,11 @@ from transformers import (
 
 from ..configuration.errors import UserError
 from ..configuration.presets import preset_config
-from .progress import say
-from .recipe import Recipe
-from .tasks import Task
-from .tasks.base import text_configs
-from .tokenizer import load_tokenizer
+from ..data.progress import say
+from ..data.tokenizer import load_tokenizer
+from ..recipes.schema import Recipe
+from ..tasks import Task
+from ..tasks.base import text_configs
 
 INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
 

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from ..configuration.errors import UserError
-from .recipe import OptimizationRecipe
+from ..recipes.schema import OptimizationRecipe
 
 
 def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.optim.Optimizer]:

@@ -15,16 +15,16 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
+from ..data.loading import load_split, split_name
+from ..data.progress import duration, say
+from ..data.tokenizer import load_tokenizer, train_tokenizer
+from ..recipes.schema import Recipe, load_recipe
+from ..tasks import Task, get_task
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state, write_folder
-from .data import load_split, split_name
 from .loop import LOG_FILE, Position, TrainingLoop
 from .models import make_model, pretrained_tokenizer
 from .plot import plot_run
-from .progress import duration, say
-from .recipe import Recipe, load_recipe
 from .run_folder import claim_folder, flat, read_results
-from .tasks import Task, get_task
-from .tokenizer import load_tokenizer, train_tokenizer
 
 
 def train(recipe: Recipe) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 
 from ..configuration.errors import UserError
+from ..recipes.schema import Recipe
 from .checkpoints import checkpoint_folders, load_state, tidy
 from .loop import LOG_FILE
-from .recipe import Recipe
 
 # these may change when a run goes on: they say how long and how loud, not what
 FREE_KEYS = {

@@ -113,7 +113,7 @@ def _size(text: str) -> str:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from .training.recipe import load_recipe
+    from .recipes.schema import load_recipe
     from .training.run import train
 
     train(load_recipe(arguments.recipe, arguments.overrides))

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
 
-from trefoil.training.embedded import load_embedded
+from trefoil.data.embedded import load_embedded
 
 from .draw import Table, plt, save
 from .runs import Run

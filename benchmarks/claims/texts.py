@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from trefoil.training.embedded import load_embedded
+from trefoil.data.embedded import load_embedded
 
 from .runs import RUNS
 

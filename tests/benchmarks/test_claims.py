@@ -30,8 +30,8 @@ from benchmarks.claims import (
 )
 from benchmarks.claims.__main__ import CLAIMS
 from trefoil.configuration.errors import UserError
-from trefoil.training.embedded import shapes
-from trefoil.training.recipe import load_recipe
+from trefoil.data.embedded import shapes
+from trefoil.recipes.schema import load_recipe
 
 ROOT = Path(__file__).parents[2]
 
@@ -289,7 +289,7 @@ def test_the_tour_links_to_what_there_is():
     assert not [link for link in links if not link.startswith("http") and not (ROOT / "docs" / link).exists()]
     code = "\n".join(
         file.read_text(encoding="utf-8")
-        for folder in ("modeling", "configuration", "visualization", "training/tasks")
+        for folder in ("modeling", "configuration", "visualization", "tasks")
         for file in (ROOT / folder).glob("*.py")
     )
     names = {name for name in re.findall(r"`([A-Za-z_.]+)`", text) if "_" in name or name[:1].isupper()}

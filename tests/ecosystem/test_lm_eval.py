@@ -11,7 +11,7 @@ from conftest import tiny_config
 from ecosystem_helpers import small_tokenizer
 
 import trefoil
-from trefoil.training.tokenizer import STREAM, TEXT_TO_TEXT
+from trefoil.data.tokenizer import STREAM, TEXT_TO_TEXT
 
 pytest.importorskip("lm_eval")
 from lm_eval import simple_evaluate

@@ -7,7 +7,7 @@ from datasets import Dataset
 from ecosystem_helpers import arguments, logged_losses, small_tokenizer
 
 import trefoil
-from trefoil.training.tokenizer import BIDIRECTIONAL
+from trefoil.data.tokenizer import BIDIRECTIONAL
 
 sentence_transformers = pytest.importorskip("sentence_transformers")
 from sentence_transformers.sentence_transformer import losses  # noqa: E402

@@ -8,7 +8,7 @@ from ecosystem_helpers import arguments, logged_losses, small_tokenizer
 from transformers import AutoModelForCausalLM
 
 import trefoil
-from trefoil.training.tokenizer import LEFT_TO_RIGHT
+from trefoil.data.tokenizer import LEFT_TO_RIGHT
 
 pytest.importorskip("trl")
 from trl import SFTConfig, SFTTrainer

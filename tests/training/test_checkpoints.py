@@ -8,6 +8,7 @@ from conftest import SMALL, tiny_model
 from safetensors.torch import load_file, save_file
 
 from trefoil.configuration.errors import UserError
+from trefoil.recipes.schema import OptimizationRecipe
 from trefoil.training.checkpoints import (
     average_weights,
     checkpoint_folders,
@@ -19,7 +20,6 @@ from trefoil.training.checkpoints import (
     write_folder,
 )
 from trefoil.training.optimization import make_optimizers
-from trefoil.training.recipe import OptimizationRecipe
 
 
 def contents(folder):

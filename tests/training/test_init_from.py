@@ -10,12 +10,12 @@ from transformers import AutoModel, AutoModelForSequenceClassification, AutoToke
 
 import trefoil
 from trefoil.configuration.errors import UserError
-from trefoil.training.data import load_split
+from trefoil.data.loading import load_split
+from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.tasks import get_task
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.models import make_model, pretrained_tokenizer
-from trefoil.training.recipe import Recipe, build, validate
 from trefoil.training.run import train
-from trefoil.training.tasks import get_task
 
 TEXTS = ["민수는 학교에 갔다", "날씨가 정말 좋다", "영화가 아주 나빴다", "사과 세 개를 샀다"]
 PAIRS = [{"source": text, "target": text[::-1]} for text in TEXTS]

@@ -5,8 +5,8 @@ from transformers import VisionEncoderDecoderModel
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
+from trefoil.recipes.schema import OptimizationRecipe
 from trefoil.training.optimization import make_optimizers, make_schedule
-from trefoil.training.recipe import OptimizationRecipe
 
 
 def names_of(model, parameters):

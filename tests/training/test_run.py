@@ -22,8 +22,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 import trefoil
 from trefoil.cli import main
 from trefoil.configuration.errors import UserError
+from trefoil.data.batching import StepDataset
 from trefoil.training import checkpoints, run
-from trefoil.training.batching import StepDataset
 from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import evaluate, train

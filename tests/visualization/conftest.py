@@ -8,9 +8,9 @@ from conftest import SMALL, tiny_model
 
 import trefoil
 from tests.hub.conftest import published, published_head, source  # noqa: F401
-from trefoil.training.embedded import load_embedded
-from trefoil.training.recipe import TokenizerRecipe
-from trefoil.training.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, TEXT_TO_TEXT, train_tokenizer
+from trefoil.data.embedded import load_embedded
+from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, TEXT_TO_TEXT, train_tokenizer
+from trefoil.recipes.schema import TokenizerRecipe
 
 TEMPLATES = {"encoder": BIDIRECTIONAL, "decoder": LEFT_TO_RIGHT}
 SIZES = {"byte_bpe": 400, "wordpiece": 700, "unigram": 500, "characters": 60}

@@ -1,0 +1,200 @@
+"""Tokenizers: trained on the task's text, saved as ordinary fast tokenizers."""
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Digits, Metaspace, PreTokenizer, Split
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from ..configuration.errors import UserError
+from ..recipes.schema import TokenizerRecipe
+
+Batches = Iterable[list[str]]
+
+# their ids count from 0 in this order; <unk> is left out where there are no unknown tokens, <mask> where none is wanted
+SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
+UNKNOWN = {"unk_token": "<unk>"}
+MASK = {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+
+
+@dataclass(frozen=True)
+class Template:
+    """What stands around a text and around a pair; `:1` is a token type."""
+
+    single: str
+    pair: str
+    mask: bool  # whether there are the tokens of MASK
+
+
+TEXT_TO_TEXT = Template("$A </s>", "$A </s> $B </s>", mask=False)
+BIDIRECTIONAL = Template("<s> $A </s>", "<s> $A </s> $B:1 </s>:1", mask=True)
+LEFT_TO_RIGHT = Template("<s> $A", "<s> $A </s> $B:1", mask=False)  # no end: a prompt is to be continued
+STREAM = Template("$A", "$A $B:1", mask=False)  # running text without documents
+
+
+def _byte_bpe(frame: Tokenizer, texts: Batches, recipe: TokenizerRecipe, special: list[str]) -> models.Model:
+    """Sennrich et al. 2016; Radford et al. 2019, §2.2."""
+    alphabet = sorted(ByteLevel.alphabet())
+    _need_room(recipe, len(alphabet) + len(special), "bytes")
+    trainer = trainers.BpeTrainer(initial_alphabet=alphabet, **_options(recipe, special))
+    return _trained(frame, models.BPE(), texts, trainer).model
+
+
+def _wordpiece(frame: Tokenizer, texts: Batches, recipe: TokenizerRecipe, special: list[str]) -> models.Model:
+    """Devlin et al. 2019, with pieces found by the merges of BPE."""
+    texts = list(texts)
+    # The trainer numbers `##` characters in the order of a hash map and breaks ties by number, so that every run would
+    # find other pieces. Numbered beforehand, as if they were special, they leave it no choice.
+    alphabet = _alphabet(frame, texts, "##")
+    _need_room(recipe, len(alphabet) + len(special), "characters")
+    trainer = trainers.WordPieceTrainer(**_options(recipe, special + alphabet))
+    return models.WordPiece(_trained(frame, models.WordPiece(), texts, trainer).get_vocab(), **UNKNOWN)
+
+
+def _unigram(frame: Tokenizer, texts: Batches, recipe: TokenizerRecipe, special: list[str]) -> models.Model:
+    """Kudo 2018, §3.2; `min_frequency` has no meaning here."""
+    texts, size = list(texts), recipe.vocab_size
+    _need_room(recipe, len(_alphabet(frame, texts, "")) + len(special), "characters")
+    trainer = trainers.UnigramTrainer(vocab_size=size, special_tokens=special, show_progress=False, **UNKNOWN)
+    trained = json.loads(_trained(frame, models.Unigram(), texts, trainer).to_str())["model"]["vocab"]
+    # It sums in the order of a hash map, and spreads characters that it has no use for, in that order, over a band
+    # above the lowest score. Rounding, and closing the band, make all runs the same.
+    scores = {piece: score for piece, score in trained if piece not in special}
+    if len(scores) + len(special) > size:  # so it does where the characters alone fill the size
+        scores = {piece: score for piece, score in scores.items() if len(piece) == 1}
+    lowest = min(scores.values())
+    band = lowest + 1e-4 * sum(len(piece) == 1 for piece in scores)
+    same = {piece: round(lowest if len(piece) == 1 and score < band else score, 3) for piece, score in scores.items()}
+    pieces = [(token, 0.0) for token in special] + sorted(same.items(), key=lambda item: (-item[1], item[0]))
+    return models.Unigram(pieces, unk_id=special.index(UNKNOWN["unk_token"]), byte_fallback=False)
+
+
+def _characters(frame: Tokenizer, texts: Batches, recipe: TokenizerRecipe, special: list[str]) -> models.Model:
+    """The most frequent code points, whatever `min_frequency`: BPE without merges, which leaves words their ids."""
+    _need_room(recipe, 1 + len(special), "character")
+    counts: Counter[str] = Counter()
+    for text in itertools.chain.from_iterable(texts):
+        counts.update(frame.normalizer.normalize_str(text) if frame.normalizer else text)
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    tokens = special + ranked[: recipe.vocab_size - len(special)]
+    return models.BPE({token: number for number, token in enumerate(tokens)}, merges=[], **UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How text becomes the units that tokens are found in, and how tokens become text again."""
+
+    learn: Callable[[Tokenizer, Batches, TokenizerRecipe, list[str]], models.Model]
+    cuts: list[PreTokenizer]
+    decoder: decoders.Decoder
+    nfc: bool = False  # one spelling of composed characters; never the decomposed one, which takes Hangul apart
+    unknown: bool = True  # whether a text can have unknown tokens
+    lstrip: bool = False  # whether the mask takes the space before it, which belongs to the token that it stands for
+
+
+_BYTES = ByteLevel(add_prefix_space=False)
+_DIGITS = Digits(individual_digits=True)
+_SPACE = Split(Regex(r" (?=\S)"), "removed")  # Metaspace puts it back, outside the offsets
+_BREAKS = Split(Regex(r"\s"), "isolated")
+
+KINDS = {
+    "byte_bpe": Kind(_byte_bpe, [_DIGITS, _BYTES], decoders.ByteLevel(), unknown=False, lstrip=True),
+    "wordpiece": Kind(_wordpiece, [BertPreTokenizer()], decoders.WordPiece(), nfc=True),
+    "unigram": Kind(_unigram, [_SPACE, Metaspace(), _DIGITS, _BREAKS], decoders.Metaspace(), nfc=True, lstrip=True),
+    "characters": Kind(_characters, [Split(Regex(r"\s+"), "isolated")], decoders.Fuse()),
+}
+
+
+def train_tokenizer(
+    texts: Iterable[str] | Iterator[list[str]], recipe: TokenizerRecipe, template: Template = TEXT_TO_TEXT
+) -> PreTrainedTokenizerFast:
+    """A tokenizer of the recipe's kind; the same texts give the same one.
+
+    With `byte_bpe` no text has unknown tokens. There and in `unigram` digits stand alone, so that numbers are read digit
+    by digit. Ids 0, 1 and 2 are padding, start and end; the unknown and the mask token follow where there are any.
+
+    Raises:
+        UserError: There is no text, or the vocabulary is too small for its characters or too large for the texts to
+            fill; names the size that fits. (`characters` makes do with a smaller or an unfilled one.)
+    """
+    kind = KINDS[recipe.kind]
+    names: dict[str, Any] = SPECIAL_TOKENS | (UNKNOWN if kind.unknown else {}) | (MASK if template.mask else {})
+    special = list(dict.fromkeys(names.values()))
+    tokenizer = Tokenizer(models.BPE())
+    if steps := [normalizers.NFC()] * kind.nfc + [normalizers.Lowercase()] * recipe.lowercase:
+        tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(kind.cuts)
+    tokenizer.decoder = kind.decoder
+    tokenizer.model = kind.learn(tokenizer, _some(texts), recipe, special)
+    filled, asked = tokenizer.get_vocab_size(), recipe.vocab_size
+    if filled < asked and recipe.kind != "characters":
+        fills = "fills" if recipe.kind == "unigram" else f"fills (with tokenizer.min_frequency={recipe.min_frequency})"
+        raise UserError(f"tokenizer.vocab_size={asked} is more than the training text {fills}; set at most {filled}")
+    if template.mask:
+        names["mask_token"] = AddedToken(MASK["mask_token"], lstrip=kind.lstrip, normalized=False, special=True)
+    tokenizer.add_special_tokens(list({str(token): token for token in names.values()}.values()))
+    around = [(token, number) for number, token in enumerate(special) if token in template.pair]
+    place: Any = processors.TemplateProcessing(single=template.single, pair=template.pair, special_tokens=around)
+    if recipe.kind == "byte_bpe" and template.mask:  # tasks that mark words in a text want offsets without spaces
+        place = processors.Sequence([processors.ByteLevel(add_prefix_space=False, trim_offsets=True), place])
+    tokenizer.post_processor = place
+    inputs = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, model_input_names=inputs, **names
+    )
+
+
+def _some(texts: Iterable[str | list[str]]) -> Iterator[list[str]]:
+    some = False
+    for text in texts:
+        some = some or any(text)
+        yield [text] if isinstance(text, str) else text
+    if not some:
+        raise UserError("there is no text to train a tokenizer on: the training split has none, or all are empty")
+
+
+def _need_room(recipe: TokenizerRecipe, smallest: int, what: str) -> None:
+    if (size := recipe.vocab_size) < smallest:
+        needs = f"{smallest} {what} and special tokens; set at least {smallest}"
+        raise UserError(f"tokenizer.vocab_size={size} has no room for the {needs}")
+
+
+def _options(recipe: TokenizerRecipe, first: list[str]) -> dict[str, Any]:
+    size, least = recipe.vocab_size, recipe.min_frequency
+    return {"vocab_size": size, "min_frequency": least, "special_tokens": first, "show_progress": False}
+
+
+def _trained(frame: Tokenizer, model: models.Model, texts: Batches, trainer: trainers.Trainer) -> Tokenizer:
+    """A tokenizer that cuts like the frame; one apart, for it gets what the trainer calls special as added tokens."""
+    tokenizer = Tokenizer.from_str(frame.to_str())
+    tokenizer.model = model
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _alphabet(frame: Tokenizer, texts: Batches, prefix: str) -> list[str]:
+    """The characters of the texts, also with the prefix where they continue a unit."""
+    trainer = trainers.BpeTrainer(vocab_size=0, continuing_subword_prefix=prefix, show_progress=False)
+    return sorted(_trained(frame, models.BPE(), texts, trainer).get_vocab())
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """A tokenizer from a folder or Hub id.
+
+    Raises:
+        UserError: There is none, or it lacks a padding or end token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: no tokenizer to load ({str(error).splitlines()[0]})") from None
+    for name in ("pad_token", "eos_token"):
+        if getattr(tokenizer, name) is None:
+            raise UserError(f"{source}: the tokenizer has no {name}; batches need it")
+    return tokenizer

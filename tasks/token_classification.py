@@ -1,0 +1,406 @@
+"""Token classification: every token of a text gets a BIO2 tag, which together mark entities."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import datasets
+import torch
+from huggingface_hub.dataclasses import strict
+from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel
+
+from ..configuration.errors import UserError
+from .base import INTS, Encoded, gathered, pad, shortened, text_problem
+from .labelled import LabelledTask
+from .metrics.tagging import EntityQuality
+
+Span = tuple[int, int]  # first character, and the one behind the last
+
+REPAIRED = "turned {} tags I-TYPE that continue no entity into B-TYPE"
+SHARED = (
+    "{} tokens share a sub-word with the token before them and do not continue its tag, so that no model can tell them "
+    "apart; a finer tokenizer can (tokenizer.kind=characters)"
+)
+
+
+@strict
+@dataclass
+class TokenClassificationOptions:
+    delimiter: str = " "  # between tokens, where there is no `text`; "" where spaces are tokens, or there are none
+    repair_tags: bool = True  # I-TYPE that continues no entity becomes B-TYPE, as in IOB1; false: is an error
+    stride: int = 32  # sub-words that windows of a long text have in common, at most half a window
+    label_all_subwords: bool = False  # else not what follows a token's first; `aggregation_strategy="simple"` wants all
+    names: dict[Any, str] = field(default_factory=dict)  # of tags that are numbers: {0: O, 1: B-PER, 2: I-PER}
+
+
+@dataclass
+class TaggedText:
+    """A text, where its tokens stand in it, and their tags, which are valid BIO2."""
+
+    text: str
+    spans: list[Span]
+    tags: list[str]
+    repaired: int  # tags
+
+
+class TokenClassificationTask(LabelledTask):
+    """`tokens` and `tags`, two lists of the same length, and `text`, in which the tokens stand in that order.
+
+    The text is tokenized as a whole, so that a model is trained on what `pipeline` will give it. A token is represented
+    by the first sub-word in it; one whose sub-word represents an earlier token already takes the tag that continues
+    that token's.
+    """
+
+    name = "token-classification"
+    auto_class = AutoModelForTokenClassification
+    family = ("trefoil_encoder", "trefoil_decoder")
+    roles = ("tokens", "tags")
+    optional_roles = ("text",)
+    options_class = TokenClassificationOptions
+    features = {
+        "input_ids": INTS,
+        "labels": INTS,
+        "represented": INTS,  # for each sub-word the token that it represents; -1 for none
+        "sources": INTS,  # for each token of the text the one whose tag it continues, itself, or -1; in its first window
+    }
+    metrics = ("f1", "precision", "recall", "token_accuracy")
+    label_role = "tags"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.noted: Counter[str] = Counter()  # REPAIRED and SHARED, so far
+        if self.options.stride < 0:
+            raise UserError(f"options.stride={self.options.stride} must not be negative")
+
+    # --- tags
+
+    def learn(self, train: datasets.Dataset) -> None:
+        self.take_names(train)
+        name = self.column("tags")
+        kinds: set[str] = set()
+        problem = f"column {name!r} marks no entity in the training data: all tags are O"
+        for tags in train[name]:
+            if isinstance(tags, list):
+                for tag in map(self.name_of, tags):
+                    if _is_bio2(tag):
+                        kinds.add(tag[2:])
+                    else:
+                        problem = self._not_bio2(tag)
+        kinds.discard("")
+        if not kinds:
+            raise UserError(problem)
+        self._take_labels(["O", *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")])
+
+    def _take_labels(self, labels: list[str]) -> None:
+        self.labels = labels
+        self.numbers = {label: number for number, label in enumerate(labels)}
+        self.kinds = {label[2:] for label in labels if label.startswith("B-")}
+
+    def _not_bio2(self, tag: Any) -> str:
+        hint = "; options.names names numbers: {0: O, 1: B-PER}" if isinstance(tag, int) else ""
+        return (
+            f"column {self.column('tags')!r} has {shortened(repr(tag))}, which is no BIO2 tag "
+            f"(O, B-TYPE or I-TYPE){hint}"
+        )
+
+    def prepare_config(self, config: PreTrainedConfig) -> None:
+        super().prepare_config(config)
+        if not self.tokenizer.is_fast:
+            raise UserError(
+                f"{type(self.tokenizer).__name__} does not say where in a text its tokens stand; "
+                "the task token-classification needs a fast tokenizer"
+            )
+        known = [config.id2label[number] for number in sorted(config.id2label)]
+        if self.labels is None or set(known) == set(self.labels):
+            self._take_labels(known)
+        assert self.labels is not None
+        config.id2label = dict(enumerate(self.labels))
+        config.label2id = dict(self.numbers)
+
+    # --- rows
+
+    def _read(self, rows: dict[str, list]) -> list[TaggedText | str]:
+        """Raw rows, by role, or what is wrong with them."""
+        texts = rows.get("text", [None] * len(rows["tokens"]))
+        return [self._read_row(*row) for row in zip(rows["tokens"], rows["tags"], texts, strict=True)]
+
+    def _read_row(self, tokens: Any, tags: Any, text: Any) -> TaggedText | str:
+        columns = {role: self.column(role) for role in ("tokens", "tags", "text")}
+        for role, values in (("tokens", tokens), ("tags", tags)):
+            if not isinstance(values, list):
+                return f"column {columns[role]!r} holds {shortened(repr(values))}, not a list"
+            if not values:
+                return f"column {columns[role]!r} is an empty list"
+        for token in tokens:
+            if not isinstance(token, str):
+                return f"column {columns['tokens']!r} holds {shortened(repr(token))}, not a text"
+        if len(tokens) != len(tags):
+            return f"column {columns['tokens']!r} has {len(tokens)} tokens, column {columns['tags']!r} {len(tags)} tags"
+        if not any(token.strip() for token in tokens):
+            return f"column {columns['tokens']!r} holds nothing but blank tokens"
+        tags = [self.name_of(tag) for tag in tags]
+        for tag in tags:
+            if not _is_bio2(tag):
+                return self._not_bio2(tag)
+            if self.labels is not None and tag != "O" and tag[2:] not in self.kinds:
+                known = shortened(", ".join(sorted(self.kinds)), 200)
+                return (
+                    f"column {columns['tags']!r} has the type {tag[2:]!r}, which training data has not; it has {known}"
+                )
+        repaired = repair(tags)
+        wrong = [at for at, tag in enumerate(tags) if tag != repaired[at]]
+        if wrong and not self.options.repair_tags:
+            at = wrong[0]
+            before = f"after {repaired[at - 1]!r}" if at else "at the start"
+            return (
+                f"column {columns['tags']!r} has {tags[at]!r} {before}, where it continues no entity; "
+                "options.repair_tags=true makes it a B- tag"
+            )
+        if columns["text"] is None:
+            text, spans = join(tokens, self.options.delimiter)
+        else:
+            if problem := text_problem(columns["text"], text):
+                return problem
+            spans = find(tokens, text)
+            if len(spans) < len(tokens):
+                at = len(spans)
+                after = f" after {shortened(repr(tokens[at - 1]))}" if at else ""
+                return (
+                    f"column {columns['tokens']!r} has {shortened(repr(tokens[at]))}, which does not come{after} "
+                    f"in column {columns['text']!r}"
+                )
+        return TaggedText(text, spans, repaired, len(wrong))
+
+    def texts(self, examples: datasets.Dataset) -> Iterator[list[str]]:
+        for rows in examples.select_columns(self.columns()).iter(batch_size=1000):
+            yield [row.text for row in self._read(self.by_role(rows)) if not isinstance(row, str)]
+
+    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        before = self.noted.copy()
+        encoded = super().encode(examples, where)
+        self.problems[where].notes = self.noted - before
+        return encoded
+
+    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        before = self.noted.copy()
+        kept = super().scorable(examples, where)
+        self.problems[where].notes = self.noted - before
+        return kept
+
+    def encode_rows(self, rows: dict[str, list]) -> list[Encoded]:
+        read = self._read(rows)
+        valid = [row for row in read if not isinstance(row, str)]
+        if not valid:
+            return [row for row in read if isinstance(row, str)]
+        encodings = self.tokenizer([row.text for row in valid], return_offsets_mapping=True, verbose=False)
+        found = iter(zip(encodings["input_ids"], encodings["offset_mapping"], strict=True))
+        before, after = self._template_lengths()
+        return [row if isinstance(row, str) else self._encode_row(row, *next(found), before, after) for row in read]
+
+    def _template_lengths(self) -> tuple[int, int]:
+        """How many special tokens the tokenizer puts before and behind a text."""
+        mask = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
+        return mask.index(0), mask[::-1].index(0)
+
+    def _encode_row(self, row: TaggedText, ids: list[int], offsets: list[Span], before: int, after: int) -> Encoded:
+        length = len(ids) - before - after
+        offsets = [without_space(row.text, span) for span in offsets[before : before + length]]
+        sources, represented = align(row.spans, offsets)
+        if not any(token >= 0 for token in represented):
+            return f"column {self.column('tokens')!r} has no token in which the tokenizer finds a sub-word"
+        self.noted[REPAIRED] += row.repaired
+        self.noted[SHARED] += sum(
+            0 <= source < token and row.tags[token] != continued(row.tags[source])
+            for token, source in enumerate(sources)
+        )
+        tags = subword_tags(row, offsets, represented, self.options.label_all_subwords)
+        labels = [-100 if tag is None else self.numbers[tag] for tag in tags]
+        limit = self.max_lengths()[0]
+        size = limit - before - after
+        if size < 1:
+            raise UserError(f"a longest length of {limit} leaves no room beside the {before + after} special tokens")
+        encoded: list[dict[str, Any]] = []
+        for start, stop, first, last in windows(length, size, min(self.options.stride, size // 2)):
+            nothing_before, nothing_after = before + first - start, stop - last + after
+            encoded.append(
+                {
+                    "input_ids": ids[:before] + ids[before + start : before + stop] + ids[before + length :],
+                    "labels": [-100] * nothing_before + labels[first:last] + [-100] * nothing_after,
+                    "represented": [-1] * nothing_before + represented[first:last] + [-1] * nothing_after,
+                    "sources": sources if start == 0 else [],
+                }
+            )
+        return encoded
+
+    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+        return {**self.padded(rows["input_ids"]), "labels": pad(rows["labels"], -100)}
+
+    # --- scores
+
+    @torch.no_grad()
+    def evaluate(
+        self, model: PreTrainedModel, examples: datasets.Dataset, accelerator: Any, final: bool
+    ) -> dict[str, Any]:
+        assert self.labels is not None  # learned, or taken from the model
+        encoded = self.encode(examples, "the evaluated split")
+        found = []
+        for indices, batch, output in self.outputs(model, encoded, accelerator):
+            answers = output.logits.argmax(dim=-1).tolist()
+            loss, count = float(output.loss), int((batch["labels"] != -100).sum())
+            for index, answer in zip(indices, answers, strict=True):
+                found.append((int(index), answer, loss, count))
+                loss, count = 0.0, 0  # of a batch, with its first row
+        _, answers, losses, counts = zip(*gathered(found, accelerator), strict=True)
+        predictions: list[list[str | None]] = []
+        sources: list[list[int]] = []
+        for row, answer in zip(encoded.select_columns(["represented", "sources"]), answers, strict=True):
+            if row["sources"]:
+                sources.append(row["sources"])
+                predictions.append([None] * len(row["sources"]))
+            for token, label in zip(row["represented"], answer, strict=False):  # the answer has padding
+                if token >= 0:
+                    predictions[-1][token] = self.labels[label]
+        references = [
+            row.tags
+            for rows in examples.select_columns(self.columns()).iter(batch_size=1000)
+            for row in self._read(self.by_role(rows))
+            if not isinstance(row, str)
+        ]
+        tags = [complete(*row) for row in zip(predictions, sources, strict=True)]
+        scores = EntityQuality(keep_in_memory=True).compute(predictions=tags, references=references)
+        return {**scores, "loss": sum(losses) / sum(counts), "predictions": tags}
+
+
+def _is_bio2(tag: Any) -> bool:
+    return isinstance(tag, str) and (tag == "O" or (tag[:2] in ("B-", "I-") and len(tag) > 2))
+
+
+def continued(tag: str) -> str:
+    """The tag of a token that belongs to what the token before it does."""
+    return "O" if tag == "O" else f"I-{tag[2:]}"
+
+
+def repair(tags: Sequence[str]) -> list[str]:
+    """Valid BIO2: an I- tag that continues no entity of its type begins one."""
+    return [
+        f"B-{tag[2:]}" if tag[:2] == "I-" and tag != continued(before) else tag
+        for before, tag in zip(("O", *tags), tags, strict=False)
+    ]
+
+
+def join(tokens: Sequence[str], delimiter: str) -> tuple[str, list[Span]]:
+    """Tokens as a text, and where they stand in it."""
+    spans, start = [], 0
+    for token in tokens:
+        spans.append((start, start + len(token)))
+        start += len(token) + len(delimiter)
+    return delimiter.join(tokens), spans
+
+
+def find(tokens: Sequence[str], text: str) -> list[Span]:
+    """Where tokens stand in a text, one behind the other; ends before the first that is not there."""
+    spans: list[Span] = []
+    end = 0
+    for token in tokens:
+        start = text.find(token, end)
+        if start < 0:
+            break
+        end = start + len(token)
+        spans.append((start, end))
+    return spans
+
+
+def without_space(text: str, span: Span) -> Span:
+    """A sub-word without the space before it; one that is all space as it is."""
+    start, end = span
+    if not text[start : start + 1].isspace():
+        return span
+    return (end - len(part), end) if (part := text[start:end].lstrip()) else span
+
+
+def align(spans: Sequence[Span], offsets: Sequence[Span]) -> tuple[list[int], list[int]]:
+    """Which sub-word represents which token: the first in it, unless an earlier token has that already.
+
+    Args:
+        spans: Of tokens, in the order of the text.
+        offsets: Of sub-words, in the order of the text; several may stand for one character.
+
+    Returns:
+        For each token itself where it has a sub-word, else the earlier token that has its sub-word, else -1 where no
+        sub-word is in it; and for each sub-word the token that it represents, or -1.
+    """
+    first: dict[int, int] = {}  # the first sub-word of each character
+    for number, (start, end) in enumerate(offsets):
+        for character in range(start, end):
+            first.setdefault(character, number)
+    sources, represented = [], [-1] * len(offsets)
+    for token, span in enumerate(spans):
+        subword = next((first[character] for character in range(*span) if character in first), None)
+        if subword is None:
+            sources.append(-1)
+            continue
+        if represented[subword] < 0:
+            represented[subword] = token
+        sources.append(represented[subword])
+    return sources, represented
+
+
+def subword_tags(row: TaggedText, offsets: Sequence[Span], represented: Sequence[int], every: bool) -> list[str | None]:
+    """A tag for every sub-word; unless for `every`, None for those that follow the first of their token.
+
+    Between tokens (a space that the tokenizer has apart) it is I- where an entity goes on, or `pipeline` would end it.
+    """
+    token_at = {character: token for token, span in enumerate(row.spans) for character in range(*span)}
+    tags: list[str | None] = []
+    behind = 0  # the first token that does not begin before the sub-word
+    for (start, end), token in zip(offsets, represented, strict=True):
+        while behind < len(row.spans) and row.spans[behind][0] < start:
+            behind += 1
+        if token >= 0:
+            tags.append(row.tags[token])
+        elif (inside := next((token_at[at] for at in range(start, end) if at in token_at), -1)) >= 0:
+            tags.append(continued(row.tags[inside]) if every else None)
+        else:
+            next_tag = row.tags[behind] if behind < len(row.tags) else "O"
+            tags.append(next_tag if next_tag[:2] == "I-" else "O")
+    return tags
+
+
+def windows(length: int, size: int, overlap: int) -> list[tuple[int, int, int, int]]:
+    """Where the windows of a text start and stop, and the first and last (not included) of their own sub-words.
+
+    Neighbours share the overlap evenly, so that each sub-word belongs to one window, where it has the most context.
+
+    Args:
+        length: Of the text, in sub-words.
+        size: Of a window.
+        overlap: At most half the size.
+    """
+    starts = range(0, max(1, length - overlap), size - overlap)
+    own = [0, *(start + overlap // 2 for start in starts[1:]), length]
+    return [(start, min(start + size, length), own[n], own[n + 1]) for n, start in enumerate(starts)]
+
+
+def complete(tags: Sequence[str | None], sources: Sequence[int]) -> list[str]:
+    """Valid BIO2 of the tags that were predicted.
+
+    Args:
+        tags: None where a token has no sub-word of its own.
+        sources: As from `align`. A token without a sub-word continues an entity that goes on behind it.
+    """
+    filled = [
+        continued(str(tags[source])) if 0 <= source < token else tags[token] for token, source in enumerate(sources)
+    ]
+    behind: list[str] = []  # the next known tag behind each token, from the last to the first
+    for tag in reversed([*filled[1:], "O"]):
+        behind.append(behind[-1] if tag is None else tag)
+    complete_tags: list[str] = []
+    known = "O"
+    for tag, next_tag in zip(filled, reversed(behind), strict=True):
+        if tag is None:
+            complete_tags.append(next_tag if known != "O" and next_tag == continued(known) else "O")
+        else:
+            complete_tags.append(tag)
+            known = tag
+    return repair(complete_tags)

@@ -1,0 +1,220 @@
+import re
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from trefoil import recipes
+from trefoil.configuration.errors import UserError
+from trefoil.recipes.schema import Recipe, load_recipe
+
+MINIMAL = """\
+data:
+  embedded: true
+model:
+  preset: encoder-decoder-tiny
+training:
+  max_steps: 10
+"""
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def refused(path, *overrides):
+    with pytest.raises(UserError) as error:
+        load_recipe(path, overrides)
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+# --- what is read
+
+
+def test_sections_are_nested_and_the_rest_is_default(file):
+    recipe = load_recipe(file)
+    assert recipe.data.embedded is True
+    assert recipe.model.preset == "encoder-decoder-tiny"
+    assert recipe.training.max_steps == 10
+    assert recipe.batches == Recipe().batches
+    assert recipe.optimization.learning_rate == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("optimization.learning_rate=1e-4", "optimization", "learning_rate", 1e-4),
+        ("optimization.learning_rate=1", "optimization", "learning_rate", 1.0),
+        ("optimization.max_grad_norm=null", "optimization", "max_grad_norm", None),
+        ("optimization.max_grad_norm=5e-1", "optimization", "max_grad_norm", 0.5),
+        ("training.max_steps=20", "training", "max_steps", 20),
+        ("training.trackers=[]", "training", "trackers", []),
+        ("training.trackers=[tensorboard, wandb]", "training", "trackers", ["tensorboard", "wandb"]),
+        ("data.embedded_sizes={train: 100, test: 5}", "data", "embedded_sizes", {"train": 100, "test": 5}),
+        ("data.embedded_sizes.train=100", "data", "embedded_sizes", {"train": 100}),
+        ("model.config.hidden_dropout=0.3", "model", "config", {"hidden_dropout": 0.3}),
+        ("model.config={encoder: {num_hidden_layers: 6}}", "model", "config", {"encoder": {"num_hidden_layers": 6}}),
+        ("model.config.encoder.num_hidden_layers=6", "model", "config", {"encoder": {"num_hidden_layers": 6}}),
+        ("data.revision=a=b", "data", "revision", "a=b"),
+        ("data.columns.source=한국어", "data", "columns", {"source": "한국어"}),
+        ("training.gradient_checkpointing=true", "training", "gradient_checkpointing", True),
+    ],
+)
+def test_overrides_are_yaml(file, override, section, key, value):
+    found = getattr(getattr(load_recipe(file, [override]), section), key)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_the_last_override_wins_and_the_top_level_is_reached(file):
+    recipe = load_recipe(file, ["seed=1", "seed=2", "language=[ko, en]", "output_dir=runs/x"])
+    assert (recipe.seed, recipe.language, recipe.output_dir) == (2, ["ko", "en"], "runs/x")
+
+
+def test_a_value_put_under_an_empty_key(file):
+    file.write_text(MINIMAL.replace("  embedded: true", "  embedded: true\n  embedded_sizes:"))
+    assert load_recipe(file, ["data.embedded_sizes.test=7"]).data.embedded_sizes == {"test": 7}
+
+
+@pytest.mark.parametrize("path", sorted(Path(str(resources.files(recipes))).glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_of_the_package_are_found_by_name(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = load_recipe(path.stem)
+    assert recipe == load_recipe(path)
+    assert recipe == load_recipe(path.name)
+    assert recipe.output_dir == f"runs/{path.stem}"
+    assert path.stem in path.read_text().split("\n\n")[0].split("task:")[0]
+
+
+def test_a_local_file_is_preferred_to_a_recipe_of_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("encoder-decoder-translation-multi30k.yaml").write_text(MINIMAL)
+    assert load_recipe("encoder-decoder-translation-multi30k.yaml").data.embedded
+
+
+def test_saved_and_read_again_it_is_the_same(file, tmp_path):
+    overrides = ["optimization.epsilon=1e-9", "language=[ko]", "data.columns.source=원문", "model.config.hidden_dropout=0.1",
+                 "training.max_minutes=2.5", "optimization.max_grad_norm=null"]  # fmt: skip
+    recipe = load_recipe(file, overrides)
+    recipe.save(tmp_path / "saved.yaml")
+    assert load_recipe(tmp_path / "saved.yaml") == recipe
+    assert "원문" in (tmp_path / "saved.yaml").read_text(encoding="utf-8")
+    assert {path.name for path in tmp_path.iterdir()} == {"my.yaml", "saved.yaml"}
+
+
+def test_saving_never_leaves_half_a_file(file, tmp_path, monkeypatch):
+    recipe = load_recipe(file)
+    recipe.save(tmp_path / "saved.yaml")
+    before = (tmp_path / "saved.yaml").read_text()
+
+    def write_half(path, text, **options):
+        with path.open("w") as half:
+            half.write(text[:20])
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    with pytest.raises(OSError, match="no space left"):
+        recipe.save(tmp_path / "saved.yaml")
+    assert (tmp_path / "saved.yaml").read_text() == before
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("trainin.max_steps=3", "unknown key trainin; did you mean training?"),
+        ("training.max_step=3", "unknown key training.max_step; did you mean max_steps?"),
+        ("optimization.lerning_rate=1", "unknown key optimization.lerning_rate; did you mean learning_rate?"),
+        ("xyzzy=1", "unknown key xyzzy; there are task, options, language, seed"),
+        ("training.max_steps=ten", "training.max_steps='ten' is not int | None"),
+        ("training.max_steps=1.5", "training.max_steps=1.5 is not int | None"),
+        ("training.max_steps=true", "training.max_steps=True is not int | None"),
+        ("optimization.learning_rate=fast", "optimization.learning_rate='fast' is not of type float"),
+        ("optimization.learning_rate=true", "optimization.learning_rate=True is not of type float"),
+        ("optimization.optimizer=adam", "optimization.optimizer='adam' is not one of 'adamw', 'muon'"),
+        ("training.mixed_precision=bf8", "training.mixed_precision='bf8' is not one of 'no', 'bf16', 'fp16'"),
+        ("language=ko", "language='ko' is not list[str]"),
+        ("language=[no]", "language=[False] is not list[str]"),
+        ("data.embedded_sizes={train: many}", "data.embedded_sizes={'train': 'many'} is not dict[str, int] | None"),
+        ("data=5", "data must be a mapping, not 5"),
+        ("data=null", "data must be a mapping, not None"),
+        ("optimization.learning_rate=0", "optimization.learning_rate=0.0 must be positive"),
+        ("optimization.learning_rate=nan", "optimization.learning_rate=nan must be positive"),
+        ("optimization.learning_rate=inf", "optimization.learning_rate=inf must be positive"),
+        ("optimization.warmup_steps=-1", "optimization.warmup_steps=-1 must not be negative"),
+        ("optimization.weight_decay=-0.1", "optimization.weight_decay=-0.1 must not be negative"),
+        ("optimization.label_smoothing=1", "optimization.label_smoothing=1.0 must lie in [0, 1)"),
+        ("optimization.beta2=1.5", "optimization.beta2=1.5 must lie in [0, 1)"),
+        ("training.max_steps=0", "training.max_steps=0 must be positive"),
+        ("training.average_checkpoints=0", "training.average_checkpoints=0 must be positive"),
+        ("batches.tokens_per_batch=-5", "batches.tokens_per_batch=-5 must be positive"),
+        ("batches.workers=-1", "batches.workers=-1 must not be negative"),
+        ("seed=-1", "seed=-1 must lie in [0, 2**32)"),
+        ("optimization.schedule=liner", "optimization.schedule='liner' is no schedule; did you mean linear?"),
+        ("optimization.schedule=reduce_lr_on_plateau", "optimization.schedule='reduce_lr_on_plateau' is no schedule"),
+        (
+            "model.preset=encoder-decoder-tinny",
+            "model.preset='encoder-decoder-tinny' is no preset; did you mean encoder-decoder-tiny?",
+        ),
+        ("model.preset=null", "model needs preset (to start from nothing) or init_from (to start from weights)"),
+        ("training.max_steps=null", "training needs max_steps, max_epochs or max_minutes, or it would never end"),
+        ("data.embedded=false", "data needs one of name (a Hub data set), path (local files) or embedded: true"),
+        ("data.path=x", "data.embedded excludes data.path; set one of them"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(file, override, message):
+    assert refused(file, override).startswith(f"{file}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.max_steps", "'training.max_steps': an override is key=value, for example training.max_steps=100"),
+        ("seed.x=1", "'seed.x=1': seed is a value, it has no keys"),
+        ("data.embedded_sizes=[1", "'data.embedded_sizes=[1': '[1' is not a YAML value"),
+    ],
+)
+def test_a_wrong_override_is_quoted(file, override, message):
+    file.write_text("seed: 3\n" + MINIMAL)
+    assert refused(file, override) == message
+
+
+def test_not_yaml(file):
+    file.write_text(MINIMAL + "seed: [1\nlanguage: ]\n")
+    assert refused(file).startswith(f"{file}: line 8: not YAML: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"- a\n- b\n", "a recipe is a mapping of keys to values, not a list"),
+        (b"just words", "a recipe is a mapping of keys to values, not a str"),
+        (b"task: \xff", "not UTF-8 at byte 6; save the recipe as UTF-8"),
+        (b"\ttask: x", "line 1: not YAML: found character '\\t' that cannot start any token"),
+        (b"", "data needs one of name"),
+        (b"7: x", "unknown key 7; "),
+    ],
+)
+def test_a_file_that_is_no_recipe(file, content, message):
+    file.write_bytes(content)
+    assert refused(file).startswith(f"{file}: {message}")
+
+
+def test_no_such_file(tmp_path):
+    message = refused(tmp_path / "none.yaml")
+    assert re.search(
+        r"none.yaml: no such recipe; give a YAML file or one of .*encoder-decoder-translation-multi30k", message
+    )
+    assert refused(tmp_path) == f"{tmp_path}: a folder, not a recipe; give a YAML file"
+
+
+def test_no_is_a_word_where_a_word_is_wanted(tmp_path):
+    recipe = load_recipe("encoder-decoder-translation-multi30k", ["training.mixed_precision=no"])
+    assert recipe.training.mixed_precision == "no"

@@ -1,0 +1,103 @@
+"""Lines of megabytes: each task refuses, skips, cuts or reads them; what must be short is not tokenized whole."""
+
+import datasets
+import pytest
+from training_runs import TINY_MODEL
+
+from trefoil.configuration.errors import UserError
+from trefoil.configuration.presets import preset_config
+from trefoil.data.tokenizer import train_tokenizer
+from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
+from trefoil.tasks import get_task
+
+MEGABYTES = 10_000_000
+WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
+TEXT = f"{WORD} " * (MEGABYTES // (len(WORD.encode()) + 1))
+DOCUMENT = TEXT[: len(TEXT) // 5].rpartition(" ")[0]  # read in windows, not at once: two megabytes are enough
+LINES = {"words": TEXT, "no space": "가" * (MEGABYTES // 3)}
+FAMILIES = {"causal-lm": "decoder", "translation": "encoder-decoder", "summarization": "encoder-decoder"}
+
+
+def ready(name, examples, kind="characters", **changes):
+    """A task that has learned from the examples, with a tokenizer of characters, or one where the word is a token."""
+    preset = f"{FAMILIES.get(name, 'encoder')}-tiny"
+    content = {
+        "task": name,
+        "data": {"path": "data"},
+        "model": {"preset": preset, "config": dict(TINY_MODEL)},
+        "training": {"max_steps": 1},
+    }
+    recipe = build(Recipe, content | changes, "tiny.yaml")
+    validate(recipe, "tiny.yaml")
+    task = get_task(name)(recipe)
+    task.learn(examples)
+    template = task.template
+    sizes = {} if kind == "characters" else {"vocab_size": 332 + template.mask, "min_frequency": 1}
+    task.tokenizer = train_tokenizer([f"{WORD} {WORD} a 가 b"], TokenizerRecipe(kind=kind, **sizes), template)
+    task.prepare_config(preset_config(preset, vocab_size=len(task.tokenizer), max_position_embeddings=96))
+    return task
+
+
+SHORT = {
+    "text-classification": [{"text": "a", "label": "a"}, {"text": "b", "label": "b"}],
+    "translation": [{"source": "a", "target": "b"}],
+    "summarization": [{"source": "a", "target": "b"}],
+    "question-answering": [{"question": "a", "context": "b", "answers": {"text": ["b"], "answer_start": [0]}}],
+}
+COLUMNS = [
+    ("text-classification", "text"),
+    ("translation", "source"),
+    ("translation", "target"),
+    ("summarization", "source"),
+    ("question-answering", "question"),
+]
+
+
+@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(("name", "column"), COLUMNS)
+def test_a_line_of_megabytes_is_refused_skipped_or_cut(name, column, line):
+    examples = datasets.Dataset.from_list([*SHORT[name], SHORT[name][0] | {column: LINES[line]}])
+    number = len(examples)
+    task = ready(name, examples)
+    with pytest.raises(
+        UserError, match=rf"^train example {number}: .* tokens.* more than .*batches.truncate=true cuts"
+    ) as error:
+        task.encode(examples, "train")
+    assert len(str(error.value)) < 250
+    task = ready(name, examples, data={"path": "data", "invalid_examples": "skip"})
+    assert task.encode(examples, "train")["example"] == list(range(number - 1))
+    assert task.problems["train"].count == 1
+    task = ready(name, examples, batches={"truncate": True})
+    encoded = task.encode(examples, "train")
+    assert task.lengths(encoded).max() <= 96
+    assert task.problems["train"].cut == 1
+
+
+@pytest.mark.parametrize(("name", "special"), [("causal-lm", 1), ("masked-lm", 2)])
+def test_a_language_model_reads_a_line_of_megabytes_in_rows(name, special):
+    examples = datasets.Dataset.from_list([{"text": TEXT}, {"text": "a"}])
+    task = ready(name, examples, kind="byte_bpe")
+    encoded = task.encode(examples, "train")
+    lengths = task.lengths(encoded)
+    assert lengths.sum() == (len(TEXT.split()) + 1 + special) + (1 + special)  # words and a last space; and one letter
+    assert set(lengths[:-1, 0]) == {96}
+
+
+def test_tags_of_megabytes_are_read_in_windows():
+    words = DOCUMENT.split()
+    examples = datasets.Dataset.from_list([{"tokens": words, "tags": ["B-X"] * len(words)}])
+    task = ready("token-classification", examples, kind="byte_bpe")
+    encoded = task.encode(examples, "train")
+    assert sum(token >= 0 for row in encoded["represented"] for token in row) == len(words)
+    assert task.lengths(encoded).max() <= 96
+
+
+def test_a_context_of_megabytes_is_read_in_windows():
+    answers = {"text": [WORD], "answer_start": [DOCUMENT.rindex(WORD)]}
+    examples = datasets.Dataset.from_list([{"question": "a", "context": DOCUMENT, "answers": answers}])
+    task = ready("question-answering", examples, kind="byte_bpe")
+    encoded = task.encode(examples, "train")
+    assert len(encoded) > 500
+    assert encoded["start_positions"][-1] > 0
+    assert not any(encoded["start_positions"][:-2])
+    assert task.lengths(encoded).max() <= 96

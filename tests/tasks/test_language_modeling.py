@@ -1,0 +1,193 @@
+"""How text becomes rows of tokens, and what language models are scored on."""
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from training_runs import TINY_MODEL
+
+from trefoil.configuration.errors import UserError
+from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, train_tokenizer
+from trefoil.modeling.losses import labelled
+from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
+from trefoil.tasks import get_task
+from trefoil.tasks.language_modeling import Packer, positions_within
+from trefoil.training.run import evaluate, train
+
+TEXTS = ["나는 학교에 간다", "hello world", "a b c d e f g h i j k l m n o p q r s t u v w x y z", "🙂🙂"]
+PRESETS = {"causal-lm": "decoder-tiny", "masked-lm": "encoder-tiny"}
+
+
+def recipe(folder, task, **changes):
+    content = {
+        "task": task,
+        "output_dir": str(folder / "run"),
+        "data": {"path": str(folder / "data")},
+        "tokenizer": {"kind": "characters"},
+        "model": {
+            "preset": PRESETS[task],
+            "config": {**TINY_MODEL, "max_position_embeddings": 16, "hidden_dropout": 0.0},
+        },
+        "batches": {"tokens_per_batch": 64},
+        "training": {"max_steps": 12, "evaluate_every": 6, "trackers": []},
+        **changes,
+    }
+    made = build(Recipe, content, "tiny.yaml")
+    validate(made, "tiny.yaml")
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    for split in ("train", "validation", "test"):
+        (tmp_path / "data" / f"{split}.txt").write_text("\n".join(TEXTS * 5) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def task_of(folder, name, texts=TEXTS, **changes):
+    task = get_task(name)(recipe(folder, name, **changes))
+    template = BIDIRECTIONAL if name == "masked-lm" else LEFT_TO_RIGHT
+    task.tokenizer = train_tokenizer(iter([texts]), TokenizerRecipe(kind="characters", min_frequency=1), template)
+    task.positions = [16]
+    if name == "masked-lm":
+        task.ordinary = np.arange(5, len(task.tokenizer))
+    return task, Dataset.from_dict({"text": texts})
+
+
+@pytest.mark.parametrize("stride", [3, 5])
+def test_every_token_is_a_label_once_whatever_the_overlap(stride):
+    packer = Packer(5, stride, ("input_ids", "labels", "sequence_ids"))
+    rows = {"input_ids": [], "labels": [], "sequence_ids": []}
+    tokens = np.arange(23)
+    for start in range(0, 23, 7):
+        packer.add((tokens[start : start + 7], tokens[start : start + 7]))
+        for name, values in packer.take(everything=start == 21).items():
+            rows[name] += values
+    labels = np.concatenate(rows["labels"])
+    assert sorted(labels[labels != -100]) == list(range(23))
+    assert all(len(row) == 5 for row in rows["input_ids"][:-1])
+    for inputs, of_row in zip(rows["input_ids"], rows["labels"], strict=True):
+        assert ((of_row == -100) | (of_row == inputs)).all()
+    for row in rows["labels"][1:]:
+        assert (row[: 5 - stride] == -100).all()
+
+
+def test_positions_start_again_with_each_document():
+    assert positions_within(torch.tensor([[3, 3, 4, 4, 4, -1]])).tolist() == [[0, 1, 0, 1, 2, 0]]
+
+
+def test_documents_are_delimited_and_predict_themselves_only(folder):
+    task, examples = task_of(folder, "causal-lm")
+    encoded = task.encode(examples, "here")
+    flat = {name: [value for row in encoded[name] for value in row] for name in task.features}
+    for number, text in enumerate(TEXTS):
+        inputs = [token for token, of in zip(flat["input_ids"], flat["sequence_ids"], strict=True) if of == number]
+        labels = [token for token, of in zip(flat["labels"], flat["sequence_ids"], strict=True) if of == number]
+        ids = task.tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert inputs == [task.tokenizer.bos_token_id, *ids]
+        assert labels == [*ids, task.tokenizer.eos_token_id]
+
+
+def test_a_stream_is_the_text_itself(folder):
+    task, examples = task_of(folder, "causal-lm", [*TEXTS, "", "\n"], options={"documents": "stream"})
+    encoded = task.encode(examples, "here")
+    inputs = [token for row in encoded["input_ids"] for token in row]
+    labels = [token for row in encoded["labels"] for token in row]
+    text = "\n".join([*TEXTS, "", ""]) + "\n"
+    assert inputs[1:] == labels[:-1]
+    assert task.tokenizer.decode(inputs + labels[-1:]) == text
+    batch = task.collate(encoded[:2])
+    assert batch.keys() == {"input_ids", "labels", "shift_labels"}  # nothing to keep apart
+
+
+def test_masks_differ_between_epochs_and_depend_on_nothing_else(folder):
+    task, examples = task_of(folder, "masked-lm", TEXTS * 50)
+    encoded = task.encode(examples, "here")
+    indices = np.arange(len(encoded))
+    masked = [task.randomize(encoded[indices], indices, epoch) for epoch in (0, 0, 1)]
+    as_lists = [[row.tolist() for row in epoch["input_ids"]] for epoch in masked]
+    assert as_lists[0] == as_lists[1] != as_lists[2]
+    alone = task.randomize(encoded[indices[3:4]], indices[3:4], 0)
+    assert alone["input_ids"][0].tolist() == as_lists[0][3]
+    before = np.concatenate([np.array(row) for row in encoded["input_ids"]])
+    words = np.concatenate([np.array(row) for row in encoded["word_ids"]])
+    inputs, labels = (np.concatenate(masked[0][name]) for name in ("input_ids", "labels"))
+    chosen = labels != -100
+    assert (labels[chosen] == before[chosen]).all()
+    assert (inputs[~chosen] == before[~chosen]).all()
+    assert not chosen[words < 0].any()
+    assert chosen[words >= 0].mean() == pytest.approx(0.15, abs=0.02)
+    hidden = inputs[chosen] == task.tokenizer.mask_token_id
+    assert hidden.mean() == pytest.approx(0.8, abs=0.05)
+    assert (inputs[chosen] == labels[chosen]).mean() == pytest.approx(0.1, abs=0.04)
+
+
+def test_of_a_word_all_tokens_are_masked_or_none(folder):
+    task, examples = task_of(folder, "masked-lm", TEXTS * 10, options={"whole_word": True, "probability": 0.3})
+    encoded = task.encode(examples, "here")
+    indices = np.arange(len(encoded))
+    labels = task.randomize(encoded[indices], indices, 0)["labels"]
+    some = 0
+    for of_row, words, documents in zip(labels, encoded["word_ids"], encoded["sequence_ids"], strict=True):
+        for word in set(zip(documents, words, strict=True)):
+            chosen = {
+                bool(label != -100)
+                for label, *place in zip(of_row, documents, words, strict=True)
+                if tuple(place) == word
+            }
+            assert len(chosen) == 1
+            some += chosen == {True}
+    assert some
+
+
+@pytest.mark.parametrize("whole_word", [False, True])
+def test_the_rounds_of_an_evaluation_mask_every_token_once(folder, whole_word):
+    task, examples = task_of(folder, "masked-lm", TEXTS * 3, options={"whole_word": whole_word})
+    encoded = task.encode(examples, "here")
+    indices = np.arange(len(encoded))
+    rounds = [task.mask_round(number, encoded[indices], indices) for number in range(task.rounds)]
+    assert task.rounds == 7
+    for row, words in enumerate(encoded["word_ids"]):
+        times = sum(np.array(masked["labels"][row]) != -100 for masked in rounds)
+        assert times.tolist() == [int(word >= 0) for word in words]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_an_empty_text_is_named_or_skipped_and_counted(folder, name):
+    task, _ = task_of(folder, name)
+    rows = Dataset.from_dict({"text": ["a", " ", None]})
+    with pytest.raises(
+        UserError, match=r"here example 2: column 'text' is empty; mend it or set data.invalid_examples"
+    ):
+        task.encode(rows, "here")
+    task.recipe.data.invalid_examples = "skip"
+    task.encode(rows, "here")
+    assert task.problems["here"].count == 2
+    assert task.scorable(rows, "there")["text"] == ["a"]
+
+
+@pytest.mark.parametrize("documents", ["row", "stream"])
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_run_learns_and_is_scored_alike_afterwards(folder, name, documents):
+    results = train(recipe(folder, name, options={"documents": documents}))
+    assert results["test"]["word_perplexity"] > results["test"]["perplexity"] > 1
+    again = evaluate(folder / "run" / "best")
+    assert again == pytest.approx(results["test"])
+
+
+def test_overlapping_rows_score_as_many_tokens(folder):
+    train(recipe(folder, "causal-lm"))
+    whole = evaluate(folder / "run" / "best")
+    overlapping = evaluate(folder / "run" / "best", ["options.stride=4"])
+    assert overlapping["loss"] != whole["loss"]
+    ratio = np.log(overlapping["word_perplexity"]) / overlapping["loss"]
+    assert ratio == pytest.approx(np.log(whole["word_perplexity"]) / whole["loss"])
+
+
+def test_labels_of_a_batch_are_counted(folder):
+    task, examples = task_of(folder, "causal-lm")
+    encoded = task.encode(examples, "here")
+    batch = task.collate(encoded[:])
+    assert int(labelled(batch["labels"]).sum()) == sum(map(len, encoded["labels"]))
+    assert (batch["sequence_ids"] == -1).any()
