@@ -1,0 +1,109 @@
+"""Encoded examples: token ids as Arrow on the disk, made once and mapped into memory by every process."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets.fingerprint import Hasher
+
+from ..configuration.version import __version__
+
+PROBLEM, NOTES = "problem", "notes"  # columns: why a row is invalid, and what else there is to say of it
+
+
+class Examples(Protocol):
+    """What batches are made of: a `datasets.Dataset`, or packed rows."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, indices: Any) -> dict[str, list]: ...
+
+
+def encode_once(
+    rows: datasets.Dataset,
+    encode_batch: Callable[[dict[str, list], list[int]], dict[str, list]],
+    features: dict[str, Any],
+    identity: list[Any],
+    where: str,
+    workers: int = 0,
+) -> datasets.Dataset:
+    """`rows.map` of a function of rows and their indices; or what an earlier call with the same rows and `identity` wrote.
+
+    It lies in the cache folder of `datasets` under a fingerprint of all that it depends on.
+
+    Args:
+        encode_batch: Makes a batch with the columns of `features`, `example` (the index of the row), `PROBLEM` and `NOTES`
+            (a dict of counts).
+        identity: What the function depends on, beside the rows.
+        where: What the rows are called, for the progress bar.
+        workers: Processes that encode, beside this one.
+    """
+
+    def as_stored(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        columns = encode_batch(batch, indices)
+        columns[NOTES] = [None if notes is None else json.dumps(notes) for notes in columns[NOTES]]
+        return columns
+
+    fingerprint = Hasher.hash([rows._fingerprint, repr(features), identity, __version__])
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "trefoil"
+    folder.mkdir(parents=True, exist_ok=True)
+    stored = {**features, "example": datasets.Value("int64"), PROBLEM: datasets.Value("string"), NOTES: datasets.Value("string")}
+    return rows.map(
+        as_stored,
+        batched=True,
+        with_indices=True,
+        remove_columns=rows.column_names,
+        features=datasets.Features(stored),
+        cache_file_name=str(folder / f"{fingerprint}.arrow"),
+        new_fingerprint=fingerprint,
+        load_from_cache_file=True,
+        num_proc=workers if workers > 1 and len(rows) > 1000 * workers else None,
+        writer_batch_size=10_000,
+        desc=f"encoding {where}",
+    )
+
+
+def first_problem(encoded: datasets.Dataset) -> tuple[int, tuple[int, str] | None]:
+    """How many rows are invalid, and the index of the first, and why."""
+    column = encoded.data.column(PROBLEM)
+    count = len(column) - column.null_count
+    if count == 0:
+        return 0, None
+    at = pc.index(pc.is_valid(column), True).as_py()
+    return count, (encoded[at]["example"], column[at].as_py())
+
+
+def sum_notes(encoded: datasets.Dataset) -> Counter[str]:
+    """What there is to say of the rows, with how often."""
+    total: Counter[str] = Counter()
+    for pair in pc.value_counts(encoded.data.column(NOTES).drop_null()).to_pylist():
+        for note, count in json.loads(pair["values"]).items():
+            total[note] += count * pair["counts"]
+    return total
+
+
+def arrow_batches(examples: Any, column: str) -> Iterator[pa.Array]:
+    """A column of encoded examples, piece by piece."""
+    table = examples.select_columns([column]).with_format("arrow")
+    for batch in table.iter(batch_size=100_000):
+        yield from batch[column].chunks
+
+
+def list_lengths(examples: Any, column: str) -> np.ndarray:
+    """The lengths of a column of lists, `(examples,)` int32, without reading the lists."""
+    chunks = [pc.list_value_length(chunk).to_numpy(zero_copy_only=False) for chunk in arrow_batches(examples, column)]
+    return np.concatenate(chunks).astype(np.int32)
+
+
+def count_in_lists(examples: Any, column: str, value: int) -> int:
+    """How often a number stands in a column of lists."""
+    return sum(
+        pc.sum(pc.equal(pc.list_flatten(chunk), value), min_count=0).as_py()
+        for chunk in arrow_batches(examples, column)
+    )

@@ -1,0 +1,90 @@
+"""What scores a model on a split, which it holds, raw and encoded once."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object, send_to_device
+from transformers import PreTrainedModel
+
+from ..data.batching import plan_in_order
+from ..data.progress import progress_bar
+from ..modeling.losses import labelled
+from .preprocessor import Preprocessor, Split
+from .reader import Rows
+
+
+class Evaluator:
+    """
+    Args:
+        preprocessor: Made the split.
+        split: Encoded to be scored.
+        accelerator: The processes that share the work.
+    """
+
+    def __init__(self, preprocessor: Preprocessor, split: Split, accelerator: Accelerator) -> None:
+        self.preprocessor, self.split, self.accelerator = preprocessor, split, accelerator
+        self.reader, self.recipe = preprocessor.reader, preprocessor.recipe
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The scores by which models can be chosen, the usual one first."""
+        return self.reader.task.metrics
+
+    @property
+    def metric(self) -> str:
+        """The score by which the best model is chosen."""
+        return self.recipe.evaluation.metric or self.metrics[0]
+
+    def is_better(self, score: float, other: float | None) -> bool:
+        """Whether a score of `metric` is better than another; anything is better than none."""
+        return other is None or (score < other if self.metric in self.reader.task.minimized else score > other)
+
+    def evaluate(self, model: PreTrainedModel, final: bool) -> dict[str, Any]:
+        """Scores of a model and, under `predictions`, what it said, in the order of the split's rows. What sees the labels
+        on the way also gives `loss`, the mean over labels.
+
+        Args:
+            final: As the published model will be used; else as while training, which may be cheaper.
+        """
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def outputs(
+        self, model: torch.nn.Module, change: Callable[[Rows, np.ndarray], Rows] | None = None, examples: Any = None
+    ) -> Iterator[tuple[np.ndarray, dict[str, torch.Tensor], Any]]:
+        """This process's batches: indices of encoded examples, the batch, and what the model makes of it, with the summed
+        loss.
+
+        Args:
+            change: Makes of encoded rows and their indices those that are batched.
+            examples: Others than the split's.
+        """
+        examples = self.split.examples if examples is None else examples
+        for indices in self.shared_batches(self.preprocessor.lengths(examples), "evaluating"):
+            rows = examples[indices] if change is None else change(examples[indices], indices)
+            batch = send_to_device(self.preprocessor.collate(rows), self.accelerator.device)
+            yield indices, batch, model(**batch, num_items_in_batch=1)
+
+    def shared_batches(self, lengths: np.ndarray, what: str) -> Iterator[np.ndarray]:
+        """This process's share of the batches of examples with these lengths `(examples, sides)`."""
+        plan = plan_in_order(lengths, self.recipe.evaluation.tokens_per_batch)
+        mine = plan[self.accelerator.process_index :: self.accelerator.num_processes]
+        yield from progress_bar(mine, what, self.accelerator.is_main_process)
+
+    def loss(self, model: torch.nn.Module) -> float:
+        """Cross-entropy for each label, without smoothing."""
+        total = torch.zeros(2, dtype=torch.float64)
+        for _, batch, output in self.outputs(model):
+            labels = sum(int(labelled(batch[name]).sum()) for name in self.preprocessor.label_names)
+            total += torch.tensor([float(output.loss), float(labels)])
+        total = self.accelerator.reduce(total.to(self.accelerator.device), "sum")
+        return float(total[0] / total[1])
+
+    def gathered(self, items: list) -> list:
+        """What all processes found, sorted; each item begins with its number."""
+        if self.accelerator.num_processes > 1:
+            items = gather_object(items)
+        return sorted(items, key=lambda item: item[0])

@@ -1,0 +1,238 @@
+"""What makes batches of rows: token ids, which are made once and lie on the disk, and tensors."""
+
+import inspect
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import numpy as np
+import torch
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+from ..configuration.errors import UserError
+from ..data.encoded import NOTES, PROBLEM, Examples, count_in_lists, encode_once, first_problem, list_lengths, sum_notes
+from ..recipes.schema import Recipe
+from .reader import Reader, Rows
+
+INT, FLOAT, INTS = datasets.Value("int32"), datasets.Value("float32"), datasets.List(datasets.Value("int32"))
+
+CUT = "cut {} texts that were too long"
+
+
+@dataclass
+class EncodedRow:
+    """What a raw row becomes: examples, several where it is cut into windows, and what there is to say of it, each with
+    `{}` for how often."""
+
+    examples: list[dict[str, Any]]
+    notes: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of the data, raw and encoded.
+
+    Args:
+        name: What it is called in messages: its file, or its name on the Hub.
+        rows: The raw rows that are valid, in their order.
+        examples: What they became, in their order.
+        skipped, first_skipped: Of invalid rows, how many there were and what was wrong with the first.
+        notes: What else there is to say, with `{}` for how often.
+    """
+
+    name: str
+    rows: datasets.Dataset
+    examples: Examples
+    skipped: int = 0
+    first_skipped: str | None = None
+    notes: Counter[str] = field(default_factory=Counter)
+
+    def remarks(self) -> list[str]:
+        """Lines for the user."""
+        skipped = f"skipped {self.skipped:,} invalid examples; the first: {self.first_skipped}"
+        notes = [note.format(f"{count:,}") for note, count in self.notes.items() if "{}" in note]
+        return [f"{self.name}: {line}" for line in [skipped] * bool(self.skipped) + notes]
+
+
+class Preprocessor:
+    """Knows what was learned from the data, as the model's configuration says it, and the tokenizer.
+
+    Args:
+        reader: Of the raw rows.
+        tokenizer: Of the texts.
+        config: The model's, told of `model_fields`.
+
+    Raises:
+        UserError: Tokenizer, model and recipe do not go together.
+    """
+
+    features: dict[str, Any]  # columns of encoded examples
+    sides: ClassVar[tuple[str, ...]] = ("input_ids",)  # those whose lengths count in a batch
+    label_names: ClassVar[tuple[str, ...]] = ("labels",)  # those of a batch that count for the loss
+    needs_places: ClassVar[bool] = False  # whether the tokenizer must know where in a text its tokens stand
+
+    def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        self.reader, self.tokenizer = reader, tokenizer
+        self.recipe: Recipe = reader.recipe
+        self.options: Any = reader.options
+        if self.needs_places and not tokenizer.is_fast:
+            raise UserError(
+                f"{type(tokenizer).__name__} does not say where in a text its tokens stand; "
+                f"the task {reader.task.name} needs a fast tokenizer"
+            )
+        batches, positions = self.recipe.batches, [part.max_position_embeddings for part in text_configs(config)]
+        self.max_source_length = min(batches.max_source_length or positions[0], positions[0])
+        self.max_target_length = min(batches.max_target_length or positions[-1], positions[-1])
+        tokenizer.model_max_length = self.max_source_length
+
+    @classmethod
+    def model_fields(
+        cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What the model is told: the ids of special tokens, and what was learned from the data."""
+        ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+        return ids | learned
+
+    def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
+        """Rows as encoded examples with the columns of `features`, or what is wrong with them.
+
+        Args:
+            is_scored: The examples are for scores, which a row is not spared for being long.
+        """
+        raise NotImplementedError
+
+    def stored_features(self, is_scored: bool) -> dict[str, Any]:
+        """The columns of `encode_rows`."""
+        return self.features
+
+    def encode(self, raw: datasets.Dataset, where: str, is_scored: bool = False) -> Split:
+        """A split, its rows made into token ids, once for all runs that would make the same.
+
+        Args:
+            raw: The rows as they were loaded.
+            where: What they are called in messages.
+            is_scored: They are for scores.
+
+        Raises:
+            UserError: A row that cannot be encoded, unless the recipe says to skip it; names the row. None is left.
+        """
+        raw = self.reader.prepared(raw, where)
+        features = self.stored_features(is_scored)
+        is_strict = self.recipe.data.invalid_examples == "error"
+
+        def encode_batch(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
+            columns: dict[str, list] = {name: [] for name in (*features, "example", PROBLEM, NOTES)}
+            found = self.encode_rows(self.reader.by_role(rows), is_scored)
+            for index, row in zip(indices, found, strict=True):
+                if isinstance(row, str) and is_strict:
+                    raise invalid(where, index, row)
+                problem, row = (row, EncodedRow([{}])) if isinstance(row, str) else (None, row)
+                for number, example in enumerate(row.examples):
+                    for name in features:
+                        columns[name].append(example.get(name))
+                    columns["example"].append(index)
+                    columns[PROBLEM].append(problem)
+                    columns[NOTES].append(dict(row.notes) if row.notes and number == 0 else None)
+            return columns
+
+        encoded = encode_once(raw, encode_batch, features, self._identity(is_scored), where, self.recipe.batches.workers)
+        skipped, first = first_problem(encoded)
+        if first is not None and is_strict:  # found by a run that skips
+            raise invalid(where, *first)
+        told = None if first is None else f"example {first[0] + 1}, {first[1]}"
+        if skipped == len(encoded):
+            raise UserError(f"{where}: no valid example is left of {len(raw)}" + (f"; {told}" if told else ""))
+        return self._split(where, raw, encoded, skipped, told, sum_notes(encoded))
+
+    def _split(
+        self, where: str, raw: datasets.Dataset, encoded: datasets.Dataset, skipped: int, first: str | None, notes: Counter
+    ) -> Split:
+        if skipped:
+            valid = np.flatnonzero([problem is None for problem in encoded[PROBLEM]])
+            encoded = encoded.select(valid)
+            raw = raw.select(np.unique(encoded["example"]))
+        return Split(where, raw, encoded.remove_columns([PROBLEM, NOTES]), skipped, first, notes)
+
+    def _identity(self, is_scored: bool) -> list[Any]:
+        """All that the token ids depend on, beside the rows."""
+        sources = [Path(inspect.getfile(kind)).read_bytes() for kind in type(self).__mro__[:-1]]
+        tokenizer = self.tokenizer
+        pieces = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+        lengths = [self.max_source_length, self.max_target_length, self.recipe.batches.truncate]
+        names = [self.recipe.data.columns, self.recipe.options, tokenizer.special_tokens_map, tokenizer.model_input_names]
+        return [sources, pieces, lengths, names, is_scored]
+
+    def lengths(self, examples: Examples) -> np.ndarray:
+        """`(examples, sides)`: the tokens of each side."""
+        return np.stack([list_lengths(examples, side) for side in self.sides], axis=1)
+
+    def token_count(self, examples: Examples) -> int:
+        """The tokens of all sides."""
+        return sum(int(list_lengths(examples, side).sum()) for side in self.sides)
+
+    def unknown_share(self, examples: Examples) -> float:
+        """Of the tokens, those of which the tokenizer knows nothing but that they are there."""
+        unknown = self.tokenizer.unk_token_id
+        if unknown is None:
+            return 0.0
+        return sum(count_in_lists(examples, side, unknown) for side in self.sides) / self.token_count(examples)
+
+    def randomize(self, rows: Rows, indices: np.ndarray, epoch: int) -> Rows:
+        """Encoded rows, changed at random for training; a function of (seed, epoch, index) alone."""
+        return rows
+
+    def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Encoded rows, column by column, as a batch of tensors with those of `label_names`."""
+        raise NotImplementedError
+
+    def tokens(self, batch: dict[str, torch.Tensor]) -> int:
+        """Tokens that a batch holds, padding included."""
+        return batch["input_ids"].numel()
+
+    def padded(self, rows: list[list[int]]) -> dict[str, torch.Tensor]:
+        """Token ids as `input_ids` and `attention_mask`, both `(rows, longest)`."""
+        return {
+            "input_ids": pad(rows, self.tokenizer.pad_token_id),
+            "attention_mask": pad([[1] * len(ids) for ids in rows], 0),
+        }
+
+    def generation_config(self, config: PreTrainedConfig, train: Split | None = None) -> GenerationConfig:
+        """How a model of this task generates unless told otherwise; only asked of models that can.
+
+        Args:
+            train: What it was trained on.
+        """
+        raise NotImplementedError
+
+    def save(self, folder: Path) -> None:
+        """Write, beside a model, what makes its inputs."""
+        self.tokenizer.save_pretrained(folder)
+
+
+def invalid(where: str, index: int, problem: str) -> UserError:
+    return UserError(f"{where} example {index + 1}: {problem}; mend it or set data.invalid_examples=skip")
+
+
+def text_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """The configurations of what reads or writes tokens: halves, without one that sees, or the whole."""
+    halves = [getattr(config, name) for name in config.sub_configs]
+    return [half for half in halves if hasattr(half, "max_position_embeddings")] or [config]
+
+
+def tell_model(config: PreTrainedConfig, fields: dict[str, Any]) -> None:
+    """Set what a task tells a model; ids of special tokens also of the halves that read or write tokens."""
+    for part in (*text_configs(config), config):
+        for name, value in fields.items():
+            if part is config or name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+                setattr(part, name, value)
+
+
+def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> torch.Tensor:
+    """Rows of ids as `(rows, longest)`, filled up on the right."""
+    padded = np.full((len(rows), max(map(len, rows))), value, dtype=np.int64)
+    for line, row in zip(padded, rows, strict=True):
+        line[: len(row)] = row
+    return torch.from_numpy(padded)

@@ -1,0 +1,81 @@
+"""What a task is: a frozen description, and the table of those that there are."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from huggingface_hub.dataclasses import strict
+
+from ..configuration.errors import UserError
+from ..modeling.encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration
+from ..recipes.schema import nearest
+
+if TYPE_CHECKING:
+    from .evaluator import Evaluator
+    from .preprocessor import Preprocessor
+    from .reader import Reader
+
+
+@strict
+@dataclass
+class NoOptions:
+    """A task without options of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What neither the data nor a model can change.
+
+    Args:
+        name: As in a recipe's `task`.
+        pipeline_tag: What the Hub and `pipeline` call it.
+        auto_class: The class that loads a model with the head.
+        families: Model types that can do this.
+        roles: Columns that every split must have, named by what they are for.
+        optional_roles: Columns that are read only where `data.columns` names them.
+        options: The dataclass of the recipe's `options`.
+        metrics: Scores by which models can be chosen, the usual one first.
+        minimized: Those of which less is better.
+        reader, preprocessor, evaluator: What reads raw rows, what makes batches of them, and what scores a model.
+        joined_class: The class of a model whose halves were trained apart.
+        text_halves: Those of the halves that have a tokenizer.
+    """
+
+    name: str
+    pipeline_tag: str
+    auto_class: Any
+    families: tuple[str, ...]
+    roles: tuple[str, ...]
+    optional_roles: tuple[str, ...] = ()
+    options: type = NoOptions
+    metrics: tuple[str, ...]
+    minimized: tuple[str, ...] = ()
+    reader: type["Reader"]
+    preprocessor: type["Preprocessor"]
+    evaluator: type["Evaluator"]
+    joined_class: Any = TrefoilEncoderDecoderForConditionalGeneration
+    text_halves: tuple[str, ...] = ("encoder", "decoder")
+
+
+TASKS: dict[str, Task] = {}
+
+
+def register_task(task: Task) -> Task:
+    """Add a task to those that a recipe can name.
+
+    Raises:
+        ValueError: There is another one of that name.
+    """
+    if TASKS.setdefault(task.name, task) is not task:
+        raise ValueError(f"the task {task.name!r} is registered already")
+    return task
+
+
+def get_task(name: str) -> Task:
+    """The task of a recipe.
+
+    Raises:
+        UserError: Unknown; names the nearest one.
+    """
+    if name not in TASKS:
+        raise UserError(f"task={name!r}: unknown task{nearest(name, list(TASKS))}")
+    return TASKS[name]
