@@ -22,14 +22,9 @@ from ..data.tokenizer import load_tokenizer
 from ..recipes.schema import Recipe
 from ..tasks import Task
 from ..tasks.base import text_configs
+from .run_folder import best_model
 
 INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
-
-
-def best_model(source: str) -> str:
-    """A run's best model where a run's folder is given, else the folder or Hub id itself."""
-    best = Path(source) / "best"
-    return str(best) if best.is_dir() else source
 
 
 def pretrained_tokenizer(recipe: Recipe, task: Task | type[Task]) -> PreTrainedTokenizerBase | None:

@@ -1,6 +1,5 @@
 import json
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +7,7 @@ from conftest import SMALL, tiny_model
 from safetensors.torch import load_file, save_file
 
 from trefoil.configuration.errors import UserError
+from trefoil.data.whole_files import tidy
 from trefoil.recipes.schema import OptimizationRecipe
 from trefoil.training.checkpoints import (
     average_weights,
@@ -16,78 +16,8 @@ from trefoil.training.checkpoints import (
     load_optimizers,
     load_state,
     save_checkpoint,
-    tidy,
-    write_folder,
 )
 from trefoil.training.optimization import make_optimizers
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-# --- folders that are complete or absent
-
-
-def fill_with(text, then=None):
-    def fill(folder):
-        (folder / "a").write_text(text)
-        (folder / "sub").mkdir()
-        (folder / "sub" / "b").write_text(text)
-        if then is not None:
-            raise then
-
-    return fill
-
-
-def test_a_folder_is_written_and_replaced(tmp_path):
-    folder = tmp_path / "new" / "x"
-    write_folder(folder, fill_with("one"))
-    write_folder(folder, fill_with("two"))
-    assert contents(tmp_path) == {"new/x/a": b"two", "new/x/sub/b": b"two"}
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_failure_leaves_the_old_folder(tmp_path, error):
-    write_folder(tmp_path / "x", fill_with("one"))
-    with pytest.raises(type(error)):
-        write_folder(tmp_path / "x", fill_with("two", then=error))
-    assert contents(tmp_path / "x") == {"a": b"one", "sub/b": b"one"}
-    write_folder(tmp_path / "x", fill_with("three"))
-    assert contents(tmp_path) == {"x/a": b"three", "x/sub/b": b"three"}
-
-
-@pytest.mark.parametrize("which", range(1, 3))
-def test_interrupted_between_its_renames_a_folder_is_still_there_after_tidying(tmp_path, monkeypatch, which):
-    write_folder(tmp_path / "x", fill_with("one"))
-    calls, rename = [], Path.rename
-
-    def rename_or_die(path, target):
-        calls.append(path)
-        if len(calls) == which:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", rename_or_die)
-        with pytest.raises(KeyboardInterrupt):
-            write_folder(tmp_path / "x", fill_with("two"))
-    tidy(tmp_path)
-    assert contents(tmp_path) == {"x/a": b"one", "x/sub/b": b"one"}
-
-
-def test_tidying_removes_leftovers_and_nothing_else(tmp_path):
-    for name in ("x", ".x.writing", ".x.old", ".step-1.deleted", ".y.old", ".git", "notes.old", "notes.writing"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    (tmp_path / ".log.jsonl.writing").write_text("half")
-    tidy(tmp_path)
-    assert contents(tmp_path) == {
-        "x/file": b"x", "y/file": b".y.old", ".git/file": b".git", "notes.old/file": b"notes.old",
-        "notes.writing/file": b"notes.writing",
-    }  # fmt: skip
-    tidy(tmp_path / "none")
-
 
 # --- checkpoints
 
@@ -167,7 +97,7 @@ def test_other_processes_write_nothing(tmp_path):
 
 def test_old_checkpoints_are_deleted_and_half_written_ones_ignored(tmp_path):
     model, optimizers = made("adamw")
-    half = tmp_path / ".step-00000009.writing"
+    half = tmp_path / ".step-00000009.trefoil-new"
     half.mkdir()
     (half / "state.json").write_text("{")
     for step in (2, 4, 10, 100, 1000):
@@ -193,6 +123,18 @@ def test_a_missing_file_is_named(tmp_path, name):
     with pytest.raises(UserError) as error:
         latest_checkpoint(tmp_path)
     assert str(error.value) == f"{checkpoint}: {name} is missing, so the run cannot go on from it; delete this folder"
+
+
+@pytest.mark.parametrize("cut", [0, 100])
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "model.safetensors", "state.json", "config.json"])
+def test_a_damaged_file_is_named(tmp_path, name, cut):
+    checkpoint = save(tmp_path, 5, *made("adamw"))
+    (checkpoint / name).write_bytes((checkpoint / name).read_bytes()[:cut])
+    with pytest.raises(UserError) as error:
+        latest_checkpoint(tmp_path)
+    assert str(error.value).startswith(f"{checkpoint}: {name} is damaged (")
+    assert str(error.value).endswith("), so the run cannot go on from it; delete this folder")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
