@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..configuration.errors import UserError
 from ..data.whole_files import remove, write_folder
@@ -80,11 +81,22 @@ def latest_checkpoint(folder: Path) -> Path | None:
     checkpoint = found[-1]
     for name in (OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE):
         if not (checkpoint / name).is_file():
-            raise UserError(f"{checkpoint}: {name} is missing, so the run cannot go on from it; delete this folder")
+            raise _refusal(checkpoint / name, "is missing")
     load_state(checkpoint)
+    if missing := [name for name in _weight_files(checkpoint) if not (checkpoint / name).is_file()]:
+        raise _refusal(checkpoint / missing[0], "is missing")
     for file in [*checkpoint.glob("*.json"), *checkpoint.glob("*.safetensors")]:
         _require_whole(file)
     return checkpoint
+
+
+def _weight_files(checkpoint: Path) -> list[str]:
+    """Those of the model: one, or as many as its index names."""
+    index = checkpoint / SAFE_WEIGHTS_INDEX_NAME
+    if not index.is_file():
+        return [SAFE_WEIGHTS_NAME]
+    _require_whole(index)
+    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
 
 
 def _require_whole(file: Path) -> None:
@@ -96,10 +108,11 @@ def _require_whole(file: Path) -> None:
             with safe_open(file, framework="pt"):  # the header, and that the file is as long as it says
                 pass
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{file.parent}: {file.name} is damaged ({str(error).splitlines()[0]}), so the run cannot go on from it; "
-            "delete this folder"
-        ) from None
+        raise _refusal(file, f"is damaged ({str(error).splitlines()[0]})") from None
+
+
+def _refusal(file: Path, why: str) -> UserError:
+    return UserError(f"{file.parent}: {file.name} {why}, so the run cannot go on from it; delete this folder")
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:
@@ -112,9 +125,7 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     _require_whole(file)
     state = json.loads(file.read_text(encoding="utf-8"))
     if not isinstance(state, dict) or not {"step", "optimizer"} <= state.keys():
-        raise UserError(
-            f"{checkpoint}: {STATE_FILE} is no state of a checkpoint, so the run cannot go on from it; delete this folder"
-        )
+        raise _refusal(file, "is no state of a checkpoint")
     return state
 
 

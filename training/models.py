@@ -56,7 +56,11 @@ def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTraine
         UserError: The model does not suit the task or the tokenizer, or the weights do not fit into it.
     """
     if checkpoint is not None:
-        model = task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        try:
+            model = task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{checkpoint}: the model does not load: {reason}; delete this folder") from None
         task.prepare_config(model.config)
     elif recipe.model.init_from is not None:
         model = _pretrained(recipe, task)

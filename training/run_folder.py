@@ -5,6 +5,7 @@ is neither empty nor marked, with one exception: runs from before there were mar
 marked, if a checkpoint or a best model of ours lies in it and its recipe is the one that is run; it is never overwritten.
 """
 
+import errno
 import json
 import os
 import socket
@@ -18,11 +19,14 @@ import filelock
 import yaml
 
 from ..configuration.errors import UserError
+from ..data.progress import say
 from ..data.whole_files import DELETED, NEW, OLD, remove, tidy, write_file
 from ..recipes.schema import Recipe
 from .checkpoints import checkpoint_folders, load_state
 
 FORMAT = 1  # of the folder, as the marker says
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what a file system without locks answers
 
 # these may change when a run goes on: they say how long and how loud, not what
 FREE_KEYS = {
@@ -86,7 +90,7 @@ class RunFolder:
         self._require_ours(recipe)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            held = self._hold()
+            lock = self._hold()
         except OSError as error:
             raise UserError(f"{self}: cannot be written ({error.strerror}); set another output_dir") from None
         try:
@@ -97,7 +101,8 @@ class RunFolder:
                 raise UserError(f"{self}: cannot be written ({error.strerror}); set another output_dir") from None
             yield
         finally:
-            held.release()
+            if lock is not None:
+                lock.release()
 
     def _require_ours(self, recipe: Recipe) -> None:
         """Raises a UserError where the folder is neither new nor a run's; changes nothing."""
@@ -142,9 +147,9 @@ class RunFolder:
             )
         return marker
 
-    def _hold(self) -> filelock.BaseFileLock:
+    def _hold(self) -> filelock.BaseFileLock | None:
         """The lock of the folder. The system takes it from a process that ends, however it ends; over NFS it holds
-        between machines where the server runs its lock service."""
+        between machines where the server runs its lock service; None where the file system knows no locks."""
         lock = filelock.FileLock(self.lock, timeout=0, thread_local=False)
         try:
             lock.acquire()
@@ -157,6 +162,11 @@ class RunFolder:
             raise UserError(
                 f"{self}: another run is at work here ({who}); wait for it, stop it, or set another output_dir"
             ) from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            say(f"{self}: no locks on this file system ({error.strerror}), so start no second run in this folder")
+            return None
         return lock
 
     def _claim(self, recipe: Recipe) -> None:

@@ -165,9 +165,10 @@ def _demo(arguments: argparse.Namespace) -> int:
             "trefoil demo needs gradio, which is not installed: pip install 'trefoil-transformers[demo]'"
         ) from None
     from .hub.space import metadata_of_run
+    from .training.run_folder import ModelFolder
 
     metadata = None
-    if isinstance(model, Path) and (model / "recipe.yaml").is_file() and not (model / "README.md").is_file():
+    if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
         metadata = metadata_of_run(model, title=Path(arguments.model).resolve().name)
     try:
         page = make_page(model, metadata)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from training_runs import TALKATIVE, KilledError, after_step, losses, start, tiny_recipe, train_and_die
 
+from trefoil.configuration.errors import UserError
 from trefoil.training import checkpoints
 from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
 from trefoil.training.loop import TrainingLoop
@@ -59,6 +60,15 @@ def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_losses(fin
     assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] == 9
     train(recipe)
     assert losses(tmp_path / "run") == losses(finished_run)
+
+
+def test_a_checkpoint_whose_model_is_of_no_known_kind_is_told_in_one_line(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    checkpoint = checkpoint_folders(tmp_path / "run" / "checkpoints")[-1]
+    (checkpoint / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=f"{checkpoint.name}: the model does not load: .*; delete this folder") as error:
+        train(tiny_recipe(tmp_path / "run"))
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture(scope="module")

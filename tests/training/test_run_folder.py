@@ -1,5 +1,7 @@
 """A run's folder: whose it is, who is at work in it, and that nothing of anyone else's is touched."""
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -185,6 +187,21 @@ def test_a_second_run_is_refused_until_the_first_ends_even_killed(finished_run, 
         holder.kill()
         holder.wait()
     train(recipe)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_it_says_so_and_goes_on(tmp_path, monkeypatch, capsys, number):
+    def flock(descriptor, operation):
+        if operation != fcntl.LOCK_UN:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    folder, recipe = RunFolder(tmp_path / "run"), tiny_recipe(tmp_path / "run")
+    with folder.claimed(recipe):
+        assert folder.marker.is_file()
+    assert (
+        f"{folder}: no locks on this file system ({os.strerror(number)}), so start no second" in capsys.readouterr().err
+    )
 
 
 def test_a_run_that_fails_lets_go_of_its_folder(tmp_path, monkeypatch):
