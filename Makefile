@@ -11,7 +11,7 @@ export TOKENIZERS_PARALLELISM := false
 
 help:
 	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
-	@echo "make test   run all tests"
+	@echo "make test   run all tests but the slow ones (pytest -m slow)"
 	@echo "make lint   check style and types"
 	@echo "make attention  measure the claims of docs/attention.md anew (MULTI30K=folder for those on Multi30k)"
 	@echo "make clean  delete the environment and the demo's files"
@@ -34,7 +34,7 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@echo "== running the tests on all cores"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -13,7 +12,9 @@ from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
+from ..data.whole_files import whole_folder
 from ..modeling.auto import AUTO_CLASSES
+from ..training.run_folder import best_model
 
 # Any of these makes a tokenizer
 TOKENIZER_FILES = (
@@ -94,15 +95,8 @@ def written_aside(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
-    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as aside:
-        new = Path(aside, "new")
-        new.mkdir()
+    with whole_folder(target) as new:
         yield new
-        for path in new.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)
-        if target.exists():
-            target.rename(Path(aside, "old"))
-        new.rename(target)
 
 
 def model_folder(source: Path) -> Path:
@@ -111,10 +105,8 @@ def model_folder(source: Path) -> Path:
     Raises:
         UserError: There is no model, or no safetensors weights.
     """
-    for folder in (source, source / "best"):
-        if (folder / "config.json").is_file():
-            break
-    else:
+    folder = Path(best_model(source))
+    if not (folder / "config.json").is_file():
         raise UserError(f"{source}: holds no model: there is no config.json, neither in it nor in its folder `best`")
     if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         raise UserError(f"{folder}: holds no safetensors weights; write model.safetensors with model.save_pretrained")

@@ -15,6 +15,7 @@ from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
 from ..configuration.version import __version__
+from ..training.run_folder import best_model
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card
 from .folders import (
@@ -145,7 +146,7 @@ def _require_hub(repo_id: str) -> None:
 
 
 def _find(name: str, source: Path) -> Path | None:
-    return next((path for path in (source / name, source / "best" / name) if path.is_file()), None)
+    return next((path for path in (source / name, Path(best_model(source), name)) if path.is_file()), None)
 
 
 def _point_at_code(path: Path, config_class: type[PreTrainedConfig]) -> None:

@@ -1,9 +1,16 @@
-"""Recipes of tiny runs, a second or two each, and how to read their logs."""
+"""Recipes of tiny runs, a second or two each, how to read their logs, and how to kill them."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pytest
+
 from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.training.loop import TrainingLoop
+from trefoil.training.run import train
 
 TINY_MODEL = {
     "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -52,3 +59,48 @@ def losses(run_folder):
     found = [(entry["step"], entry["loss"]) for entry in entries if "loss" in entry]
     assert len(dict(found)) == len(found)
     return dict(found)
+
+
+# weights so large, and a rate so small, that the outputs of the barely trained model differ from row to row
+TALKATIVE = {
+    "model": {"config": {"hidden_dropout": 0.0, "initializer_range": 0.3}},
+    "optimization": {"learning_rate": 1e-3},
+}
+
+
+def start(script, *arguments, processes=1):
+    """Run a Python file to its end, in processes that know of each other where there are several."""
+    # `accelerate launch` starts only one process on a CPU, whatever it is asked for
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return subprocess.run(
+        [sys.executable, *(launcher if processes > 1 else ()), *map(str, (script, *arguments))],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+class KilledError(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+def train_and_die(monkeypatch, recipe, *patches, death=KilledError):
+    """Start a run that dies by what the patches (object, attribute, value) put into it."""
+    with monkeypatch.context() as patch:
+        for where, name, value in patches:
+            patch.setattr(where, name, value)
+        with pytest.raises(death):
+            train(recipe)
+
+
+def after_step(number):
+    """Death right after a step."""
+
+    def step_and_die(self, micro_batches, step=TrainingLoop.step):
+        values = step(self, micro_batches)
+        if self.position.step == number:
+            raise KilledError
+        return values
+
+    return TrainingLoop, "step", step_and_die

@@ -5,62 +5,27 @@ and `state.json`. Random numbers need no state: they are drawn from (seed, step,
 """
 
 import json
-import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..configuration.errors import UserError
+from ..data.whole_files import remove, write_folder
 
 OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE = "optimizer.safetensors", "state.json", "config.json"
 # not flattened: torch 2.13 cannot load back the full state that it flattened itself
-FULL = StateDictOptions(full_state_dict=True, cpu_offload=True)
-
-
-def write_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` write a folder aside, sync it to disk and put it in place of `folder`, so that a reader finds the
-    old one, the new one or none, never half of one."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = folder.parent / f".{folder.name}.writing"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    fill(aside)
-    for path in [*(path for path in aside.rglob("*")), aside]:
-        _sync(path)
-    old = folder.parent / f".{folder.name}.old"
-    if folder.exists():
-        shutil.rmtree(old, ignore_errors=True)
-        folder.rename(old)
-    aside.rename(folder)
-    _sync(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def tidy(folder: Path) -> None:
-    """Remove what `write_folder` and `save_checkpoint` leave behind in `folder` when they are interrupted."""
-    for aside in [*folder.glob(".*.writing"), *folder.glob(".*.deleted")]:
-        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
-    for old in folder.glob(".*.old"):
-        replaced = folder / old.name.removeprefix(".").removesuffix(".old")
-        shutil.rmtree(old) if replaced.exists() else old.rename(replaced)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+ON_MAIN_PROCESS = StateDictOptions(full_state_dict=True, cpu_offload=True)
+ON_EVERY_PROCESS = StateDictOptions(full_state_dict=True)
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
@@ -79,7 +44,7 @@ def save_checkpoint(
     is_main_process: bool,
 ) -> None:
     """Write the checkpoint of `step` and delete all but the `keep` newest. Every process calls this."""
-    optimizer_state: dict[str, Any] = get_optimizer_state_dict(model, optimizers, options=FULL)
+    optimizer_state: dict[str, Any] = get_optimizer_state_dict(model, optimizers, options=ON_MAIN_PROCESS)
     if not is_main_process:
         return
     groups = optimizer_state["param_groups"]
@@ -92,10 +57,7 @@ def save_checkpoint(
 
     write_folder(folder / f"step-{step:08}", fill)
     for old in checkpoint_folders(folder)[:-keep]:
-        trash = old.with_name(f".{old.name}.deleted")
-        shutil.rmtree(trash, ignore_errors=True)
-        old.rename(trash)
-        shutil.rmtree(trash)
+        remove(old)
 
 
 def _tensors(optimizer_state: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -111,30 +73,71 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint.
 
     Raises:
-        UserError: A file of it is missing.
+        UserError: A file of it is missing or damaged.
     """
     found = checkpoint_folders(folder)
     if not found:
         return None
+    checkpoint = found[-1]
     for name in (OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE):
-        if not (found[-1] / name).is_file():
-            raise UserError(f"{found[-1]}: {name} is missing, so the run cannot go on from it; delete this folder")
-    return found[-1]
+        if not (checkpoint / name).is_file():
+            raise _refusal(checkpoint / name, "is missing")
+    load_state(checkpoint)
+    if missing := [name for name in _weight_files(checkpoint) if not (checkpoint / name).is_file()]:
+        raise _refusal(checkpoint / missing[0], "is missing")
+    for file in [*checkpoint.glob("*.json"), *checkpoint.glob("*.safetensors")]:
+        _require_whole(file)
+    return checkpoint
+
+
+def _weight_files(checkpoint: Path) -> list[str]:
+    """Those of the model: one, or as many as its index names."""
+    index = checkpoint / SAFE_WEIGHTS_INDEX_NAME
+    if not index.is_file():
+        return [SAFE_WEIGHTS_NAME]
+    _require_whole(index)
+    return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+
+
+def _require_whole(file: Path) -> None:
+    """Raises a UserError where a file of a checkpoint is not what it was when it was written."""
+    try:
+        if file.suffix == ".json":
+            json.loads(file.read_text(encoding="utf-8"))
+        else:
+            with safe_open(file, framework="pt"):  # the header, and that the file is as long as it says
+                pass
+    except (OSError, ValueError, SafetensorError) as error:
+        raise _refusal(file, f"is damaged ({str(error).splitlines()[0]})") from None
+
+
+def _refusal(file: Path, why: str) -> UserError:
+    return UserError(f"{file.parent}: {file.name} {why}, so the run cannot go on from it; delete this folder")
 
 
 def load_state(checkpoint: Path) -> dict[str, Any]:
-    """What `save_checkpoint` was given as `state`."""
-    return json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+    """What `save_checkpoint` was given as `state`.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    file = checkpoint / STATE_FILE
+    _require_whole(file)
+    state = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(state, dict) or not {"step", "optimizer"} <= state.keys():
+        raise _refusal(file, "is no state of a checkpoint")
+    return state
 
 
 def load_optimizers(checkpoint: Path, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
-    """Restore the optimisers of a prepared model.
+    """Restore the optimisers of a prepared model. Every process calls this, and takes its own part of each tensor.
 
     Raises:
         UserError: The checkpoint was written by another optimiser or for another model.
     """
     tensors = load_file(checkpoint / OPTIMIZER_FILE)
-    expected: dict[str, Any] = get_optimizer_state_dict(model, optimizers, options=FULL)
+    # as it lies on each process: the shape of a part of a sharded tensor is that of the whole
+    expected: dict[str, Any] = get_optimizer_state_dict(model, optimizers)
     shapes, expected_shapes = (
         {key: tensor.shape for key, tensor in each.items()} for each in (tensors, _tensors(expected))
     )
@@ -147,7 +150,7 @@ def load_optimizers(checkpoint: Path, model: torch.nn.Module, optimizers: list[t
         state["state"].setdefault(parameter, {})[name] = tensor
     for group in state["param_groups"]:
         group |= {key: tuple(value) for key, value in group.items() if key == "betas"}
-    set_optimizer_state_dict(model, optimizers, state, options=FULL)
+    set_optimizer_state_dict(model, optimizers, state, options=ON_EVERY_PROCESS)
 
 
 def average_weights(checkpoints: list[Path]) -> dict[str, torch.Tensor]:

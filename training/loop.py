@@ -20,15 +20,15 @@ from transformers import PreTrainedModel
 from ..configuration.errors import UserError
 from ..data.batching import Share, StepDataset, plan_epoch, plan_in_order
 from ..data.progress import duration, progress_bar, say
+from ..data.whole_files import write_folder
 from ..modeling.losses import labelled
 from ..recipes.schema import Recipe
 from ..tasks import Task
-from .checkpoints import load_optimizers, load_state, save_checkpoint, write_folder
+from .checkpoints import load_optimizers, load_state, save_checkpoint
 from .optimization import make_optimizers, make_schedule
 from .progress import TrainingProgress
+from .run_folder import RunFolder
 from .throughput import matmul_speed, training_flops_per_token
-
-LOG_FILE = "log.jsonl"
 
 
 @dataclass
@@ -51,7 +51,7 @@ class TrainingLoop:
 
     Args:
         recipe, task, accelerator: The run's.
-        run_folder: Gets `checkpoints/`, `best/` and `log.jsonl`.
+        run_folder: Gets checkpoints, the best model and the log.
         model: Not yet prepared by accelerate; on resuming, with the checkpoint's weights.
         train: Encoded examples.
         validation: Encoded and raw examples.
@@ -63,7 +63,7 @@ class TrainingLoop:
         recipe: Recipe,
         task: Task,
         accelerator: Accelerator,
-        run_folder: Path,
+        run_folder: RunFolder,
         model: PreTrainedModel,
         train: datasets.Dataset,
         validation: tuple[datasets.Dataset, datasets.Dataset],
@@ -119,7 +119,8 @@ class TrainingLoop:
         """
         training = self.recipe.training
         handlers = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        self._trim_log()
+        if self.accelerator.is_main_process:
+            self.run_folder.trim_log(self.position.step)
         progress = TrainingProgress(self.horizon, self.position.step, self.accelerator.is_main_process)
         try:
             while not self._finished():
@@ -252,24 +253,8 @@ class TrainingLoop:
         numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and key != "step"}
         self.accelerator.log({f"train/{key}": value for key, value in numbers.items()}, step=step)
         if self.accelerator.is_main_process:
-            with (self.run_folder / LOG_FILE).open("a", encoding="utf-8") as log:
+            with self.run_folder.log.open("a", encoding="utf-8") as log:
                 log.write(json.dumps({"step": step, **numbers}) + "\n")
-
-    def _trim_log(self) -> None:
-        """Drop what was logged after the checkpoint that this run goes on from."""
-        log = self.run_folder / LOG_FILE
-        if not self.accelerator.is_main_process or not log.exists():
-            return
-        kept = []
-        for line in log.read_text(encoding="utf-8").splitlines():
-            try:
-                if json.loads(line)["step"] <= self.position.step:
-                    kept.append(line + "\n")
-            except json.JSONDecodeError:
-                break  # the process died while writing this line
-        aside = log.with_name(f".{log.name}.writing")
-        aside.write_text("".join(kept), encoding="utf-8")
-        aside.replace(log)
 
     def _evaluate(self) -> None:
         """Loss and scores on the validation split; keeps the model if it is the best so far."""
@@ -322,14 +307,14 @@ class TrainingLoop:
     def _save_best(self) -> None:
         state_dict = self.accelerator.get_state_dict(self.model)
         if self.accelerator.is_main_process:
-            write_folder(self.run_folder / "best", lambda folder: self._save_model(folder, state_dict))
+            write_folder(self.run_folder.best.path, lambda folder: self._save_model(folder, state_dict))
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
         state_dict = self.accelerator.get_state_dict(self.model)
         scaler = self.accelerator.scaler
         save_checkpoint(
-            self.run_folder / "checkpoints",
+            self.run_folder.checkpoints,
             self.position.step,
             lambda folder: self._save_model(folder, state_dict),
             self.model,

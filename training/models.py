@@ -22,14 +22,9 @@ from ..data.tokenizer import load_tokenizer
 from ..recipes.schema import Recipe
 from ..tasks import Task
 from ..tasks.base import text_configs
+from .run_folder import best_model
 
 INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
-
-
-def best_model(source: str) -> str:
-    """A run's best model where a run's folder is given, else the folder or Hub id itself."""
-    best = Path(source) / "best"
-    return str(best) if best.is_dir() else source
 
 
 def pretrained_tokenizer(recipe: Recipe, task: Task | type[Task]) -> PreTrainedTokenizerBase | None:
@@ -61,7 +56,11 @@ def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTraine
         UserError: The model does not suit the task or the tokenizer, or the weights do not fit into it.
     """
     if checkpoint is not None:
-        model = task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        try:
+            model = task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"{checkpoint}: the model does not load: {reason}; delete this folder") from None
         task.prepare_config(model.config)
     elif recipe.model.init_from is not None:
         model = _pretrained(recipe, task)

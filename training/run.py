@@ -4,27 +4,29 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import set_seed
+from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
 from ..data.loading import load_split, split_name
 from ..data.progress import duration, say
 from ..data.tokenizer import load_tokenizer, train_tokenizer
+from ..data.whole_files import remove, write_file, write_folder
 from ..recipes.schema import Recipe, load_recipe
 from ..tasks import Task, get_task
-from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state, write_folder
-from .loop import LOG_FILE, Position, TrainingLoop
+from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
+from .loop import Position, TrainingLoop
 from .models import make_model, pretrained_tokenizer
 from .plot import plot_run
-from .run_folder import claim_folder, flat, read_results
+from .run_folder import ModelFolder, RunFolder, flat
 
 
 def train(recipe: Recipe) -> dict[str, Any]:
@@ -37,18 +39,36 @@ def train(recipe: Recipe) -> dict[str, Any]:
         UserError: Anything that the recipe or the data got wrong.
     """
     task = get_task(recipe.task)(recipe)
-    run_folder = Path(recipe.output_dir)
+    run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
+    with on_main_process(accelerator, run_folder.claimed(recipe)):
+        return _train(recipe, task, accelerator, run_folder)
+
+
+@contextmanager
+def on_main_process(accelerator: Accelerator, context: AbstractContextManager) -> Iterator[None]:
+    """Enter a context on the main process alone; where that is refused, it is to all processes."""
+    with ExitStack() as entered:
+        refusal: list[str | None] = [None]
+        if accelerator.is_main_process:
+            try:
+                entered.enter_context(context)
+            except UserError as error:
+                refusal = [str(error)]
+        broadcast_object_list(refusal)
+        if refusal[0] is not None:
+            raise UserError(refusal[0])
+        yield
+
+
+def _train(recipe: Recipe, task: Task, accelerator: Accelerator, run_folder: RunFolder) -> dict[str, Any]:
     main = accelerator.is_main_process
-    if main:
-        claim_folder(recipe, run_folder)
-    accelerator.wait_for_everyone()
     set_seed(recipe.seed)
 
     splits = load_splits(recipe, task, accelerator)
     task.learn(splits["train"])
     task.tokenizer = make_tokenizer(recipe, task, splits["train"], run_folder, accelerator)
-    checkpoint = latest_checkpoint(run_folder / "checkpoints")
+    checkpoint = latest_checkpoint(run_folder.checkpoints)
     model = make_model(recipe, task, checkpoint)
     started = time.perf_counter()
     with accelerator.main_process_first():
@@ -61,7 +81,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
                 validation = encoded
     if main:
         _say_what(model, train_examples, validation, len(splits["validation"]), task, time.perf_counter() - started)
-    accelerator.init_trackers("tracker", config=flat(recipe.to_dict()))
+    accelerator.init_trackers(run_folder.tracker.name, config=flat(recipe.to_dict()))
     if checkpoint is not None and main:
         say(f"going on from step {load_state(checkpoint)['step']} ({checkpoint})")
     loop = TrainingLoop(
@@ -76,7 +96,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     return results
 
 
-def make_accelerator(recipe: Recipe, run_folder: Path | None = None) -> Accelerator:
+def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
     training = recipe.training
     trackers = training.trackers if run_folder is not None else []
     available = [str(tracker) for tracker in get_available_trackers()]
@@ -123,9 +143,9 @@ def load_splits(recipe: Recipe, task: Task, accelerator: Accelerator) -> dict[st
 
 
 def make_tokenizer(
-    recipe: Recipe, task: Task, examples: datasets.Dataset, run_folder: Path, accelerator: Accelerator
+    recipe: Recipe, task: Task, examples: datasets.Dataset, run_folder: RunFolder, accelerator: Accelerator
 ) -> PreTrainedTokenizerBase:
-    folder = run_folder / "tokenizer"
+    folder = run_folder.tokenizer
     given = pretrained_tokenizer(recipe, task)
     if given is not None:
         return given
@@ -161,15 +181,15 @@ def _say_problems(task: Task) -> None:
 
 
 def _finish(
-    recipe: Recipe, task: Task, accelerator: Accelerator, run_folder: Path, splits: dict, position: Position
+    recipe: Recipe, task: Task, accelerator: Accelerator, run_folder: RunFolder, splits: dict, position: Position
 ) -> dict[str, Any]:
     """Choose between the best and the averaged checkpoint on the validation split, then score the choice on the test
     split, both as the published model will be used."""
     metric = task.metric
-    best = run_folder / "best"
+    best = run_folder.best.path
     # where the run was finished before, `best` may be a mean
-    candidates = {best: read_results(best).get("weights", f"step {position.best_step}")}
-    averaged = checkpoint_folders(run_folder / "checkpoints")[-recipe.training.average_checkpoints :]
+    candidates = {best: run_folder.best.read_results().get("weights", f"step {position.best_step}")}
+    averaged = checkpoint_folders(run_folder.checkpoints)[-recipe.training.average_checkpoints :]
     if len(averaged) > 1:
         steps = [load_state(folder)["step"] for folder in averaged]
         if accelerator.is_main_process:
@@ -182,9 +202,9 @@ def _finish(
                 model.save_pretrained(folder)
                 task.save_preprocessing(folder)
 
-            write_folder(run_folder / "averaged", fill)
+            write_folder(run_folder.averaged, fill)
         accelerator.wait_for_everyone()
-        candidates[run_folder / "averaged"] = f"mean of steps {', '.join(map(str, steps))}"
+        candidates[run_folder.averaged] = f"mean of steps {', '.join(map(str, steps))}"
     scored = {}
     for folder, what in candidates.items():
         scores = evaluate_folder(folder, task, splits["validation"], accelerator)
@@ -202,20 +222,21 @@ def _finish(
         if accelerator.is_main_process:
             say(f"test, {candidates[chosen]}: {_shown(scores)}")
             if "predictions" in scores:
-                write_predictions(run_folder / "predictions.jsonl", splits["test"], task, scores["predictions"])
+                write_predictions(run_folder.predictions, splits["test"], task, scores["predictions"])
     results |= {"steps": position.step, "training_seconds": round(position.seconds, 1)}
     results["metrics"] = _metrics(results, task)
 
     def fill_best(folder: Path) -> None:
         """The weights, and beside them what a reader wants to know of them."""
         shutil.copytree(chosen, folder, dirs_exist_ok=True)
-        (folder / "results.json").write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        shutil.copyfile(run_folder / "recipe.yaml", folder / "recipe.yaml")
-        plot_run(run_folder / LOG_FILE, metric, folder / "curve.png", minimized=metric in task.minimized)
+        new = ModelFolder(folder)
+        new.results.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        shutil.copyfile(run_folder.recipe, new.recipe)
+        plot_run(run_folder.log, metric, new.curve, minimized=metric in task.minimized)
 
     if accelerator.is_main_process:
         write_folder(best, fill_best)
-        shutil.rmtree(run_folder / "averaged", ignore_errors=True)
+        remove(run_folder.averaged)
         say(f"the model, its results and its curve are in {best}")
     accelerator.wait_for_everyone()
     return results
@@ -235,9 +256,10 @@ def evaluate(
     Raises:
         UserError: No recipe or no such split.
     """
-    if not (Path(folder) / "recipe.yaml").is_file():
+    file = ModelFolder(folder).recipe
+    if not file.is_file():
         raise UserError(f"{folder}: has no recipe.yaml, which says what to measure; give a folder that has one")
-    recipe = load_recipe(Path(folder) / "recipe.yaml", overrides)
+    recipe = load_recipe(file, overrides)
     name = split or recipe.data.test_split
     if name is None:
         raise UserError(f"{folder}: the recipe has no data.test_split; give --split")
@@ -282,9 +304,11 @@ def _shown(scores: dict[str, Any]) -> str:
 
 def write_predictions(file: Path, examples: datasets.Dataset, task: Task, predictions: list) -> None:
     """One JSON object a line: the task's columns and the prediction."""
-    with file.open("w", encoding="utf-8") as lines:
-        for row, prediction in zip(examples.select_columns(task.columns()), predictions, strict=True):
-            lines.write(json.dumps({**task.shown(row), "prediction": prediction}, ensure_ascii=False) + "\n")
+    lines = [
+        json.dumps({**task.shown(row), "prediction": prediction}, ensure_ascii=False) + "\n"
+        for row, prediction in zip(examples.select_columns(task.columns()), predictions, strict=True)
+    ]
+    write_file(file, "".join(lines))
 
 
 def _metrics(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:

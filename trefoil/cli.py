@@ -165,9 +165,10 @@ def _demo(arguments: argparse.Namespace) -> int:
             "trefoil demo needs gradio, which is not installed: pip install 'trefoil-transformers[demo]'"
         ) from None
     from .hub.space import metadata_of_run
+    from .training.run_folder import ModelFolder
 
     metadata = None
-    if isinstance(model, Path) and (model / "recipe.yaml").is_file() and not (model / "README.md").is_file():
+    if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
         metadata = metadata_of_run(model, title=Path(arguments.model).resolve().name)
     try:
         page = make_page(model, metadata)
@@ -291,12 +292,14 @@ def _silence_progress_bars() -> None:
 
 def model_folder(folder: str) -> Path | str:
     """A run's best model, or the folder or Hub id itself."""
-    best = Path(folder) / "best"
-    if best.is_dir():
-        return best
-    if Path(folder).is_dir() and not (Path(folder) / "config.json").is_file():
+    from .training.run_folder import best_model
+
+    best = Path(best_model(folder))
+    if not best.is_dir():
+        return folder
+    if best == Path(folder) and not (best / "config.json").is_file():
         raise UserError(f"{folder}: no model; give a run's folder that has best/, or a folder with config.json")
-    return Path(folder) if Path(folder).is_dir() else folder
+    return best
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from trefoil.configuration.errors import UserError
+from trefoil.training.run_folder import RunFolder
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -50,16 +51,16 @@ class Run:
 
     @property
     def best(self) -> Path:
-        return self.folder / "best"
+        return RunFolder(self.folder).best.path
 
     def log(self) -> list[dict[str, Any]]:
-        return read_lines(self.folder / "log.jsonl")
+        return read_lines(RunFolder(self.folder).log)
 
     def predictions(self) -> list[dict[str, Any]]:
-        return read_lines(self.folder / "predictions.jsonl")
+        return read_lines(RunFolder(self.folder).predictions)
 
     def results(self) -> dict[str, Any]:
-        return json.loads((self.best / "results.json").read_text(encoding="utf-8"))
+        return RunFolder(self.folder).best.read_results()
 
     def has_diverged(self) -> bool:
         log = self.folder.with_suffix(".log")
@@ -67,7 +68,7 @@ class Run:
         return self.may_diverge and log.is_file() and bool(said.search(log.read_text(encoding="utf-8")))
 
     def is_finished(self) -> bool:
-        return self._recorded() == asdict(self) and ((self.best / "results.json").is_file() or self.has_diverged())
+        return self._recorded() == asdict(self) and (bool(self.results()) or self.has_diverged())
 
     def _recorded(self) -> dict[str, Any] | None:
         file = self.folder.with_suffix(".run.json")

@@ -33,7 +33,7 @@ def published(trained, tmp_path_factory):
 @pytest.fixture
 def recipe(tmp_path):
     """A recipe's file whose run takes two steps."""
-    tiny_recipe(tmp_path / "run", training={"max_steps": 2}).save(tmp_path / "my.yaml")
+    (tmp_path / "my.yaml").write_text(tiny_recipe(tmp_path / "run", training={"max_steps": 2}).to_yaml())
     return tmp_path / "my.yaml"
 
 

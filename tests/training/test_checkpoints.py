@@ -6,8 +6,10 @@ import pytest
 import torch
 from conftest import SMALL, tiny_model
 from safetensors.torch import load_file, save_file
+from training_runs import start
 
 from trefoil.configuration.errors import UserError
+from trefoil.data.whole_files import tidy
 from trefoil.recipes.schema import OptimizationRecipe
 from trefoil.training.checkpoints import (
     average_weights,
@@ -16,78 +18,8 @@ from trefoil.training.checkpoints import (
     load_optimizers,
     load_state,
     save_checkpoint,
-    tidy,
-    write_folder,
 )
 from trefoil.training.optimization import make_optimizers
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-# --- folders that are complete or absent
-
-
-def fill_with(text, then=None):
-    def fill(folder):
-        (folder / "a").write_text(text)
-        (folder / "sub").mkdir()
-        (folder / "sub" / "b").write_text(text)
-        if then is not None:
-            raise then
-
-    return fill
-
-
-def test_a_folder_is_written_and_replaced(tmp_path):
-    folder = tmp_path / "new" / "x"
-    write_folder(folder, fill_with("one"))
-    write_folder(folder, fill_with("two"))
-    assert contents(tmp_path) == {"new/x/a": b"two", "new/x/sub/b": b"two"}
-
-
-@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
-def test_a_failure_leaves_the_old_folder(tmp_path, error):
-    write_folder(tmp_path / "x", fill_with("one"))
-    with pytest.raises(type(error)):
-        write_folder(tmp_path / "x", fill_with("two", then=error))
-    assert contents(tmp_path / "x") == {"a": b"one", "sub/b": b"one"}
-    write_folder(tmp_path / "x", fill_with("three"))
-    assert contents(tmp_path) == {"x/a": b"three", "x/sub/b": b"three"}
-
-
-@pytest.mark.parametrize("which", range(1, 3))
-def test_interrupted_between_its_renames_a_folder_is_still_there_after_tidying(tmp_path, monkeypatch, which):
-    write_folder(tmp_path / "x", fill_with("one"))
-    calls, rename = [], Path.rename
-
-    def rename_or_die(path, target):
-        calls.append(path)
-        if len(calls) == which:
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "rename", rename_or_die)
-        with pytest.raises(KeyboardInterrupt):
-            write_folder(tmp_path / "x", fill_with("two"))
-    tidy(tmp_path)
-    assert contents(tmp_path) == {"x/a": b"one", "x/sub/b": b"one"}
-
-
-def test_tidying_removes_leftovers_and_nothing_else(tmp_path):
-    for name in ("x", ".x.writing", ".x.old", ".step-1.deleted", ".y.old", ".git", "notes.old", "notes.writing"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "file").write_text(name)
-    (tmp_path / ".log.jsonl.writing").write_text("half")
-    tidy(tmp_path)
-    assert contents(tmp_path) == {
-        "x/file": b"x", "y/file": b".y.old", ".git/file": b".git", "notes.old/file": b"notes.old",
-        "notes.writing/file": b"notes.writing",
-    }  # fmt: skip
-    tidy(tmp_path / "none")
-
 
 # --- checkpoints
 
@@ -103,7 +35,11 @@ def take_step(model, optimizers, seed):
 def made(kind, seed=0, **fields):
     """A model whose embeddings are tied, and its optimisers."""
     model = tiny_model("encoder-decoder", seed=seed, **fields)
-    return model, make_optimizers(model, OptimizationRecipe(optimizer=kind, learning_rate=0.01, weight_decay=0.1))
+    return model, optimizers_of(model, kind)
+
+
+def optimizers_of(model, kind):
+    return make_optimizers(model, OptimizationRecipe(optimizer=kind, learning_rate=0.01, weight_decay=0.1))
 
 
 def save(folder, step, model, optimizers, keep=2, **state):
@@ -119,11 +55,8 @@ def test_the_next_steps_are_equal_to_the_bit(tmp_path, kind):
     optimizers[0].param_groups[0]["lr"] = 0.003
     checkpoint = save(tmp_path, 3, model, optimizers)
 
-    _, resumed_optimizers = made(kind, seed=1)
     resumed = type(model).from_pretrained(checkpoint)
-    resumed_optimizers = make_optimizers(
-        resumed, OptimizationRecipe(optimizer=kind, learning_rate=0.01, weight_decay=0.1)
-    )
+    resumed_optimizers = optimizers_of(resumed, kind)
     load_optimizers(checkpoint, resumed, resumed_optimizers)
     assert [group["lr"] for each in resumed_optimizers for group in each.param_groups] == [
         group["lr"] for each in optimizers for group in each.param_groups
@@ -167,7 +100,7 @@ def test_other_processes_write_nothing(tmp_path):
 
 def test_old_checkpoints_are_deleted_and_half_written_ones_ignored(tmp_path):
     model, optimizers = made("adamw")
-    half = tmp_path / ".step-00000009.writing"
+    half = tmp_path / ".step-00000009.trefoil-new"
     half.mkdir()
     (half / "state.json").write_text("{")
     for step in (2, 4, 10, 100, 1000):
@@ -186,13 +119,36 @@ def test_no_checkpoint_at_all(tmp_path):
     assert latest_checkpoint(tmp_path) is None
 
 
-@pytest.mark.parametrize("name", ["optimizer.safetensors", "state.json", "config.json"])
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "state.json", "config.json", "model.safetensors"])
 def test_a_missing_file_is_named(tmp_path, name):
     checkpoint = save(tmp_path, 5, *made("adamw"))
     (checkpoint / name).unlink()
     with pytest.raises(UserError) as error:
         latest_checkpoint(tmp_path)
     assert str(error.value) == f"{checkpoint}: {name} is missing, so the run cannot go on from it; delete this folder"
+
+
+def test_a_missing_part_of_the_weights_is_named(tmp_path):
+    model, optimizers = made("adamw")
+    shards = lambda folder: model.save_pretrained(folder, max_shard_size="20KB")  # noqa: E731
+    save_checkpoint(tmp_path, 5, shards, model, optimizers, {}, keep=2, is_main_process=True)
+    checkpoint = latest_checkpoint(tmp_path)
+    shard = max(checkpoint.glob("model-*.safetensors"))
+    shard.unlink()
+    with pytest.raises(UserError, match=f"{shard.name} is missing, so the run cannot go on from it"):
+        latest_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("cut", [0, 100])
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "model.safetensors", "state.json", "config.json"])
+def test_a_damaged_file_is_named(tmp_path, name, cut):
+    checkpoint = save(tmp_path, 5, *made("adamw"))
+    (checkpoint / name).write_bytes((checkpoint / name).read_bytes()[:cut])
+    with pytest.raises(UserError) as error:
+        latest_checkpoint(tmp_path)
+    assert str(error.value).startswith(f"{checkpoint}: {name} is damaged (")
+    assert str(error.value).endswith("), so the run cannot go on from it; delete this folder")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -203,6 +159,49 @@ def test_another_model_or_optimiser_is_refused(tmp_path, kind, fields):
     checkpoint = save(tmp_path, 5, *made("adamw"))
     with pytest.raises(UserError, match=r"optimizer.safetensors: does not fit this model and optimiser \(first key: "):
         load_optimizers(checkpoint, *made(kind, **fields))
+
+
+HERE = Path(__file__).parent
+
+# saves the state of sharded parameters, loads it back, and takes the next step, which must be the same
+SHARDED = """
+import sys
+from pathlib import Path
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+sys.path[:0] = sys.argv[1].split(":")
+from test_checkpoints import made, optimizers_of, take_step
+from trefoil.training.checkpoints import load_optimizers, save_checkpoint
+torch.distributed.init_process_group("gloo")
+rank, mesh = torch.distributed.get_rank(), init_device_mesh("cpu", (2,))
+def sharded(kind):
+    model, _ = made(kind)
+    return fully_shard(model, mesh=mesh), optimizers_of(model, kind)
+for kind in ("adamw", "muon"):
+    folder = Path(sys.argv[2]) / kind
+    model, optimizers = sharded(kind)
+    take_step(model, optimizers, 0)
+    save_checkpoint(folder, 1, Path.is_dir, model, optimizers, {}, keep=2, is_main_process=rank == 0)
+    torch.distributed.barrier()
+    other, other_optimizers = sharded(kind)
+    other.load_state_dict(model.state_dict())
+    load_optimizers(folder / "step-00000001", other, other_optimizers)
+    take_step(model, optimizers, 1)
+    take_step(other, other_optimizers, 1)
+    pairs = zip(model.parameters(), other.parameters())
+    assert all(torch.equal(one.to_local(), two.to_local()) for one, two in pairs)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_the_state_of_sharded_parameters_is_whole_in_the_checkpoint(tmp_path):
+    (tmp_path / "script.py").write_text(SHARDED)
+    process = start(tmp_path / "script.py", f"{HERE}:{HERE.parent}", tmp_path, processes=2)
+    assert process.returncode == 0, process.stderr
+    for kind in ("adamw", "muon"):
+        model, optimizers = made(kind)
+        load_optimizers(tmp_path / kind / "step-00000001", model, optimizers)
 
 
 # --- averaging

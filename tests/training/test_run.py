@@ -1,14 +1,8 @@
-"""Whole runs, tiny ones: what they leave behind, and that nothing can make them lose their place."""
+"""Whole runs, tiny ones: what they leave behind, what changes nothing, and what is refused."""
 
 import json
-import os
-import random
 import re
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -16,39 +10,19 @@ import pytest
 import torch
 from conftest import SMALL
 from safetensors.torch import load_file
-from training_runs import losses, tiny_recipe
+from training_runs import TALKATIVE, after_step, losses, start, tiny_recipe, train_and_die
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import trefoil
 from trefoil.cli import main
 from trefoil.configuration.errors import UserError
 from trefoil.data.batching import StepDataset
-from trefoil.training import checkpoints, run
+from trefoil.training import run
 from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import evaluate, train
 
 WITHOUT_DROPOUT = {"model": {"config": {"hidden_dropout": 0.0}}}
-# weights so large, and a rate so small, that the outputs of the barely trained model differ from row to row
-TALKATIVE = {
-    "model": {"config": {"hidden_dropout": 0.0, "initializer_range": 0.3}},
-    "optimization": {"learning_rate": 1e-3},
-}
-
-# trains in another process and, at a step, sends itself a signal
-SIGNALLED = """
-import os, sys
-from trefoil.cli import main
-from trefoil.training.loop import TrainingLoop
-when, number, step = int(sys.argv[1]), int(sys.argv[2]), TrainingLoop.step
-def step_and_signal(self, micro_batches):
-    values = step(self, micro_batches)
-    if self.position.step == when:
-        os.kill(os.getpid(), number)
-    return values
-TrainingLoop.step = step_and_signal
-sys.exit(main(["train", sys.argv[3]]))
-"""
 
 # trains and writes down the sources of each step that this process was given
 RECORDED = """
@@ -69,42 +43,6 @@ def step_and_record(self, micro_batches):
 TrainingLoop.step = step_and_record
 sys.exit(main(["train", sys.argv[2]]))
 """
-
-
-def start(script, *arguments, launcher=()):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
-    return subprocess.run(
-        [sys.executable, *launcher, *map(str, (script, *arguments))],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-class KilledError(BaseException):
-    """Stands for the end of the process: nothing catches it."""
-
-
-def train_and_die(monkeypatch, recipe, *patches, death=KilledError):
-    """Start a run that dies by what the patches (object, attribute, value) put into it."""
-    with monkeypatch.context() as patch:
-        for where, name, value in patches:
-            patch.setattr(where, name, value)
-        with pytest.raises(death):
-            train(recipe)
-
-
-def after_step(number):
-    """Death right after a step."""
-
-    def step_and_die(self, micro_batches, step=TrainingLoop.step):
-        values = step(self, micro_batches)
-        if self.position.step == number:
-            raise KilledError
-        return values
-
-    return TrainingLoop, "step", step_and_die
 
 
 # --- what a run leaves behind
@@ -142,7 +80,8 @@ def test_every_step_is_logged_and_the_loss_falls(finished_run):
 
 def test_nothing_is_left_half_done(finished_run):
     assert {path.name for path in finished_run.iterdir()} == {
-        "recipe.yaml", "tokenizer", "checkpoints", "best", "log.jsonl", "predictions.jsonl",
+        ".trefoil-run", ".trefoil-run.lock", "recipe.yaml", "tokenizer", "checkpoints", "best", "log.jsonl",
+        "predictions.jsonl",
     }  # fmt: skip
     assert [path.name for path in sorted((finished_run / "checkpoints").iterdir())] == [
         "step-00000018", "step-00000020",
@@ -171,193 +110,6 @@ def test_averaged_weights_are_the_mean_of_the_last_checkpoints(tmp_path, monkeyp
     for name, tensor in mean.items():
         torch.testing.assert_close(tensor, sum(part[name] for part in parts) / 3)
     assert not (tmp_path / "run" / "averaged").exists()
-
-
-# --- going on
-
-
-def test_killed_at_any_step_it_goes_on_to_the_same_losses(finished_run, tmp_path):
-    step = random.randint(1, 19)
-    recipe = tiny_recipe(tmp_path / "run")
-    recipe.save(tmp_path / "recipe.yaml")
-    (tmp_path / "script.py").write_text(SIGNALLED)
-    process = start(tmp_path / "script.py", step, int(signal.SIGKILL), tmp_path / "recipe.yaml")
-    assert process.returncode == -signal.SIGKILL, process.stderr
-    train(recipe)
-    assert losses(tmp_path / "run") == losses(finished_run), f"killed at step {step}"
-
-
-def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_losses(finished_run, tmp_path):
-    recipe = tiny_recipe(tmp_path / "run")
-    recipe.save(tmp_path / "recipe.yaml")
-    (tmp_path / "script.py").write_text(SIGNALLED)
-    process = start(tmp_path / "script.py", 8, int(signal.SIGTERM), tmp_path / "recipe.yaml")
-    assert process.returncode == 130, process.stderr
-    assert process.stderr.splitlines()[-1] == "stopped; the same command goes on from the last checkpoint"
-    assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] == 9
-    train(recipe)
-    assert losses(tmp_path / "run") == losses(finished_run)
-
-
-@pytest.mark.parametrize("step", [1, 6, 7, 10, 20], ids="step-{}".format)
-def test_killed_after_a_step(finished_run, tmp_path, monkeypatch, step):
-    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(step))
-    train(tiny_recipe(tmp_path / "run"))
-    assert losses(tmp_path / "run") == losses(finished_run)
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
-def test_killed_while_writing_a_checkpoint(finished_run, tmp_path, monkeypatch, file):
-    def die_within(write, path_of):
-        def write_half(*arguments, **options):
-            result = write(*arguments, **options)
-            path = path_of(*arguments)
-            if path.parent.name == ".step-00000012.writing" and path.name == file and path.is_file():
-                path.write_bytes(path.read_bytes()[:100])
-                raise KilledError
-            return result
-
-        return write_half
-
-    train_and_die(
-        monkeypatch,
-        tiny_recipe(tmp_path / "run"),
-        (TrainingLoop, "_save_model", die_within(TrainingLoop._save_model, lambda _, folder, *__: folder / file)),
-        (checkpoints, "save_file", die_within(checkpoints.save_file, lambda _, path: path)),
-        (Path, "write_text", die_within(Path.write_text, lambda path, _: path)),
-    )
-    assert (tmp_path / "run" / "checkpoints" / ".step-00000012.writing").is_dir()
-    train(tiny_recipe(tmp_path / "run"))
-    assert losses(tmp_path / "run") == losses(finished_run)
-    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
-
-
-def test_killed_while_it_puts_the_best_model_in_place(tmp_path, monkeypatch):
-    """The old best is moved away, the new one is not there yet."""
-    changes = {"training": {"evaluate_every": 5, "save_every": 4}}
-    train(tiny_recipe(tmp_path / "whole", **changes))
-    rename, renamed = Path.rename, []
-
-    def rename_or_die(path, target):
-        if path.name == ".best.writing":
-            renamed.append(path)
-            if len(renamed) == 2:
-                raise KilledError
-        return rename(path, target)
-
-    train_and_die(
-        monkeypatch,
-        tiny_recipe(tmp_path / "run", **changes),
-        (TrainingLoop, "_evaluate", scored_by_step(TrainingLoop._evaluate)),
-        (Path, "rename", rename_or_die),
-    )
-    assert not (tmp_path / "run" / "best").exists()
-    train(tiny_recipe(tmp_path / "run", **changes))
-    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
-    assert (tmp_path / "run" / "best" / "results.json").exists()
-    assert not list((tmp_path / "run").glob(".*"))
-
-
-def scored_by_step(evaluate_model):
-    """Later models are better."""
-
-    def evaluate_later_as_better(self):
-        score = {"chrf": float(self.position.step)}
-        task_evaluate, self.task.evaluate = self.task.evaluate, lambda *_, **__: score
-        evaluate_model(self)
-        self.task.evaluate = task_evaluate
-
-    return evaluate_later_as_better
-
-
-def test_stopped_at_its_last_step_it_is_still_evaluated(finished_run, tmp_path, monkeypatch):
-    def stop_and_step(self, micro_batches, step=TrainingLoop.step):
-        self.stop_requested = self.position.step == 19
-        return step(self, micro_batches)
-
-    recipe = tiny_recipe(tmp_path / "run")
-    train_and_die(monkeypatch, recipe, (TrainingLoop, "step", stop_and_step), death=KeyboardInterrupt)
-    assert not (tmp_path / "run" / "best").exists()
-    results = train(tiny_recipe(tmp_path / "run"))
-    assert results["steps"] == 20
-    assert results["test"] == json.loads((finished_run / "best" / "results.json").read_text())["test"]
-
-
-def test_it_can_be_ended_before_the_step_that_it_had_reached(tmp_path, monkeypatch):
-    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(14))
-    assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 10}))["steps"] == 12
-
-
-def test_a_line_of_the_log_that_was_cut_off_is_dropped(finished_run, tmp_path, monkeypatch):
-    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(9))
-    with (tmp_path / "run" / "log.jsonl").open("a") as log:
-        log.write('{"step": 9, "lo')
-    train(tiny_recipe(tmp_path / "run"))
-    assert losses(tmp_path / "run") == losses(finished_run)
-
-
-def test_a_finished_run_is_not_trained_again(finished_run, tmp_path, monkeypatch):
-    shutil.copytree(finished_run, tmp_path / "run")
-    monkeypatch.setattr(TrainingLoop, "step", lambda *_: pytest.fail("trained again"))
-    before = json.loads((finished_run / "best" / "results.json").read_text())
-    assert train(tiny_recipe(tmp_path / "run")) == before
-
-
-def test_more_steps_go_on_where_it_ended(finished_run, tmp_path):
-    shutil.copytree(finished_run, tmp_path / "run")
-    assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 24}))["steps"] == 24
-    train(tiny_recipe(tmp_path / "straight", training={"max_steps": 24}))
-    assert losses(tmp_path / "run") == losses(tmp_path / "straight")
-
-
-# --- the output folder
-
-
-def test_the_folder_of_another_run_is_refused(finished_run, tmp_path):
-    with pytest.raises(UserError) as error:
-        train(tiny_recipe(finished_run, seed=3))
-    assert str(error.value) == (
-        f"{finished_run}: holds another run (seed is 0 there and 3 here); "
-        "set another output_dir, or overwrite=true to delete that run"
-    )
-
-
-def test_a_folder_with_other_files_is_refused(tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(UserError, match="is not empty and holds no run of Trefoil; set another output_dir"):
-        train(tiny_recipe(tmp_path, overwrite=True))
-    assert (tmp_path / "thesis.txt").read_text() == "mine"
-
-
-def test_a_file_is_no_folder(tmp_path):
-    (tmp_path / "run").write_text("mine")
-    with pytest.raises(UserError, match="run: is a file; set another output_dir"):
-        train(tiny_recipe(tmp_path / "run"))
-
-
-def test_a_damaged_recipe_counts_as_another_run(finished_run, tmp_path):
-    shutil.copytree(finished_run, tmp_path / "run")
-    (tmp_path / "run" / "recipe.yaml").write_text("")
-    with pytest.raises(UserError, match=r"holds another run \(its recipe.yaml cannot be read\)"):
-        train(tiny_recipe(tmp_path / "run"))
-
-
-def test_overwriting_deletes_the_other_run_and_nothing_else(finished_run, tmp_path):
-    shutil.copytree(finished_run, tmp_path / "run")
-    (tmp_path / "run" / "thesis.txt").write_text("mine")
-    train(tiny_recipe(tmp_path / "run", seed=3, overwrite=True, training={"max_steps": 2}))
-    assert list(losses(tmp_path / "run")) == [1, 2]
-    assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
-
-
-def test_overwriting_replaces_a_finished_run_but_goes_on_with_an_unfinished_one(finished_run, tmp_path, monkeypatch):
-    shutil.copytree(finished_run, tmp_path / "run")
-    recipe = tiny_recipe(tmp_path / "run", overwrite=True)
-    train_and_die(monkeypatch, recipe, after_step(8))
-    assert list(losses(tmp_path / "run")) == list(range(1, 8))
-    train_and_die(monkeypatch, recipe, after_step(14))
-    assert [load_state(path)["step"] for path in checkpoint_folders(tmp_path / "run" / "checkpoints")] == [6, 12]
-    assert losses(tmp_path / "run").items() < losses(finished_run).items()
 
 
 # --- how it is computed changes nothing
@@ -396,14 +148,9 @@ def alone_and_together(tmp_path_factory):
     """The same recipe in one process and in two; with the sources that each process saw."""
     folder = tmp_path_factory.mktemp("processes")
     (folder / "script.py").write_text(RECORDED)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # `accelerate launch` starts only one process on a CPU, whatever it is asked for
-    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port)
     train(tiny_recipe(folder / "alone", **TALKATIVE))
-    tiny_recipe(folder / "together", **TALKATIVE).save(folder / "recipe.yaml")
-    process = start(folder / "script.py", folder / "seen", folder / "recipe.yaml", launcher=map(str, launcher))
+    (folder / "recipe.yaml").write_text(tiny_recipe(folder / "together", **TALKATIVE).to_yaml())
+    process = start(folder / "script.py", folder / "seen", folder / "recipe.yaml", processes=2)
     assert process.returncode == 0, process.stderr
     return folder
 

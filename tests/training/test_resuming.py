@@ -1,0 +1,218 @@
+"""That nothing makes a run lose its place: killed, stopped or finished, it goes on to the same losses."""
+
+import json
+import random
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from training_runs import TALKATIVE, KilledError, after_step, losses, start, tiny_recipe, train_and_die
+
+from trefoil.configuration.errors import UserError
+from trefoil.training import checkpoints
+from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
+from trefoil.training.loop import TrainingLoop
+from trefoil.training.run import train
+
+# trains, and one of its processes, some seconds after a step (0: the first that it takes), sends itself a signal
+SIGNALLED = """
+import os, sys, threading
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+number, rank, when, seconds = int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+step = TrainingLoop.step
+def step_and_signal(self, micro_batches):
+    values = step(self, micro_batches)
+    self.first = getattr(self, "first", self.position.step)
+    if self.position.step == (when or self.first) and os.environ.get("RANK", "0") == rank:
+        if seconds:
+            threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
+        else:
+            os.kill(os.getpid(), number)
+    return values
+TrainingLoop.step = step_and_signal
+sys.exit(main(["train", sys.argv[1]]))
+"""
+
+
+def train_and_signal(recipe, number, step, processes=1, rank=0, seconds=0.0):
+    """Train in processes of their own, one of which gets a signal."""
+    folder = Path(recipe.output_dir).parent
+    (folder / "recipe.yaml").write_text(recipe.to_yaml())
+    (folder / "script.py").write_text(SIGNALLED)
+    return start(folder / "script.py", folder / "recipe.yaml", int(number), rank, step, seconds, processes=processes)
+
+
+def test_killed_at_any_step_it_goes_on_to_the_same_losses(finished_run, tmp_path):
+    step, recipe = random.randint(1, 19), tiny_recipe(tmp_path / "run")
+    process = train_and_signal(recipe, signal.SIGKILL, step)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    train(recipe)
+    assert losses(tmp_path / "run") == losses(finished_run), f"killed at step {step}"
+
+
+def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_losses(finished_run, tmp_path):
+    recipe = tiny_recipe(tmp_path / "run")
+    process = train_and_signal(recipe, signal.SIGTERM, 8)
+    assert process.returncode == 130, process.stderr
+    assert process.stderr.splitlines()[-1] == "stopped; the same command goes on from the last checkpoint"
+    assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] == 9
+    train(recipe)
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+def test_a_checkpoint_whose_model_is_of_no_known_kind_is_told_in_one_line(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    checkpoint = checkpoint_folders(tmp_path / "run" / "checkpoints")[-1]
+    (checkpoint / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=f"{checkpoint.name}: the model does not load: .*; delete this folder") as error:
+        train(tiny_recipe(tmp_path / "run"))
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def talkative_losses(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    train(tiny_recipe(folder / "run", **TALKATIVE))
+    return losses(folder / "run")
+
+
+@pytest.mark.parametrize(("before", "after", "rank"), [(2, 2, 1), (2, 1, 0), (1, 2, 0)])
+def test_killed_it_goes_on_in_as_many_or_other_processes(talkative_losses, tmp_path, before, after, rank):
+    recipe = tiny_recipe(tmp_path / "run", **TALKATIVE)
+    process = train_and_signal(recipe, signal.SIGKILL, 14, before, rank)
+    assert process.returncode != 0
+    assert [load_state(path)["step"] for path in checkpoint_folders(tmp_path / "run" / "checkpoints")] == [6, 12]
+    process = train_and_signal(recipe, signal.SIGKILL, 1000, after)
+    assert process.returncode == 0, process.stderr
+    found = losses(tmp_path / "run")
+    assert list(found) == list(range(1, 21))
+    assert found == pytest.approx(talkative_losses, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_again_and_again_while_saving(talkative_losses, tmp_path, processes):
+    recipe = tiny_recipe(tmp_path / "run", **TALKATIVE, training={"save_every": 1, "evaluate_every": 2})
+    seconds = [random.uniform(0.001, 0.5) for _ in range(3)]
+    for delay in seconds:
+        process = train_and_signal(recipe, signal.SIGKILL, 0, processes, random.randrange(processes), delay)
+        assert process.returncode not in (0, 2), process.stderr
+        latest_checkpoint(tmp_path / "run" / "checkpoints")
+    train(recipe)
+    found = losses(tmp_path / "run")
+    assert list(found) == list(range(1, 21)), seconds
+    assert found == pytest.approx(talkative_losses, abs=1e-4), seconds
+    assert not list((tmp_path / "run").glob("**/.*trefoil-[nod]*")), seconds
+
+
+@pytest.mark.parametrize("step", [1, 6, 7, 10, 20], ids="step-{}".format)
+def test_killed_after_a_step(finished_run, tmp_path, monkeypatch, step):
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(step))
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
+def test_killed_while_writing_a_checkpoint(finished_run, tmp_path, monkeypatch, file):
+    def die_within(write, path_of):
+        def write_half(*arguments, **options):
+            result = write(*arguments, **options)
+            path = path_of(*arguments)
+            if path.parent.name == ".step-00000012.trefoil-new" and path.name == file and path.is_file():
+                path.write_bytes(path.read_bytes()[:100])
+                raise KilledError
+            return result
+
+        return write_half
+
+    train_and_die(
+        monkeypatch,
+        tiny_recipe(tmp_path / "run"),
+        (TrainingLoop, "_save_model", die_within(TrainingLoop._save_model, lambda _, folder, *__: folder / file)),
+        (checkpoints, "save_file", die_within(checkpoints.save_file, lambda _, path: path)),
+        (Path, "write_text", die_within(Path.write_text, lambda path, _: path)),
+    )
+    assert (tmp_path / "run" / "checkpoints" / ".step-00000012.trefoil-new").is_dir()
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+    assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
+
+
+def test_killed_while_it_puts_the_best_model_in_place(tmp_path, monkeypatch):
+    """The old best is moved away, the new one is not there yet."""
+    changes = {"training": {"evaluate_every": 5, "save_every": 4}}
+    train(tiny_recipe(tmp_path / "whole", **changes))
+    rename, renamed = Path.rename, []
+
+    def rename_or_die(path, target):
+        if path.name == ".best.trefoil-new":
+            renamed.append(path)
+            if len(renamed) == 2:
+                raise KilledError
+        return rename(path, target)
+
+    train_and_die(
+        monkeypatch,
+        tiny_recipe(tmp_path / "run", **changes),
+        (TrainingLoop, "_evaluate", scored_by_step(TrainingLoop._evaluate)),
+        (Path, "rename", rename_or_die),
+    )
+    assert not (tmp_path / "run" / "best").exists()
+    train(tiny_recipe(tmp_path / "run", **changes))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert (tmp_path / "run" / "best" / "results.json").exists()
+    assert not list((tmp_path / "run").glob(".best*"))
+
+
+def scored_by_step(evaluate_model):
+    """Later models are better."""
+
+    def evaluate_later_as_better(self):
+        score = {"chrf": float(self.position.step)}
+        task_evaluate, self.task.evaluate = self.task.evaluate, lambda *_, **__: score
+        evaluate_model(self)
+        self.task.evaluate = task_evaluate
+
+    return evaluate_later_as_better
+
+
+def test_stopped_at_its_last_step_it_is_still_evaluated(finished_run, tmp_path, monkeypatch):
+    def stop_and_step(self, micro_batches, step=TrainingLoop.step):
+        self.stop_requested = self.position.step == 19
+        return step(self, micro_batches)
+
+    recipe = tiny_recipe(tmp_path / "run")
+    train_and_die(monkeypatch, recipe, (TrainingLoop, "step", stop_and_step), death=KeyboardInterrupt)
+    assert not (tmp_path / "run" / "best").exists()
+    results = train(tiny_recipe(tmp_path / "run"))
+    assert results["steps"] == 20
+    assert results["test"] == json.loads((finished_run / "best" / "results.json").read_text())["test"]
+
+
+def test_it_can_be_ended_before_the_step_that_it_had_reached(tmp_path, monkeypatch):
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(14))
+    assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 10}))["steps"] == 12
+
+
+def test_a_line_of_the_log_that_was_cut_off_is_dropped(finished_run, tmp_path, monkeypatch):
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(9))
+    with (tmp_path / "run" / "log.jsonl").open("a") as log:
+        log.write('{"step": 9, "lo')
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+def test_a_finished_run_is_not_trained_again(finished_run, tmp_path, monkeypatch):
+    shutil.copytree(finished_run, tmp_path / "run")
+    monkeypatch.setattr(TrainingLoop, "step", lambda *_: pytest.fail("trained again"))
+    before = json.loads((finished_run / "best" / "results.json").read_text())
+    assert train(tiny_recipe(tmp_path / "run")) == before
+
+
+def test_more_steps_go_on_where_it_ended(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 24}))["steps"] == 24
+    train(tiny_recipe(tmp_path / "straight", training={"max_steps": 24}))
+    assert losses(tmp_path / "run") == losses(tmp_path / "straight")

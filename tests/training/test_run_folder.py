@@ -1,0 +1,210 @@
+"""A run's folder: whose it is, who is at work in it, and that nothing of anyone else's is touched."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from training_runs import after_step, losses, start, tiny_recipe, train_and_die
+
+from trefoil.configuration.errors import UserError
+from trefoil.training.checkpoints import checkpoint_folders, load_state
+from trefoil.training.run import train
+from trefoil.training.run_folder import RunFolder, best_model
+
+# holds a run's folder until it is killed
+HOLDER = """
+import sys, time
+from trefoil.recipes.schema import load_recipe
+from trefoil.training.run_folder import RunFolder
+recipe = load_recipe(sys.argv[1])
+with RunFolder(recipe.output_dir).claimed(recipe):
+    print("held", flush=True)
+    time.sleep(300)
+"""
+
+TRAINER = "import sys; from trefoil.cli import main; sys.exit(main(['train', sys.argv[1]]))"
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def unmarked(run, copy):
+    """A copy of a run as it was before there were markers."""
+    shutil.copytree(run, copy)
+    for file in (RunFolder(copy).marker, RunFolder(copy).lock):
+        file.unlink()
+    return copy
+
+
+# --- whose it is
+
+
+def test_the_folder_of_another_run_is_refused(finished_run, tmp_path):
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(finished_run, seed=3))
+    assert str(error.value) == (
+        f"{finished_run}: holds another run (seed is 0 there and 3 here); "
+        "set another output_dir, or overwrite=true to delete that run"
+    )
+
+
+def test_a_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty and holds no run of Trefoil; set another output_dir"):
+        train(tiny_recipe(tmp_path, overwrite=True))
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with pytest.raises(UserError, match="run: is a file; set another output_dir"):
+        train(tiny_recipe(tmp_path / "run"))
+
+
+def test_a_damaged_recipe_counts_as_another_run(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / "recipe.yaml").write_text("")
+    with pytest.raises(UserError, match=r"holds another run \(its recipe.yaml cannot be read\)"):
+        train(tiny_recipe(tmp_path / "run"))
+
+
+def test_overwriting_deletes_the_other_run_and_nothing_else(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / "thesis.txt").write_text("mine")
+    train(tiny_recipe(tmp_path / "run", seed=3, overwrite=True, training={"max_steps": 2}))
+    assert list(losses(tmp_path / "run")) == [1, 2]
+    assert (tmp_path / "run" / "thesis.txt").read_text() == "mine"
+
+
+def test_overwriting_replaces_a_finished_run_but_goes_on_with_an_unfinished_one(finished_run, tmp_path, monkeypatch):
+    shutil.copytree(finished_run, tmp_path / "run")
+    recipe = tiny_recipe(tmp_path / "run", overwrite=True)
+    train_and_die(monkeypatch, recipe, after_step(8))
+    assert list(losses(tmp_path / "run")) == list(range(1, 8))
+    train_and_die(monkeypatch, recipe, after_step(14))
+    assert [load_state(path)["step"] for path in checkpoint_folders(tmp_path / "run" / "checkpoints")] == [6, 12]
+    assert losses(tmp_path / "run").items() < losses(finished_run).items()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path, overwrite):
+    """A project with files that only look like a run's, or like what a run left half done."""
+    recipe = tiny_recipe(tmp_path, overwrite=overwrite)
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "log.jsonl").write_text("mine")
+    for name in ("checkpoints", "checkpoints/step-1", "tokenizer", "best", ".x.old", ".y.writing", "z.trefoil-old",
+                 ".x.trefoil-old", ".x.deleted", ".git"):  # fmt: skip
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match="is not empty and holds no run of Trefoil; set another output_dir"):
+        train(recipe)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_from_before_the_marker_goes_on_and_is_marked(finished_run, tmp_path):
+    folder = unmarked(finished_run, tmp_path / "run")
+    (folder / ".mine.old").write_text("mine")
+    train(tiny_recipe(folder, overwrite=True, training={"max_steps": 24}))
+    assert list(losses(folder)) == list(range(1, 25))
+    assert RunFolder(folder).marker.is_file()
+    assert (folder / ".mine.old").read_text() == "mine"
+
+
+def test_a_run_from_before_the_marker_is_not_overwritten(finished_run, tmp_path):
+    folder = unmarked(finished_run, tmp_path / "run")
+    before = contents(folder)
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(folder, seed=3, overwrite=True))
+    assert str(error.value) == (
+        f"{folder}: may hold another run (seed is 0 there and 3 here), without the marker .trefoil-run, so it is not "
+        "overwritten; set another output_dir"
+    )
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("marker", "message"),
+    [
+        ("{", "is not the marker of a run; set another output_dir"),
+        ('{"format": 2}', "was written by a newer version of Trefoil; install that, or set another output_dir"),
+    ],
+)
+def test_a_marker_that_is_not_understood_is_refused(finished_run, tmp_path, marker, message):
+    shutil.copytree(finished_run, tmp_path / "run")
+    (tmp_path / "run" / ".trefoil-run").write_text(marker)
+    with pytest.raises(UserError, match=message):
+        train(tiny_recipe(tmp_path / "run", seed=3, overwrite=True))
+    assert (tmp_path / "run" / "best").is_dir()
+
+
+def test_damaged_results_are_named(finished_run, tmp_path):
+    shutil.copytree(finished_run, tmp_path / "run")
+    file = tmp_path / "run" / "best" / "results.json"
+    file.write_text("{")
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(tmp_path / "run"))
+    assert str(error.value).startswith(f"{file}: is damaged (")
+    assert "\n" not in str(error.value)
+
+
+def test_the_best_model_of_a_run_or_what_was_given(finished_run):
+    assert best_model(finished_run) == best_model(finished_run / "best") == str(finished_run / "best")
+    assert best_model("name/model") == "name/model"
+
+
+# --- who is at work in it
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_second_run_is_refused_until_the_first_ends_even_killed(finished_run, tmp_path, processes):
+    shutil.copytree(finished_run, tmp_path / "run")
+    recipe = tiny_recipe(tmp_path / "run")
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "train.py").write_text(TRAINER)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path / "recipe.yaml")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        process = start(tmp_path / "train.py", tmp_path / "recipe.yaml", processes=processes)
+        (line,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+        marker = json.loads((tmp_path / "run" / ".trefoil-run").read_text())
+        assert line == (
+            f"error: {tmp_path / 'run'}: another run is at work here (process {holder.pid} on {os.uname().nodename} since "
+            f"{marker['since']}); wait for it, stop it, or set another output_dir"
+        )
+        # torch's launcher raises an error of its own where a process of it ends with one
+        assert process.stderr.count("Traceback") == processes - 1
+        assert process.returncode == 2 if processes == 1 else process.stderr.count("exitcode  : 2") == 2
+    finally:
+        holder.kill()
+        holder.wait()
+    train(recipe)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])
+def test_where_there_are_no_locks_it_says_so_and_goes_on(tmp_path, monkeypatch, capsys, number):
+    def flock(descriptor, operation):
+        if operation != fcntl.LOCK_UN:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    folder, recipe = RunFolder(tmp_path / "run"), tiny_recipe(tmp_path / "run")
+    with folder.claimed(recipe):
+        assert folder.marker.is_file()
+    assert (
+        f"{folder}: no locks on this file system ({os.strerror(number)}), so start no second" in capsys.readouterr().err
+    )
+
+
+def test_a_run_that_fails_lets_go_of_its_folder(tmp_path, monkeypatch):
+    recipe = tiny_recipe(tmp_path / "run", training={"max_steps": 2})
+    train_and_die(monkeypatch, recipe, after_step(1))
+    train(recipe)
