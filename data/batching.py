@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset
+
+from .encoded import Examples
 
 POOL_BATCHES = 64  # so many batches' worth of shuffled examples are sorted by length together
 
@@ -69,11 +73,22 @@ class Share:
         return [batch[self.rank + step * self.world_size :: parts] for step in range(self.accumulation)]
 
 
-class StepDataset(Dataset):
-    """Item i: the collated micro-batches of step i of an epoch, for one process; for evaluation there is no epoch."""
+class Batches(Protocol):
+    """What makes tensors of encoded examples."""
 
-    def __init__(self, task, examples, plan: list[np.ndarray], share: Share, epoch: int | None = None) -> None:
-        self.task, self.examples, self.plan, self.share, self.epoch = task, examples, plan, share, epoch
+    @property
+    def label_names(self) -> tuple[str, ...]: ...
+
+    def randomize(self, rows: dict[str, list], indices: np.ndarray, epoch: int) -> dict[str, list]: ...
+
+    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]: ...
+
+
+class StepDataset(Dataset):
+    """Item i: the collated micro-batches of step i of an epoch, for one process."""
+
+    def __init__(self, batches: Batches, examples: Examples, plan: list[np.ndarray], share: Share, epoch: int) -> None:
+        self.batches, self.examples, self.plan, self.share, self.epoch = batches, examples, plan, share, epoch
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -84,12 +99,10 @@ class StepDataset(Dataset):
         for part in self.share.of(batch):
             # a process without examples still takes part in the step, with one that does not count
             indices = part if len(part) else batch[:1]
-            rows = self.examples[indices]
-            if self.epoch is not None:
-                rows = self.task.randomize(rows, indices, self.epoch)
-            collated = self.task.collate(rows)
+            rows = self.batches.randomize(self.examples[indices], indices, self.epoch)
+            collated = self.batches.collate(rows)
             if not len(part):
-                for name in self.task.label_names:
+                for name in self.batches.label_names:
                     labels = collated[name]
                     labels.fill_(float("nan") if labels.is_floating_point() else -100)
             micro_batches.append(collated)

@@ -53,7 +53,12 @@ def encode_once(
     fingerprint = Hasher.hash([rows._fingerprint, repr(features), identity, __version__])
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "trefoil"
     folder.mkdir(parents=True, exist_ok=True)
-    stored = {**features, "example": datasets.Value("int64"), PROBLEM: datasets.Value("string"), NOTES: datasets.Value("string")}
+    stored = {
+        **features,
+        "example": datasets.Value("int64"),
+        PROBLEM: datasets.Value("string"),
+        NOTES: datasets.Value("string"),
+    }
     return rows.map(
         as_stored,
         batched=True,

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from datasets.fingerprint import Hasher
 
 from ..configuration.errors import UserError
@@ -322,19 +320,3 @@ def _check_rows(file: Path, columns: list[str], delimiter: str) -> tuple[list[st
     except csv.Error as error:
         raise UserError(f"{file} line {rows.line_num}: {error}") from None
     return header, count
-
-
-def list_lengths(dataset: datasets.Dataset, column: str) -> np.ndarray:
-    """The lengths of a column of lists, `(examples,)` int32, without reading the lists."""
-    table = dataset.select_columns([column]).with_format("arrow")
-    chunks = [pc.list_value_length(batch[column]) for batch in table.iter(batch_size=100_000)]
-    return np.concatenate([chunk.to_numpy(zero_copy_only=False) for chunk in chunks]).astype(np.int32)
-
-
-def count_in_lists(dataset: datasets.Dataset, column: str, value: int) -> int:
-    """How often a number stands in a column of lists."""
-    table = dataset.select_columns([column]).with_format("arrow")
-    return sum(
-        pc.sum(pc.equal(pc.list_flatten(batch[column]), value), min_count=0).as_py()
-        for batch in table.iter(batch_size=100_000)
-    )

@@ -1,37 +1,26 @@
 """Tasks: one file each; a task turns rows into batches and a trained model into scores."""
 
-from ..configuration.errors import UserError
-from .base import Task
-from .causal_lm import CausalLMTask
-from .image_captioning import ImageCaptioningTask
-from .masked_lm import MaskedLMTask
-from .question_answering import QuestionAnsweringTask
-from .summarization import SummarizationTask
-from .text_classification import TextClassificationTask
-from .token_classification import TokenClassificationTask
-from .translation import TranslationTask
+from .causal_lm import CAUSAL_LM
+from .image_captioning import IMAGE_CAPTIONING
+from .masked_lm import MASKED_LM
+from .question_answering import QUESTION_ANSWERING
+from .summarization import SUMMARIZATION
+from .task import TASKS as TASKS
+from .task import Task as Task
+from .task import get_task as get_task
+from .task import register_task as register_task
+from .text_classification import TEXT_CLASSIFICATION
+from .token_classification import TOKEN_CLASSIFICATION
+from .translation import TRANSLATION
 
-TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (
-        MaskedLMTask,
-        CausalLMTask,
-        TextClassificationTask,
-        TokenClassificationTask,
-        QuestionAnsweringTask,
-        TranslationTask,
-        SummarizationTask,
-        ImageCaptioningTask,
-    )
-}
-
-
-def get_task(name: str) -> type[Task]:
-    """The task class of a recipe's `task`.
-
-    Raises:
-        UserError: Unknown; lists what there is.
-    """
-    if name not in TASKS:
-        raise UserError(f"task={name!r}: unknown task; there are {', '.join(TASKS)}")
-    return TASKS[name]
+for _task in (
+    MASKED_LM,
+    CAUSAL_LM,
+    TEXT_CLASSIFICATION,
+    TOKEN_CLASSIFICATION,
+    QUESTION_ANSWERING,
+    TRANSLATION,
+    SUMMARIZATION,
+    IMAGE_CAPTIONING,
+):
+    register_task(_task)

@@ -1,6 +1,5 @@
 """The loop: optimiser steps from the last checkpoint to the last step, whatever the model and the task."""
 
-import json
 import math
 import signal
 import time
@@ -9,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -18,17 +16,19 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..configuration.errors import UserError
-from ..data.batching import Share, StepDataset, plan_epoch, plan_in_order
-from ..data.progress import duration, progress_bar, say
+from ..data.batching import Share, StepDataset, plan_epoch
+from ..data.progress import duration, say
 from ..data.whole_files import write_folder
 from ..modeling.losses import labelled
 from ..recipes.schema import Recipe
-from ..tasks import Task
+from ..tasks.evaluator import Evaluator
+from ..tasks.preprocessor import Preprocessor, Split
 from .checkpoints import load_optimizers, load_state, save_checkpoint
+from .log import TrainingLog
 from .optimization import make_optimizers, make_schedule
 from .progress import TrainingProgress
 from .run_folder import RunFolder
-from .throughput import matmul_speed, training_flops_per_token
+from .throughput import Meter
 
 
 @dataclass
@@ -45,34 +45,46 @@ class Position:
     worse_evaluations: int = 0  # since the metric was last better
     evaluated_step: int = 0
 
+    def take_score(self, score: float, loss: float, evaluator: Evaluator) -> bool:
+        """Note what a model scored at this step; whether it is the best so far."""
+        self.evaluated_step = self.step
+        is_better = evaluator.is_better(score, self.best_metric)
+        self.worse_evaluations = 0 if is_better else self.worse_evaluations + 1
+        if not is_better and not (score == self.best_metric and loss < self.best_loss):
+            return False
+        self.best_metric, self.best_loss, self.best_step = score, loss, self.step
+        return True
+
 
 class TrainingLoop:
     """Trains `model` on encoded examples.
 
     Args:
-        recipe, task, accelerator: The run's.
+        recipe, accelerator: The run's.
         run_folder: Gets checkpoints, the best model and the log.
         model: Not yet prepared by accelerate; on resuming, with the checkpoint's weights.
-        train: Encoded examples.
-        validation: Encoded and raw examples.
+        preprocessor: Made the training split.
+        train: What is trained on.
+        evaluator: Holds the validation split.
         checkpoint: To resume from.
     """
 
     def __init__(
         self,
         recipe: Recipe,
-        task: Task,
         accelerator: Accelerator,
         run_folder: RunFolder,
         model: PreTrainedModel,
-        train: datasets.Dataset,
-        validation: tuple[datasets.Dataset, datasets.Dataset],
+        preprocessor: Preprocessor,
+        train: Split,
+        evaluator: Evaluator,
         checkpoint: Path | None,
     ) -> None:
-        self.recipe, self.task, self.accelerator, self.run_folder = recipe, task, accelerator, run_folder
-        self.train_examples, (self.validation_encoded, self.validation_raw) = train, validation
-        self.lengths = task.lengths(train)
+        self.recipe, self.accelerator, self.run_folder = recipe, accelerator, run_folder
+        self.preprocessor, self.train, self.evaluator = preprocessor, train, evaluator
+        self.lengths = preprocessor.lengths(train.examples)
         self.horizon = self._horizon()
+        self.meter = Meter(accelerator)
         self.model = accelerator.prepare_model(model)
         self.optimizers = [
             accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(model, recipe.optimization)
@@ -85,6 +97,9 @@ class TrainingLoop:
             load_optimizers(checkpoint, self.model, self._bare_optimizers())
             for schedule in self.schedules:
                 schedule.last_epoch = self.position.step
+                groups = schedule.optimizer.param_groups
+                for group, rate, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                    group["initial_lr"], group["lr"] = rate, rate * factor(self.position.step)  # the recipe's, now
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
         batches = recipe.batches
@@ -119,13 +134,12 @@ class TrainingLoop:
         """
         training = self.recipe.training
         handlers = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-        if self.accelerator.is_main_process:
-            self.run_folder.trim_log(self.position.step)
+        self.log = TrainingLog(self.accelerator, self.run_folder, self.position.step)
         progress = TrainingProgress(self.horizon, self.position.step, self.accelerator.is_main_process)
         try:
             while not self._finished():
                 plan = self.plan(self.position.epoch)
-                dataset = StepDataset(self.task, self.train_examples, plan, self.share, self.position.epoch)
+                dataset = StepDataset(self.preprocessor, self.train.examples, plan, self.share, self.position.epoch)
                 loader = DataLoader(
                     dataset,
                     batch_size=None,
@@ -143,7 +157,8 @@ class TrainingLoop:
                     evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
                     save = step % (training.save_every or training.evaluate_every) == 0 or finished
                     if evaluate or save or step % training.log_every == 0 or step == 1:
-                        self._log(values)
+                        values = self._measured(values, micro_batches[0])
+                        self.log.write(values)
                         progress.show(step, values)
                     if evaluate:
                         self._evaluate()
@@ -187,7 +202,7 @@ class TrainingLoop:
         self.model.train()
         self._seed()
         labels = sum(self._count_labels(batch) for batch in micro_batches)
-        tokens = sum(self.task.tokens(batch) for batch in micro_batches)
+        tokens = sum(self.preprocessor.tokens(batch) for batch in micro_batches)
         micro_batches = send_to_device(micro_batches, accelerator.device)
         # one reduction for all that the processes must agree on
         mine = [float(labels), float(tokens), float(self.stop_requested), self.elapsed / accelerator.num_processes]
@@ -223,86 +238,69 @@ class TrainingLoop:
             "grad_norm": norm,
             "tokens_per_second": global_tokens / self.elapsed,
             "tokens": global_tokens,
-            "batch": micro_batches[0],
         }
 
     def _count_labels(self, batch: dict[str, torch.Tensor]) -> int:
-        return sum(int(labelled(batch[name]).sum()) for name in self.task.label_names)
+        return sum(int(labelled(batch[name]).sum()) for name in self.preprocessor.label_names)
 
-    def _log(self, values: dict[str, Any]) -> None:
-        batch = values.pop("batch")
-        if not hasattr(self, "flops_per_token"):
-            bare = self.accelerator.unwrap_model(self.model)
-            self.flops_per_token = training_flops_per_token(bare, batch, self.task.tokens(batch))
-            dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
-            dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
-            self.device_speed = matmul_speed(self.accelerator.device, dtype) * self.accelerator.num_processes
-        values["loss"] = float(values["loss"])
-        values["grad_norm"] = None if values["grad_norm"] is None else float(values["grad_norm"])
-        values["mfu"] = values["tokens_per_second"] * self.flops_per_token / self.device_speed
-        values["seconds"] = self.position.seconds
-        self._write(values)
-        if not math.isfinite(values["loss"]):
-            raise UserError(
-                f"step {values['step']}: the loss is {values['loss']}, so training stops here; checkpoints up to now are "
-                f"kept. Lower optimization.learning_rate={self.recipe.optimization.learning_rate} or lengthen the warm-up"
-            )
+    def _measured(self, values: dict[str, Any], batch: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """The values of a step as numbers, with the epoch and the speed.
 
-    def _write(self, values: dict[str, Any]) -> None:
-        step = values["step"]
-        numbers = {key: value for key, value in values.items() if isinstance(value, int | float) and key != "step"}
-        self.accelerator.log({f"train/{key}": value for key, value in numbers.items()}, step=step)
-        if self.accelerator.is_main_process:
-            with self.run_folder.log.open("a", encoding="utf-8") as log:
-                log.write(json.dumps({"step": step, **numbers}) + "\n")
+        Raises:
+            UserError: The loss or the gradient is not finite.
+        """
+        tokens = self.preprocessor.tokens(batch)
+        mfu = self.meter.mfu(self.model, batch, tokens, values["tokens_per_second"])
+        numbers = {key: value.item() if isinstance(value, torch.Tensor) else value for key, value in values.items()}
+        for name in ("loss", "grad_norm"):
+            # with fp16, the scaler skips steps whose gradient is not finite, and lowers the scale
+            if numbers[name] is not None and not math.isfinite(numbers[name]) and self.accelerator.scaler is None:
+                self.log.write({**numbers, "mfu": mfu, "seconds": self.position.seconds})
+                raise self._diverged(f"the {name.replace('grad_norm', 'norm of the gradient')} is {numbers[name]}")
+        return {**numbers, "mfu": mfu, "seconds": self.position.seconds}
+
+    def _require_finite_weights(self) -> None:
+        """Raises a UserError on every process where a weight of any is not finite, before anything is written."""
+        finite = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        broken = self.accelerator.reduce(torch.tensor(float(not finite), device=self.accelerator.device), "sum")
+        if broken > 0:
+            raise self._diverged("weights are not finite")
+
+    def _diverged(self, what: str) -> UserError:
+        return UserError(
+            f"step {self.position.step}: {what}, so training stops here; checkpoints up to now are kept. Lower "
+            f"optimization.learning_rate={self.recipe.optimization.learning_rate} or lengthen the warm-up; the same command "
+            "then goes on from the last checkpoint"
+        )
 
     def _evaluate(self) -> None:
         """Loss and scores on the validation split; keeps the model if it is the best so far."""
         started = time.perf_counter()
+        self._require_finite_weights()
         self.model.eval()
-        bare = self.accelerator.unwrap_model(self.model)
-        scores = self.task.evaluate(bare, self.validation_raw, self.accelerator, final=False)
+        scores = self.evaluator.evaluate(self.accelerator.unwrap_model(self.model), final=False)
         # what generates does not see the labels on the way
-        loss = scores.pop("loss") if "loss" in scores else self._validation_loss()
+        loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(self.model)
         values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
         values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
         values["evaluation_seconds"] = time.perf_counter() - started
-        metric = values[f"validation_{self.task.metric}"]
-        position = self.position
-        position.evaluated_step = position.step
-        is_better = self.task.is_better(metric, position.best_metric)
-        position.worse_evaluations = 0 if is_better else position.worse_evaluations + 1
-        if is_better or (metric == position.best_metric and loss < position.best_loss):
-            position.best_metric, position.best_loss, position.best_step = metric, loss, position.step
+        is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
+        if is_best:
             self._save_best()
-        self._write(values)
+        self.log.write(values)
         if self.accelerator.is_main_process:
             shown = "  ".join(
                 f"{key.removeprefix('validation_')} {value:.4g}"
                 for key, value in values.items()
                 if key.startswith("validation_")
             )
-            best = "  (best so far)" if position.best_step == position.step else ""
-            say(f"validation at step {position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
-
-    @torch.no_grad()
-    def _validation_loss(self) -> float:
-        """Cross-entropy for each label, without smoothing."""
-        lengths = self.task.lengths(self.validation_encoded)
-        plan = plan_in_order(lengths, self.recipe.evaluation.tokens_per_batch)
-        dataset = StepDataset(self.task, self.validation_encoded, plan, Share(self.share.rank, self.share.world_size))
-        total = torch.zeros(2, dtype=torch.float64)
-        for (batch,) in progress_bar(dataset, "validation loss", self.accelerator.is_main_process):
-            batch = send_to_device(batch, self.accelerator.device)
-            loss = self.model(**batch, num_items_in_batch=1).loss
-            total += torch.tensor([float(loss), float(self._count_labels(batch))])
-        total = self.accelerator.reduce(total.to(self.accelerator.device), "sum")
-        return float(total[0] / total[1])
+            best = "  (best so far)" if is_best else ""
+            say(f"validation at step {self.position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
 
     def _save_model(self, folder: Path, state_dict: dict | None = None) -> None:
         bare = self.accelerator.unwrap_model(self.model)
         bare.save_pretrained(folder, state_dict=state_dict)
-        self.task.save_preprocessing(folder)
+        self.preprocessor.save(folder)
 
     def _save_best(self) -> None:
         state_dict = self.accelerator.get_state_dict(self.model)
@@ -311,6 +309,7 @@ class TrainingLoop:
         self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
+        self._require_finite_weights()
         state_dict = self.accelerator.get_state_dict(self.model)
         scaler = self.accelerator.scaler
         save_checkpoint(

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 from transformers import (
     AutoConfig,
     AutoModel,
-    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -20,14 +20,15 @@ from ..configuration.presets import preset_config
 from ..data.progress import say
 from ..data.tokenizer import load_tokenizer
 from ..recipes.schema import Recipe
-from ..tasks import Task
-from ..tasks.base import text_configs
+from ..tasks.preprocessor import Preprocessor, Split, tell_model, text_configs
+from ..tasks.reader import Reader
+from ..tasks.task import Task
 from .run_folder import best_model
 
 INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
 
 
-def pretrained_tokenizer(recipe: Recipe, task: Task | type[Task]) -> PreTrainedTokenizerBase | None:
+def pretrained_tokenizer(recipe: Recipe, task: Task) -> PreTrainedTokenizerBase | None:
     """The tokenizer that the recipe names, or that of the weights that it starts from; None where it names neither.
 
     Raises:
@@ -47,7 +48,33 @@ def pretrained_tokenizer(recipe: Recipe, task: Task | type[Task]) -> PreTrainedT
     return tokenizer
 
 
-def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTrainedModel:
+@dataclass(frozen=True)
+class Told:
+    """What a model is told before it is made.
+
+    Args:
+        reader: Of the raw rows, with the recipe and the task.
+        tokenizer: Of the texts.
+        learned: Fields that the raw training split knows.
+    """
+
+    reader: Reader
+    tokenizer: PreTrainedTokenizerBase
+    learned: dict[str, Any]
+
+    @property
+    def task(self) -> Task:
+        return self.reader.task
+
+    def tell(self, config: PreTrainedConfig) -> None:
+        fields = self.task.preprocessor.model_fields(self.reader, self.tokenizer, config, self.learned)
+        tell_model(config, fields)
+
+    def head_is_new(self, config: PreTrainedConfig) -> bool:
+        return self.reader.head_is_new(config, self.learned)
+
+
+def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
     """
     Args:
         checkpoint: Of this run, to go on from.
@@ -55,20 +82,15 @@ def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTraine
     Raises:
         UserError: The model does not suit the task or the tokenizer, or the weights do not fit into it.
     """
+    recipe = told.reader.recipe
     if checkpoint is not None:
-        try:
-            model = task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
-        except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"{checkpoint}: the model does not load: {reason}; delete this folder") from None
-        task.prepare_config(model.config)
+        model = told.task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        told.tell(model.config)
     elif recipe.model.init_from is not None:
-        model = _pretrained(recipe, task)
+        model = _pretrained(recipe, told)
     else:
-        model = _from_preset(recipe, task)
-    _check_token_ids(model.config, task)
-    if model.can_generate():
-        model.generation_config = _generation_config(model, recipe, task)
+        model = _from_preset(recipe, told)
+    _check_token_ids(model.config, told.tokenizer)
     if recipe.training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if recipe.training.compile:
@@ -76,11 +98,14 @@ def make_model(recipe: Recipe, task: Task, checkpoint: Path | None) -> PreTraine
     return model
 
 
-def _generation_config(model: PreTrainedModel, recipe: Recipe, task: Task) -> GenerationConfig:
+def set_generation(model: PreTrainedModel, preprocessor: Preprocessor, train: Split) -> None:
     """The task's settings, over those that pretrained weights came with, such as words that are never said."""
-    wanted = task.generation_config(model.config)
-    if recipe.model.init_from is None:
-        return wanted
+    if not model.can_generate():
+        return
+    wanted = preprocessor.generation_config(model.config, train)
+    if preprocessor.recipe.model.init_from is None:
+        model.generation_config = wanted
+        return
     settings = copy.deepcopy(model.generation_config)
     settings.max_length = None  # tasks count new tokens
     if not wanted.do_sample:
@@ -88,7 +113,7 @@ def _generation_config(model: PreTrainedModel, recipe: Recipe, task: Task) -> Ge
     for name, value in wanted.to_dict().items():
         if value is not None:
             setattr(settings, name, value)
-    return settings
+    model.generation_config = settings
 
 
 def _attention(recipe: Recipe) -> dict[str, str]:
@@ -96,26 +121,26 @@ def _attention(recipe: Recipe) -> dict[str, str]:
     return {} if chosen is None else {"attn_implementation": chosen}
 
 
-def _from_preset(recipe: Recipe, task: Task) -> PreTrainedModel:
-    fields = {"vocab_size": len(task.tokenizer), **recipe.model.config}
+def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
+    fields = {"vocab_size": len(told.tokenizer), **recipe.model.config}
     try:
         config = preset_config(str(recipe.model.preset), **fields)
     except (*INVALID_FIELDS, ValueError) as error:
         raise UserError(f"model: {str(error).splitlines()[-1].strip().removeprefix('ValueError: ')}") from None
-    _check_family(config, task, f"model.preset={recipe.model.preset!r}")
-    task.prepare_config(config)
-    return task.auto_class.from_config(config, **_attention(recipe))
+    _check_family(config, told.task, f"model.preset={recipe.model.preset!r}")
+    told.tell(config)
+    return told.task.auto_class.from_config(config, **_attention(recipe))
 
 
-def _pretrained(recipe: Recipe, task: Task) -> PreTrainedModel:
+def _pretrained(recipe: Recipe, told: Told) -> PreTrainedModel:
     source, fields = recipe.model.init_from, dict(recipe.model.config)
     try:
         if isinstance(source, dict):
-            model, report = _joined(source, task, fields)
+            model, report = _joined(source, told, fields)
             if recipe.model.attn_implementation is not None:
                 model.set_attn_implementation(recipe.model.attn_implementation)
         else:
-            model, report = _loaded(best_model(str(source)), task, fields, _attention(recipe))
+            model, report = _loaded(best_model(str(source)), told, fields, _attention(recipe))
     except INVALID_FIELDS as error:
         raise UserError(f"model.init_from={source!r}: {str(error).splitlines()[-1].strip()}") from None
     except (OSError, ValueError, RuntimeError) as error:
@@ -130,15 +155,15 @@ def _pretrained(recipe: Recipe, task: Task) -> PreTrainedModel:
 
 
 def _loaded(
-    source: str, task: Task, fields: dict[str, Any], attention: dict[str, str]
+    source: str, told: Told, fields: dict[str, Any], attention: dict[str, str]
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     """The task's model with the weights of `source`, as far as it has them, and which are new and which not used."""
     config = AutoConfig.from_pretrained(source)
-    _check_family(config, task, f"model.init_from={source!r}")
+    _check_family(config, told.task, f"model.init_from={source!r}")
     _change_fields(config, fields)
-    head_is_new = task.head_is_new(config)
-    task.prepare_config(config)
-    auto_class = AutoModel if head_is_new else task.auto_class
+    head_is_new = told.head_is_new(config)
+    told.tell(config)
+    auto_class = AutoModel if head_is_new else told.task.auto_class
     loaded, report = auto_class.from_pretrained(
         source,
         config=config,
@@ -151,7 +176,7 @@ def _loaded(
     new, unused = set(report["missing_keys"]), set(report["unexpected_keys"])
     if not head_is_new:
         return loaded, {"new": new, "unused": unused}
-    model = task.auto_class.from_config(config, **attention)
+    model = told.task.auto_class.from_config(config, **attention)
     prefix = f"{model.base_model_prefix}."
     model.base_model.load_state_dict(loaded.state_dict())
     new = {f"{prefix}{name}" for name in new} | {
@@ -160,10 +185,10 @@ def _loaded(
     return model, {"new": new, "unused": unused}
 
 
-def _joined(source: dict[str, str], task: Task, fields: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+def _joined(source: dict[str, str], told: Told, fields: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     """An encoder-decoder whose halves were trained apart."""
     halves = {half: best_model(folder) for half, folder in source.items()}
-    joined_class = task.joined_class
+    joined_class = told.task.joined_class
     of_both = joined_class.config_class.__dataclass_fields__.keys() - halves.keys()
     model, report = joined_class.from_encoder_decoder_pretrained(
         halves["encoder"],
@@ -180,8 +205,8 @@ def _joined(source: dict[str, str], task: Task, fields: dict[str, Any]) -> tuple
         _check_sizes([size for size in sizes if size[1] != size[2]], source)
         loaded = model.load_state_dict(weights, strict=False)
         new, unused = new | set(loaded.missing_keys), set(loaded.unexpected_keys)
-    _check_family(model.config, task, f"model.init_from={source!r}")
-    task.prepare_config(model.config)
+    _check_family(model.config, told.task, f"model.init_from={source!r}")
+    told.tell(model.config)
     return model, {"new": new, "unused": unused}
 
 
@@ -205,15 +230,15 @@ def _check_sizes(mismatched: Iterable[tuple], source: str | dict[str, str]) -> N
 
 
 def _check_family(config: PreTrainedConfig, task: Task, where: str) -> None:
-    if config.model_type not in task.family:
-        raise UserError(f"{where} is a {config.model_type}; the task {task.name} needs {' or '.join(task.family)}")
+    if config.model_type not in task.families:
+        raise UserError(f"{where} is a {config.model_type}; the task {task.name} needs {' or '.join(task.families)}")
 
 
-def _check_token_ids(config: PreTrainedConfig, task: Task) -> None:
-    largest = max(task.tokenizer.get_vocab().values())
+def _check_token_ids(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    largest = max(tokenizer.get_vocab().values())
     size = min(part.vocab_size for part in text_configs(config))
     if largest >= size:
         raise UserError(
-            f"token id {largest} ({task.tokenizer.convert_ids_to_tokens(largest)!r}) is out of range: "
+            f"token id {largest} ({tokenizer.convert_ids_to_tokens(largest)!r}) is out of range: "
             f"the model's vocab_size is {size}; it must be at least {largest + 1}"
         )

@@ -21,10 +21,13 @@ from ..data.progress import duration, say
 from ..data.tokenizer import load_tokenizer, train_tokenizer
 from ..data.whole_files import remove, write_file, write_folder
 from ..recipes.schema import Recipe, load_recipe
-from ..tasks import Task, get_task
+from ..tasks import get_task
+from ..tasks.evaluator import Evaluator
+from ..tasks.preprocessor import Preprocessor, Split
+from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .loop import Position, TrainingLoop
-from .models import make_model, pretrained_tokenizer
+from .models import Told, make_model, pretrained_tokenizer, set_generation
 from .plot import plot_run
 from .run_folder import ModelFolder, RunFolder, flat
 
@@ -38,11 +41,11 @@ def train(recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: Anything that the recipe or the data got wrong.
     """
-    task = get_task(recipe.task)(recipe)
+    reader = make_reader(recipe)
     run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
     with on_main_process(accelerator, run_folder.claimed(recipe)):
-        return _train(recipe, task, accelerator, run_folder)
+        return _train(reader, accelerator, run_folder)
 
 
 @contextmanager
@@ -61,39 +64,55 @@ def on_main_process(accelerator: Accelerator, context: AbstractContextManager) -
         yield
 
 
-def _train(recipe: Recipe, task: Task, accelerator: Accelerator, run_folder: RunFolder) -> dict[str, Any]:
-    main = accelerator.is_main_process
+def make_reader(recipe: Recipe) -> Reader:
+    task = get_task(recipe.task)
+    return task.reader(task, recipe)
+
+
+def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> dict[str, Any]:
+    recipe, task = reader.recipe, reader.task
     set_seed(recipe.seed)
 
-    splits = load_splits(recipe, task, accelerator)
-    task.learn(splits["train"])
-    task.tokenizer = make_tokenizer(recipe, task, splits["train"], run_folder, accelerator)
+    raw = load_splits(reader, accelerator)
+    learned = reader.learn(raw["train"])
+    tokenizer = make_tokenizer(reader, raw["train"], run_folder, accelerator)
     checkpoint = latest_checkpoint(run_folder.checkpoints)
-    model = make_model(recipe, task, checkpoint)
+    told = Told(reader, tokenizer, learned)
+    model = make_model(told, checkpoint)
+    preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
-    with accelerator.main_process_first():
-        train_examples = task.encode(splits["train"], split_name(recipe.data, recipe.data.train_split))
-        for kind in splits.keys() - {"train"}:
-            where = split_name(recipe.data, getattr(recipe.data, f"{kind}_split"))
-            splits[kind] = task.scorable(splits[kind], where)
-            encoded = task.encode(splits[kind], where)
-            if kind == "validation":
-                validation = encoded
-    if main:
-        _say_what(model, train_examples, validation, len(splits["validation"]), task, time.perf_counter() - started)
+    splits = encode_splits(preprocessor, raw, accelerator)
+    if accelerator.is_main_process:
+        _say_what(model, preprocessor, splits, time.perf_counter() - started)
+    set_generation(model, preprocessor, splits["train"])
+    evaluators = {
+        kind: task.evaluator(preprocessor, split, accelerator) for kind, split in splits.items() if kind != "train"
+    }
     accelerator.init_trackers(run_folder.tracker.name, config=flat(recipe.to_dict()))
-    if checkpoint is not None and main:
+    if checkpoint is not None and accelerator.is_main_process:
         say(f"going on from step {load_state(checkpoint)['step']} ({checkpoint})")
     loop = TrainingLoop(
-        recipe, task, accelerator, run_folder, model, train_examples, (validation, splits["validation"]), checkpoint
+        recipe, accelerator, run_folder, model, preprocessor, splits["train"], evaluators["validation"], checkpoint
     )
     position = loop.run()
     if loop.stopping:
         accelerator.end_training()
         raise KeyboardInterrupt
-    results = _finish(recipe, task, accelerator, run_folder, splits, position)
+    results = _finish(told, preprocessor, accelerator, run_folder, evaluators, position)
     accelerator.end_training()
     return results
+
+
+def encode_splits(
+    preprocessor: Preprocessor, raw: dict[str, datasets.Dataset], accelerator: Accelerator
+) -> dict[str, Split]:
+    """Every split as token ids; a machine's first process makes them, the others find them."""
+    data = preprocessor.recipe.data
+    with accelerator.local_main_process_first():
+        return {
+            kind: preprocessor.encode(rows, split_name(data, getattr(data, f"{kind}_split")), is_scored=kind != "train")
+            for kind, rows in raw.items()
+        }
 
 
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
@@ -116,9 +135,9 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
         raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason}") from None
 
 
-def load_splits(recipe: Recipe, task: Task, accelerator: Accelerator) -> dict[str, datasets.Dataset]:
+def load_splits(reader: Reader, accelerator: Accelerator) -> dict[str, datasets.Dataset]:
     """The raw train, validation and, where the recipe names one, test split."""
-    data = recipe.data
+    recipe, data = reader.recipe, reader.recipe.data
     names = {"train": data.train_split, "validation": data.validation_split}
     if data.test_split is not None:
         names["test"] = data.test_split
@@ -132,7 +151,7 @@ def load_splits(recipe: Recipe, task: Task, accelerator: Accelerator) -> dict[st
             )
     with accelerator.main_process_first():
         splits = {
-            kind: load_split(data, name, task.columns(), recipe.task, recipe.seed) for kind, name in names.items()
+            kind: load_split(data, name, reader.columns(), recipe.task, recipe.seed) for kind, name in names.items()
         }
     if data.max_train_examples is not None:
         splits["train"] = splits["train"].select(range(min(data.max_train_examples, len(splits["train"]))))
@@ -143,49 +162,48 @@ def load_splits(recipe: Recipe, task: Task, accelerator: Accelerator) -> dict[st
 
 
 def make_tokenizer(
-    recipe: Recipe, task: Task, examples: datasets.Dataset, run_folder: RunFolder, accelerator: Accelerator
+    reader: Reader, examples: datasets.Dataset, run_folder: RunFolder, accelerator: Accelerator
 ) -> PreTrainedTokenizerBase:
-    folder = run_folder.tokenizer
-    given = pretrained_tokenizer(recipe, task)
+    recipe, folder = reader.recipe, run_folder.tokenizer
+    given = pretrained_tokenizer(recipe, reader.task)
     if given is not None:
         return given
     if not folder.exists() and accelerator.is_main_process:
         say(f"training a {recipe.tokenizer.kind} tokenizer on {len(examples):,} examples")
-        trained = train_tokenizer(task.texts(examples), recipe.tokenizer, task.template)
+        trained = train_tokenizer(reader.texts(examples), recipe.tokenizer, reader.template)
         say(f"{len(trained):,} token types")
         write_folder(folder, lambda aside: trained.save_pretrained(aside))
     accelerator.wait_for_everyone()
     return load_tokenizer(folder)
 
 
-def _say_what(model, train_examples, validation, validation_examples, task, seconds) -> None:
+def _say_what(model: PreTrainedModel, preprocessor: Preprocessor, splits: dict[str, Split], seconds: float) -> None:
+    train, validation = splits["train"].examples, splits["validation"]
     say(
-        f"{task.name}: {model.num_parameters():,} parameters, {len(task.tokenizer):,} token types, "
-        f"{len(train_examples):,} training examples with {task.token_count(train_examples):,} tokens, {validation_examples:,} for validation "
-        f"(encoded in {duration(seconds)})"
+        f"{preprocessor.reader.task.name}: {model.num_parameters():,} parameters, {len(preprocessor.tokenizer):,} token types, "
+        f"{len(train):,} training examples with {preprocessor.token_count(train):,} tokens, "
+        f"{len(validation.rows):,} for validation (encoded in {duration(seconds)})"
     )
-    for where, encoded in (("training", train_examples), ("validation", validation)):
-        if share := task.unknown_share(encoded):
+    for where, encoded in (("training", train), ("validation", validation.examples)):
+        if share := preprocessor.unknown_share(encoded):
             say(f"{share:.2%} of the tokens for {where} are unknown to the tokenizer")
-    _say_problems(task)
-
-
-def _say_problems(task: Task) -> None:
-    for where, problems in task.problems.items():
-        if problems.count:
-            say(f"{where}: skipped {problems.count:,} invalid examples; the first: {problems.first}")
-        if problems.cut:
-            say(f"{where}: cut {problems.cut:,} texts that were too long")
-        for note, count in problems.notes.items():
-            say(f"{where}: {note.format(f'{count:,}')}")
+    for split in splits.values():
+        for line in split.remarks():
+            say(line)
 
 
 def _finish(
-    recipe: Recipe, task: Task, accelerator: Accelerator, run_folder: RunFolder, splits: dict, position: Position
+    told: Told,
+    preprocessor: Preprocessor,
+    accelerator: Accelerator,
+    run_folder: RunFolder,
+    evaluators: dict[str, Evaluator],
+    position: Position,
 ) -> dict[str, Any]:
     """Choose between the best and the averaged checkpoint on the validation split, then score the choice on the test
     split, both as the published model will be used."""
-    metric = task.metric
+    recipe, validation = preprocessor.recipe, evaluators["validation"]
+    metric = validation.metric
     best = run_folder.best.path
     # where the run was finished before, `best` may be a mean
     candidates = {best: run_folder.best.read_results().get("weights", f"step {position.best_step}")}
@@ -196,35 +214,35 @@ def _finish(
             weights = average_weights(averaged)
 
             def fill(folder: Path) -> None:
-                model = task.auto_class.from_pretrained(averaged[-1])
+                model = told.task.auto_class.from_pretrained(averaged[-1])
                 # what is tied is stored once
                 model.load_state_dict(weights, strict=False)
                 model.save_pretrained(folder)
-                task.save_preprocessing(folder)
+                preprocessor.save(folder)
 
             write_folder(run_folder.averaged, fill)
         accelerator.wait_for_everyone()
         candidates[run_folder.averaged] = f"mean of steps {', '.join(map(str, steps))}"
     scored = {}
     for folder, what in candidates.items():
-        scores = evaluate_folder(folder, task, splits["validation"], accelerator)
+        scores = validation.evaluate(_load_model(folder, told, accelerator), final=True)
         scored[folder] = scores
         if accelerator.is_main_process:
             say(f"validation, {what}: {_shown(scores)}")
     chosen = best
     for folder in scored:
-        if task.is_better(scored[folder][metric], scored[chosen][metric]):
+        if validation.is_better(scored[folder][metric], scored[chosen][metric]):
             chosen = folder
     results = {"weights": candidates[chosen], "validation": _scores(scored[chosen])}
-    if "test" in splits:
-        scores = evaluate_folder(chosen, task, splits["test"], accelerator)
+    if "test" in evaluators:
+        scores = evaluators["test"].evaluate(_load_model(chosen, told, accelerator), final=True)
         results["test"] = _scores(scores)
         if accelerator.is_main_process:
             say(f"test, {candidates[chosen]}: {_shown(scores)}")
             if "predictions" in scores:
-                write_predictions(run_folder.predictions, splits["test"], task, scores["predictions"])
+                write_predictions(run_folder.predictions, evaluators["test"], scores["predictions"])
     results |= {"steps": position.step, "training_seconds": round(position.seconds, 1)}
-    results["metrics"] = _metrics(results, task)
+    results["metrics"] = _metrics(results, validation)
 
     def fill_best(folder: Path) -> None:
         """The weights, and beside them what a reader wants to know of them."""
@@ -232,7 +250,7 @@ def _finish(
         new = ModelFolder(folder)
         new.results.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.copyfile(run_folder.recipe, new.recipe)
-        plot_run(run_folder.log, metric, new.curve, minimized=metric in task.minimized)
+        plot_run(run_folder.log, metric, new.curve, minimized=metric in told.task.minimized)
 
     if accelerator.is_main_process:
         write_folder(best, fill_best)
@@ -266,31 +284,31 @@ def evaluate(
     if predictions is not None and not Path(os.path.abspath(predictions)).parent.is_dir():
         raise UserError(f"{predictions}: its folder does not exist")
     accelerator = make_accelerator(recipe)
-    task = get_task(recipe.task)(recipe, load_tokenizer(folder))
-    with accelerator.main_process_first():
-        examples = load_split(recipe.data, name, task.columns(), recipe.task, recipe.seed)
-    model = _load_model(Path(folder), task, accelerator)
-    examples = task.scorable(examples, split_name(recipe.data, name))
+    reader = make_reader(recipe)
+    told = Told(reader, load_tokenizer(folder), learned={})  # a trained model knows
+    with accelerator.local_main_process_first():
+        raw = load_split(recipe.data, name, reader.columns(), recipe.task, recipe.seed)
+    model = _load_model(Path(folder), told, accelerator)
+    preprocessor = reader.task.preprocessor(reader, told.tokenizer, model.config)
+    with accelerator.local_main_process_first():
+        scored = preprocessor.encode(raw, split_name(recipe.data, name), is_scored=True)
     if accelerator.is_main_process:
-        _say_problems(task)
-    scores = task.evaluate(model, examples, accelerator, final=True)
+        for line in scored.remarks():
+            say(line)
+    evaluator = reader.task.evaluator(preprocessor, scored, accelerator)
+    scores = evaluator.evaluate(model, final=True)
     if predictions is not None and accelerator.is_main_process and "predictions" in scores:
-        write_predictions(Path(predictions), examples, task, scores["predictions"])
+        write_predictions(Path(predictions), evaluator, scores["predictions"])
     return _scores(scores)
 
 
-def evaluate_folder(folder: Path, task: Task, examples: datasets.Dataset, accelerator: Accelerator) -> dict[str, Any]:
-    """Scores of a saved model on raw examples that the task can score."""
-    return task.evaluate(_load_model(folder, task, accelerator), examples, accelerator, final=True)
-
-
-def _load_model(folder: Path, task: Task, accelerator: Accelerator) -> PreTrainedModel:
+def _load_model(folder: Path, told: Told, accelerator: Accelerator) -> PreTrainedModel:
     """A saved model in the precision and with the settings of the published one."""
     try:
-        model = task.auto_class.from_pretrained(folder, use_safetensors=True).to(accelerator.device).eval()
+        model = told.task.auto_class.from_pretrained(folder, use_safetensors=True).to(accelerator.device).eval()
     except OSError as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
-    task.prepare_config(model.config)
+    told.tell(model.config)
     return model
 
 
@@ -302,18 +320,19 @@ def _shown(scores: dict[str, Any]) -> str:
     return "  ".join(f"{key} {value:.2f}" for key, value in scores.items() if isinstance(value, float))
 
 
-def write_predictions(file: Path, examples: datasets.Dataset, task: Task, predictions: list) -> None:
+def write_predictions(file: Path, evaluator: Evaluator, predictions: list) -> None:
     """One JSON object a line: the task's columns and the prediction."""
+    reader, rows = evaluator.reader, evaluator.split.rows
     lines = [
-        json.dumps({**task.shown(row), "prediction": prediction}, ensure_ascii=False) + "\n"
-        for row, prediction in zip(examples.select_columns(task.columns()), predictions, strict=True)
+        json.dumps({**reader.shown(row), "prediction": prediction}, ensure_ascii=False) + "\n"
+        for row, prediction in zip(rows.select_columns(reader.columns()), predictions, strict=True)
     ]
     write_file(file, "".join(lines))
 
 
-def _metrics(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:
+def _metrics(results: dict[str, Any], evaluator: Evaluator) -> list[dict[str, Any]]:
     """The scores of the task's metrics, each with all that is needed to measure it again."""
-    recipe, metrics = task.recipe, []
+    recipe, metrics = evaluator.recipe, []
     for split in ("validation", "test"):
         scores = results.get(split, {})
         metrics += [
@@ -325,7 +344,7 @@ def _metrics(results: dict[str, Any], task: Task) -> list[dict[str, Any]]:
                 "dataset": _dataset_name(recipe),
                 "signature": scores.get(f"{name}_signature"),
             }
-            for name in task.metrics
+            for name in evaluator.metrics
             if isinstance(scores.get(name), float)
         ]
     return metrics

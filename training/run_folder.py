@@ -28,10 +28,11 @@ FORMAT = 1  # of the folder, as the marker says
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what a file system without locks answers
 
-# these may change when a run goes on: they say how long and how loud, not what
+# these may change when a run goes on: they say how long, how loud and how fast, not what
 FREE_KEYS = {
     ("output_dir",), ("overwrite",), ("training", "max_steps"), ("training", "max_epochs"),
     ("training", "max_minutes"), ("training", "log_every"), ("training", "trackers"), ("batches", "workers"),
+    ("optimization", "learning_rate"), ("optimization", "warmup_steps"), ("optimization", "max_grad_norm"),
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import time
 
 import torch
+from accelerate import Accelerator
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -29,3 +30,25 @@ def training_flops_per_token(model: torch.nn.Module, batch: dict[str, torch.Tens
     with counter:
         model(**batch)
     return 3.0 * counter.get_total_flops() / tokens
+
+
+class Meter:
+    """Measures the share of the devices' speed that training uses (MFU; Chowdhery et al. 2023, appendix B)."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.flops_per_token: float | None = None
+
+    def mfu(
+        self, model: torch.nn.Module, batch: dict[str, torch.Tensor], tokens: int, tokens_per_second: float
+    ) -> float:
+        """
+        Args:
+            batch, tokens: One of the step's and what it holds; the first one says what a token costs.
+        """
+        if self.flops_per_token is None:
+            self.flops_per_token = training_flops_per_token(self.accelerator.unwrap_model(model), batch, tokens)
+            dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+            dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
+            self.speed = matmul_speed(self.accelerator.device, dtype) * self.accelerator.num_processes
+        return tokens_per_second * self.flops_per_token / self.speed

@@ -7,7 +7,7 @@ import datasets
 import pytest
 
 from trefoil.configuration.errors import UserError
-from trefoil.data.loading import count_in_lists, list_lengths, load_split
+from trefoil.data.loading import load_split
 from trefoil.recipes.schema import DataRecipe
 
 ROWS = [
@@ -109,19 +109,6 @@ def test_the_embedded_data():
     assert len(load_split(recipe, "train", ["ko", "en"], "translation", 0)) == 3
     with pytest.raises(UserError, match="the embedded data has no split 'dev'; there are train, validation, test"):
         load_split(recipe, "dev", ["ko", "en"], "translation", 0)
-
-
-def test_list_lengths():
-    dataset = datasets.Dataset.from_dict({"ids": [[1, 2], [], [3]]})
-    assert list_lengths(dataset, "ids").tolist() == [2, 0, 1]
-    assert list_lengths(dataset.select([2, 0]), "ids").tolist() == [1, 2]
-
-
-def test_count_in_lists():
-    dataset = datasets.Dataset.from_dict({"ids": [[1, 2], [], [3, 1, 1]]})
-    assert [count_in_lists(dataset, "ids", value) for value in (1, 2, 4)] == [3, 1, 0]
-    assert count_in_lists(dataset.select([1, 0]), "ids", 1) == 1
-    assert count_in_lists(dataset.select([1]), "ids", 1) == 0
 
 
 # --- the form of SQuAD
