@@ -12,16 +12,14 @@ import argparse
 import statistics
 import tempfile
 import time
-from pathlib import Path
 
 import datasets
 from accelerate.state import AcceleratorState
 
 from trefoil.data.batching import StepDataset
 from trefoil.recipes.schema import load_recipe
-from trefoil.tasks import get_task
-from trefoil.training.loop import TrainingLoop
-from trefoil.training.run import load_splits, make_accelerator, make_model, make_tokenizer
+from trefoil.training.run import make_accelerator, make_loop, make_reader, prepare
+from trefoil.training.run_folder import RunFolder
 
 
 def make_stepper(recipe_name, overrides, folder):
@@ -29,14 +27,10 @@ def make_stepper(recipe_name, overrides, folder):
     recipe = load_recipe(recipe_name, [*overrides, f"output_dir={folder}"])
     AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
     accelerator = make_accelerator(recipe)
-    task_class = get_task(recipe.task)
-    splits = load_splits(recipe, task_class(recipe), accelerator)
-    tokenizer = make_tokenizer(recipe, task_class(recipe), splits["train"], Path(folder), accelerator)
-    task = task_class(recipe, tokenizer)
-    model = make_model(recipe, task, None)
-    examples = task.encode(splits["train"], "train")
-    loop = TrainingLoop(recipe, task, accelerator, Path(folder), model, examples, (examples, splits["train"]), None)
-    steps = StepDataset(task, examples, loop.plan(0), loop.share)
+    run_folder = RunFolder(folder)
+    prepared = prepare(make_reader(recipe), accelerator, run_folder)
+    loop = make_loop(prepared, accelerator, run_folder)
+    steps = StepDataset(prepared.preprocessor, prepared.splits["train"].examples, loop.plan(0), loop.share, epoch=0)
 
     def run(number):
         batch = steps[number % len(steps)]

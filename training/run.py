@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,26 @@ def make_reader(recipe: Recipe) -> Reader:
     return task.reader(task, recipe)
 
 
-def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> dict[str, Any]:
-    recipe, task = reader.recipe, reader.task
-    set_seed(recipe.seed)
+@dataclass
+class Prepared:
+    """All that is there before the first step: what a run trains, and on what."""
 
+    told: Told
+    checkpoint: Path | None
+    model: PreTrainedModel
+    preprocessor: Preprocessor
+    splits: dict[str, Split]
+    evaluators: dict[str, Evaluator]  # of the splits but `train`
+
+
+def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> Prepared:
+    """From a row to a batch, one floor at a time: rows, what they tell, a tokenizer, a model, token ids."""
+    task = reader.task
     raw = load_splits(reader, accelerator)
     learned = reader.learn(raw["train"])
     tokenizer = make_tokenizer(reader, raw["train"], run_folder, accelerator)
-    checkpoint = latest_checkpoint(run_folder.checkpoints)
     told = Told(reader, tokenizer, learned)
+    checkpoint = latest_checkpoint(run_folder.checkpoints)
     model = make_model(told, checkpoint)
     preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
@@ -88,19 +100,37 @@ def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> d
     evaluators = {
         kind: task.evaluator(preprocessor, split, accelerator) for kind, split in splits.items() if kind != "train"
     }
+    return Prepared(told, checkpoint, model, preprocessor, splits, evaluators)
+
+
+def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> dict[str, Any]:
+    recipe = reader.recipe
+    set_seed(recipe.seed)
+    prepared = prepare(reader, accelerator, run_folder)
     accelerator.init_trackers(run_folder.tracker.name, config=flat(recipe.to_dict()))
-    if checkpoint is not None and accelerator.is_main_process:
-        say(f"going on from step {load_state(checkpoint)['step']} ({checkpoint})")
-    loop = TrainingLoop(
-        recipe, accelerator, run_folder, model, preprocessor, splits["train"], evaluators["validation"], checkpoint
-    )
+    if prepared.checkpoint is not None and accelerator.is_main_process:
+        say(f"going on from step {load_state(prepared.checkpoint)['step']} ({prepared.checkpoint})")
+    loop = make_loop(prepared, accelerator, run_folder)
     position = loop.run()
     if loop.stopping:
         accelerator.end_training()
         raise KeyboardInterrupt
-    results = _finish(told, preprocessor, accelerator, run_folder, evaluators, position)
+    results = _finish(prepared, accelerator, run_folder, position)
     accelerator.end_training()
     return results
+
+
+def make_loop(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder) -> TrainingLoop:
+    return TrainingLoop(
+        prepared.preprocessor.recipe,
+        accelerator,
+        run_folder,
+        prepared.model,
+        prepared.preprocessor,
+        prepared.splits["train"],
+        prepared.evaluators["validation"],
+        prepared.checkpoint,
+    )
 
 
 def encode_splits(
@@ -192,16 +222,10 @@ def _say_what(model: PreTrainedModel, preprocessor: Preprocessor, splits: dict[s
             say(line)
 
 
-def _finish(
-    told: Told,
-    preprocessor: Preprocessor,
-    accelerator: Accelerator,
-    run_folder: RunFolder,
-    evaluators: dict[str, Evaluator],
-    position: Position,
-) -> dict[str, Any]:
+def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder, position: Position) -> dict[str, Any]:
     """Choose between the best and the averaged checkpoint on the validation split, then score the choice on the test
     split, both as the published model will be used."""
+    told, preprocessor, evaluators = prepared.told, prepared.preprocessor, prepared.evaluators
     recipe, validation = preprocessor.recipe, evaluators["validation"]
     metric = validation.metric
     best = run_folder.best.path
