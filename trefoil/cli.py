@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .configuration.errors import UserError
+from .extensions import load_extensions
 from .launch import start_missing_processes
 
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
@@ -308,6 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not sys.stderr.isatty():
         _silence_progress_bars()
     try:
+        load_extensions()
         if parsed.run in (_train, _evaluate):
             start_missing_processes(sys.argv[1:] if arguments is None else arguments)
         return parsed.run(parsed)

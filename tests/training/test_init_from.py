@@ -12,10 +12,9 @@ import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.data.loading import load_split
 from trefoil.recipes.schema import Recipe, build, validate
-from trefoil.tasks import get_task
 from trefoil.training.loop import TrainingLoop
-from trefoil.training.models import make_model, pretrained_tokenizer
-from trefoil.training.run import train
+from trefoil.training.models import Told, make_model, pretrained_tokenizer
+from trefoil.training.run import make_reader, train
 
 TEXTS = ["민수는 학교에 갔다", "날씨가 정말 좋다", "영화가 아주 나빴다", "사과 세 개를 샀다"]
 PAIRS = [{"source": text, "target": text[::-1]} for text in TEXTS]
@@ -72,10 +71,9 @@ def started(folder, task, source, rows=None, **model):
     """The model of a run that starts from another, before its first step."""
     source = {half: str(place) for half, place in source.items()} if isinstance(source, dict) else str(source)
     recipe = recipe_of(folder, task, rows, model={"init_from": source, **model})
-    found = get_task(task)(recipe)
-    found.learn(load_split(recipe.data, "train", found.columns(), task, seed=0))
-    found.tokenizer = pretrained_tokenizer(recipe, found)
-    return make_model(recipe, found, checkpoint=None)
+    reader = make_reader(recipe)
+    learned = reader.learn(load_split(recipe.data, "train", reader.columns(), task, seed=0))
+    return make_model(Told(reader, pretrained_tokenizer(recipe, reader.task), learned), checkpoint=None)
 
 
 def assert_same_weights(model, folder):
@@ -132,9 +130,11 @@ def test_a_pretraining_on_shorter_rows_does_not_shorten_what_comes_after(trained
     source = tmp_path / "short" / "run"
     assert AutoTokenizer.from_pretrained(source / "best").model_max_length == 16
     recipe = recipe_of(tmp_path / "next", "question-answering", model={"init_from": str(source)})
-    task = get_task(recipe.task)(recipe, pretrained_tokenizer(recipe, get_task(recipe.task)))
-    task.prepare_config(AutoModel.from_pretrained(source / "best").config)
-    assert task.tokenizer.model_max_length == TINY_MODEL["max_position_embeddings"]
+    reader = make_reader(recipe)
+    told = Told(reader, pretrained_tokenizer(recipe, reader.task), learned={})
+    model = make_model(told, checkpoint=None)
+    reader.task.preprocessor(reader, told.tokenizer, model.config)
+    assert told.tokenizer.model_max_length == TINY_MODEL["max_position_embeddings"]
 
 
 def test_a_run_keeps_the_tokenizer_and_learns_the_new_head(trained, tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_a_run_keeps_the_tokenizer_and_learns_the_new_head(trained, tmp_path, mo
         TrainingLoop,
         "__init__",
         lambda self, *arguments, begin=TrainingLoop.__init__: (
-            begun.append({name: tensor.clone() for name, tensor in arguments[4].state_dict().items()}),
+            begun.append({name: tensor.clone() for name, tensor in arguments[3].state_dict().items()}),
             begin(self, *arguments),
         )[1],
     )

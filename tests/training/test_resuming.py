@@ -171,9 +171,9 @@ def scored_by_step(evaluate_model):
 
     def evaluate_later_as_better(self):
         score = {"chrf": float(self.position.step)}
-        task_evaluate, self.task.evaluate = self.task.evaluate, lambda *_, **__: score
+        real, self.evaluator.evaluate = self.evaluator.evaluate, lambda *_, **__: score
         evaluate_model(self)
-        self.task.evaluate = task_evaluate
+        self.evaluator.evaluate = real
 
     return evaluate_later_as_better
 

@@ -367,11 +367,10 @@ def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
 
     def evaluate_as_told(self):
         score = {"chrf": next(scores)}
-        monkeypatch.setattr(self.task, "evaluate", lambda *_, **__: score, raising=False)
+        monkeypatch.setattr(self.evaluator, "evaluate", lambda *_, **__: score, raising=False)
         evaluate_model(self)
 
     monkeypatch.setattr(TrainingLoop, "_evaluate", evaluate_as_told)
-    monkeypatch.setattr(run, "evaluate_folder", lambda *_: {"chrf": 1.0, "predictions": [""] * 6})
     results = train(tiny_recipe(tmp_path / "run", training={"evaluate_every": 2, "patience": 2}))
     assert results["steps"] == 8
     assert results["weights"] == "step 8"  # as good as step 4, with a lower loss
