@@ -66,6 +66,7 @@ HALVES = {
 SMALL: dict[str, dict[str, Any]] = {
     "bert": STACK | {"pad_token_id": 0},
     "roberta": STACK | {"pad_token_id": 1, "type_vocab_size": 1},
+    "xlm-roberta": STACK | {"pad_token_id": 1, "type_vocab_size": 1},
     "distilbert": {
         "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48,
         "max_position_embeddings": 64,
@@ -88,8 +89,8 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 CLASS_NAMES = {
-    "bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2",
-    "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
+    "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "distilbert": "DistilBert",
+    "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
     "marian": "Marian", "t5": "T5",
 }  # fmt: skip
 
@@ -104,6 +105,10 @@ CASES = [
     Case("roberta", "ForMaskedLM", "2 heads, 1 layer, ReLU", {"num_attention_heads": 2, "num_hidden_layers": 1, "hidden_act": "relu"}),
     Case("roberta", "ForMaskedLM", "not tied, padding 0, 2 types", {"tie_word_embeddings": False, "pad_token_id": 0, "type_vocab_size": 2}),
     Case("roberta", "Model", "pooler"),
+    Case("xlm-roberta", "ForMaskedLM", "plain"),
+    Case("xlm-roberta", "ForMaskedLM", "8 heads, 3 layers, ReLU", {"num_attention_heads": 8, "num_hidden_layers": 3, "hidden_act": "relu"}),
+    Case("xlm-roberta", "ForMaskedLM", "not tied, eps 1e-5, 2 types", {"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "type_vocab_size": 2}),
+    Case("xlm-roberta", "Model", "pooler"),
     Case("distilbert", "ForMaskedLM", "plain"),
     Case("distilbert", "ForMaskedLM", "8 heads, 3 layers, ReLU", {"n_heads": 8, "n_layers": 3, "activation": "relu"}),
     Case("distilbert", "ForMaskedLM", "not tied, sinusoidal", {"tie_word_embeddings": False, "sinusoidal_pos_embds": True}),
@@ -127,10 +132,13 @@ CASES = [
     Case("modernbert", "Model", "bare"),
     *(
         Case(name, head, "5 labels", LABELS)
-        for name in ("bert", "roberta", "distilbert", "modernbert", "gpt2", "llama", "qwen3")
+        for name in ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "gpt2", "llama", "qwen3")
         for head in CLASSIFIERS
     ),
-    *(Case(name, "ForQuestionAnswering", "plain") for name in ("bert", "roberta", "distilbert", "modernbert")),
+    *(
+        Case(name, "ForQuestionAnswering", "plain")
+        for name in ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert")
+    ),
     Case("gpt2", "LMHeadModel", "plain"),
     Case("gpt2", "LMHeadModel", "8 heads, 3 layers, inner 40, ReLU", {"n_head": 8, "n_layer": 3, "n_inner": 40, "activation_function": "relu"}),
     Case("gpt2", "LMHeadModel", "not tied, scores not scaled", {"tie_word_embeddings": False, "scale_attn_weights": False}),
@@ -207,7 +215,7 @@ def inputs(model: PreTrainedModel, case: Case) -> dict[str, torch.Tensor]:
     ids = torch.randint(3, vocabulary, (3, 13), generator=generator)
     mask = torch.ones_like(ids)
     # RoBERTa gives padding a position of its own, so what it computes there is its own too
-    if model.config.pad_token_id is not None and case.architecture != "roberta":
+    if model.config.pad_token_id is not None and case.architecture not in ("roberta", "xlm-roberta"):
         for row, length in enumerate((13, 9, 4)):
             ids[row, length:], mask[row, length:] = pad, 0
     else:

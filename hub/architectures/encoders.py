@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, DistilBERT and ModernBERT."""
+"""BERT, RoBERTa, XLM-RoBERTa, DistilBERT and ModernBERT."""
 
 from collections.abc import Callable
 from typing import Any
@@ -110,31 +110,41 @@ def write_roberta(options: Options) -> dict[str, Any]:
     return write_bert(options) | {"max_position_embeddings": positions}
 
 
-ROBERTA = Architecture(
-    model_type="roberta",
-    family="encoder",
-    prefix="roberta",
-    options=POST_NORM | {"transform_act": "gelu"},
-    fields=BERT_FIELDS,
-    read=read_roberta,
-    write=write_roberta,
-    names=bert_names("roberta"),
-    heads={
-        "TrefoilEncoderModel": ("RobertaModel", {}),
-        "TrefoilEncoderForMaskedLM": (
-            "RobertaForMaskedLM",
-            {"lm_head.dense": "transform.dense", "lm_head.layer_norm": "transform.norm", "lm_head.decoder": "lm_head"},
-        ),
-        "TrefoilEncoderForSequenceClassification": (
-            "RobertaForSequenceClassification",
-            {"classifier.dense": "pooler.classifier", "classifier.out_proj": "score"},
-        ),
-        "TrefoilEncoderForTokenClassification": ("RobertaForTokenClassification", {"classifier": "score"}),
-        "TrefoilEncoderForQuestionAnswering": ("RobertaForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
-    },
-    duplicates={"lm_head.bias": "lm_head.decoder.bias"},
-    leftovers=("roberta.pooler", "lm_head"),
-)
+def roberta_kind(stock: str, model_type: str) -> Architecture:
+    """RoBERTa and XLM-RoBERTa (Conneau et al. 2020), which differ in their data and tokenizers only."""
+    return Architecture(
+        model_type=model_type,
+        family="encoder",
+        prefix="roberta",
+        options=POST_NORM | {"transform_act": "gelu"},
+        fields=BERT_FIELDS,
+        read=read_roberta,
+        write=write_roberta,
+        names=bert_names("roberta"),
+        heads={
+            "TrefoilEncoderModel": (f"{stock}Model", {}),
+            "TrefoilEncoderForMaskedLM": (
+                f"{stock}ForMaskedLM",
+                {
+                    "lm_head.dense": "transform.dense",
+                    "lm_head.layer_norm": "transform.norm",
+                    "lm_head.decoder": "lm_head",
+                },
+            ),
+            "TrefoilEncoderForSequenceClassification": (
+                f"{stock}ForSequenceClassification",
+                {"classifier.dense": "pooler.classifier", "classifier.out_proj": "score"},
+            ),
+            "TrefoilEncoderForTokenClassification": (f"{stock}ForTokenClassification", {"classifier": "score"}),
+            "TrefoilEncoderForQuestionAnswering": (f"{stock}ForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
+        },
+        duplicates={"lm_head.bias": "lm_head.decoder.bias"},
+        leftovers=("roberta.pooler", "lm_head"),
+    )
+
+
+ROBERTA = roberta_kind("Roberta", "roberta")
+XLM_ROBERTA = roberta_kind("XLMRoberta", "xlm-roberta")
 
 DISTILBERT = Architecture(
     model_type="distilbert",

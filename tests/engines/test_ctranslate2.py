@@ -164,7 +164,7 @@ def test_other_decoders(architecture, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta", "distilbert"])
 def test_encoders(architecture, tmp_path):
     model, tokenizer, folder = imported(architecture, "Model", "encoder", tmp_path)
     encoder = ctranslate2.Encoder(folder, device="cpu", intra_threads=1)
