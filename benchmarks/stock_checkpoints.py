@@ -67,6 +67,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bert": STACK | {"pad_token_id": 0},
     "roberta": STACK | {"pad_token_id": 1, "type_vocab_size": 1},
     "xlm-roberta": STACK | {"pad_token_id": 1, "type_vocab_size": 1},
+    "electra": STACK | {"embedding_size": 16, "pad_token_id": 0},
     "distilbert": {
         "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48,
         "max_position_embeddings": 64,
@@ -89,8 +90,8 @@ SMALL: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 CLASS_NAMES = {
-    "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "distilbert": "DistilBert",
-    "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
+    "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
+    "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
     "marian": "Marian", "t5": "T5",
 }  # fmt: skip
 
@@ -109,6 +110,10 @@ CASES = [
     Case("xlm-roberta", "ForMaskedLM", "8 heads, 3 layers, ReLU", {"num_attention_heads": 8, "num_hidden_layers": 3, "hidden_act": "relu"}),
     Case("xlm-roberta", "ForMaskedLM", "not tied, eps 1e-5, 2 types", {"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "type_vocab_size": 2}),
     Case("xlm-roberta", "Model", "pooler"),
+    Case("electra", "ForMaskedLM", "plain"),
+    Case("electra", "ForMaskedLM", "8 heads, 3 layers, ReLU, embedding of full width", {"num_attention_heads": 8, "num_hidden_layers": 3, "hidden_act": "relu", "embedding_size": 32}),
+    Case("electra", "ForMaskedLM", "not tied, eps 1e-5, wider embedding", {"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "embedding_size": 40}),
+    Case("electra", "Model", "bare"),
     Case("distilbert", "ForMaskedLM", "plain"),
     Case("distilbert", "ForMaskedLM", "8 heads, 3 layers, ReLU", {"n_heads": 8, "n_layers": 3, "activation": "relu"}),
     Case("distilbert", "ForMaskedLM", "not tied, sinusoidal", {"tie_word_embeddings": False, "sinusoidal_pos_embds": True}),
@@ -132,12 +137,12 @@ CASES = [
     Case("modernbert", "Model", "bare"),
     *(
         Case(name, head, "5 labels", LABELS)
-        for name in ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert", "gpt2", "llama", "qwen3")
+        for name in ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernbert", "gpt2", "llama", "qwen3")
         for head in CLASSIFIERS
     ),
     *(
         Case(name, "ForQuestionAnswering", "plain")
-        for name in ("bert", "roberta", "xlm-roberta", "distilbert", "modernbert")
+        for name in ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernbert")
     ),
     Case("gpt2", "LMHeadModel", "plain"),
     Case("gpt2", "LMHeadModel", "8 heads, 3 layers, inner 40, ReLU", {"n_head": 8, "n_layer": 3, "n_inner": 40, "activation_function": "relu"}),

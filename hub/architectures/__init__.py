@@ -3,12 +3,12 @@
 from .architecture import Architecture
 from .decoders import GPT2, LLAMA, MISTRAL, QWEN2, QWEN3
 from .encoder_decoders import BART, MARIAN, MBART, T5
-from .encoders import BERT, DISTILBERT, MODERNBERT, ROBERTA, XLM_ROBERTA
+from .encoders import BERT, DISTILBERT, ELECTRA, MODERNBERT, ROBERTA, XLM_ROBERTA
 
 ARCHITECTURES: dict[str, Architecture] = {
     architecture.model_type: architecture
     for architecture in (
-        BERT, ROBERTA, XLM_ROBERTA, DISTILBERT, MODERNBERT, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BART, MBART, MARIAN,
-        T5,
+        BERT, ROBERTA, XLM_ROBERTA, ELECTRA, DISTILBERT, MODERNBERT, GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BART, MBART,
+        MARIAN, T5,
     )
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, XLM-RoBERTa, DistilBERT and ModernBERT."""
+"""BERT, RoBERTa, XLM-RoBERTa, ELECTRA, DistilBERT and ModernBERT."""
 
 from collections.abc import Callable
 from typing import Any
@@ -145,6 +145,37 @@ def roberta_kind(stock: str, model_type: str) -> Architecture:
 
 ROBERTA = roberta_kind("Roberta", "roberta")
 XLM_ROBERTA = roberta_kind("XLMRoberta", "xlm-roberta")
+
+ELECTRA = Architecture(
+    model_type="electra",
+    family="encoder",
+    prefix="electra",
+    options=POST_NORM | {"transform_act": "gelu", "pooler_act": "gelu"},
+    fields=BERT_FIELDS | {"embedding_size": "embedding_size"},
+    write=write_bert,
+    names=bert_names("electra") | {"electra.embeddings_project": "model.embed_proj"},
+    heads={
+        "TrefoilEncoderModel": ("ElectraModel", {}),
+        "TrefoilEncoderForMaskedLM": (
+            "ElectraForMaskedLM",
+            {
+                "generator_predictions.dense": "transform.dense",
+                "generator_predictions.LayerNorm": "transform.norm",
+                "generator_lm_head": "lm_head",
+            },
+        ),
+        "TrefoilEncoderForSequenceClassification": (
+            "ElectraForSequenceClassification",
+            {"classifier.dense": "pooler.classifier", "classifier.out_proj": "score"},
+        ),
+        "TrefoilEncoderForTokenClassification": ("ElectraForTokenClassification", {"classifier": "score"}),
+        "TrefoilEncoderForQuestionAnswering": ("ElectraForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
+    },
+    # of the summary that chooses between several texts
+    ignored=frozenset({"summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"}),
+    aliases={"ElectraForPreTraining": "ElectraModel"},  # the discriminator
+    leftovers=("discriminator_predictions", "generator_predictions", "generator_lm_head"),
+)
 
 DISTILBERT = Architecture(
     model_type="distilbert",

@@ -195,9 +195,9 @@ def test_no_stock_model_is_called_at_run_time(tmp_path, stock_folder):
 
 
 def test_an_unknown_architecture(tmp_path):
-    transformers.ElectraConfig().save_pretrained(tmp_path / "stock")
+    transformers.AlbertConfig().save_pretrained(tmp_path / "stock")
     message = refusal(import_stock, tmp_path / "stock", tmp_path / "out")
-    assert "'electra' is not one of bert, roberta" in message
+    assert "'albert' is not one of bert, roberta" in message
 
 
 def test_a_head_without_counterpart(tmp_path, stock_folder):
@@ -214,6 +214,7 @@ def test_a_head_without_counterpart(tmp_path, stock_folder):
         ("bert", "is_decoder", True),
         ("bert", "add_cross_attention", True),
         ("roberta", "is_decoder", True),
+        ("electra", "add_cross_attention", True),
     ],
 )
 def test_a_setting_without_counterpart(tmp_path, stock_folder, architecture, field, value):
@@ -366,6 +367,18 @@ def test_what_is_left_behind_is_noted(tmp_path, stock_folder):
     assert "cls.seq_relationship.weight" in note
 
 
+def test_an_electra_discriminator_is_an_encoder(tmp_path, stock_folder):
+    folder = stock_folder("electra")
+    stock = transformers.ElectraForPreTraining(transformers.ElectraConfig.from_pretrained(folder)).eval()
+    stock.save_pretrained(folder)
+    converted = import_stock(folder, tmp_path / "trefoil")
+    assert type(converted.model) is trefoil.TrefoilEncoderModel
+    (note,) = converted.notes
+    assert note.startswith("left behind, since ElectraModel does not have them: discriminator_predictions.")
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(converted.model(ids)[0], stock.electra(ids)[0])
+
+
 def test_weights_of_the_own_head_are_never_left_behind(tmp_path, stock_folder):
     folder = stock_folder("llama")
     change_weights(folder, lambda weights: weights.update({"lm_head.bias": torch.ones(67)}))
@@ -445,6 +458,11 @@ def test_every_option_that_does_not_fit_is_named():
 def test_rotary_settings_that_llama_does_not_have(rope, message):
     model = tiny_model("decoder", rope_parameters=rope)
     assert f"llama cannot express rope_parameters {message}" in refusal(to_stock, model, "llama")
+
+
+def test_embeddings_of_another_width():
+    model = tiny_model("encoder", "bert", type_vocab_size=2, embedding_size=16)
+    assert "bert cannot express embedding_size=16 (it has 32)" in refusal(to_stock, model, "bert")
 
 
 def test_an_encoder_without_segments():

@@ -171,6 +171,7 @@ def test_without_a_length_generation_ends_where_positions_do(model_and_tokenizer
         ("bert", "ForSequenceClassification", [ENCODER]),
         ("roberta", "ForMaskedLM", [ENCODER]),
         ("xlm-roberta", "Model", [ENCODER]),
+        ("electra", "ForTokenClassification", [ENCODER]),
         ("distilbert", "ForQuestionAnswering", [ENCODER]),
         ("modernbert", "Model", [ENCODER]),
         ("gpt2", "LMHeadModel", [DECODER]),
