@@ -84,6 +84,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "bart": HALVES,
     "mbart": HALVES,
     "marian": HALVES | {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0, "forced_eos_token_id": 2},
+    "m2m_100": HALVES,
     "t5": {
         "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
         "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
@@ -92,8 +93,11 @@ SMALL: dict[str, dict[str, Any]] = {
 CLASS_NAMES = {
     "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
     "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
-    "marian": "Marian", "t5": "T5",
+    "marian": "Marian", "m2m_100": "M2M100", "t5": "T5",
 }  # fmt: skip
+
+# these give padding a position of its own, so what they compute there is their own too
+PADDING_APART = ("roberta", "xlm-roberta", "m2m_100")
 
 LABELS = {"num_labels": 5}
 CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
@@ -182,6 +186,10 @@ CASES = [
     Case("marian", "MTModel", "unequal halves, scaled embedding, swish", {"encoder_layers": 3, "decoder_layers": 1, "scale_embedding": True, "activation_function": "swish"}),
     Case("marian", "MTModel", "two vocabularies", {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 59}),
     Case("marian", "MTModel", "not tied", {"tie_word_embeddings": False, "share_encoder_decoder_embeddings": False}),
+    Case("m2m_100", "ForConditionalGeneration", "plain"),
+    Case("m2m_100", "ForConditionalGeneration", "unequal halves, embedding not scaled, GELU", {"encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 8, "decoder_ffn_dim": 40, "scale_embedding": False, "activation_function": "gelu"}),
+    Case("m2m_100", "ForConditionalGeneration", "not tied, padding 0", {"tie_word_embeddings": False, "pad_token_id": 0, "bos_token_id": 1}),
+    Case("m2m_100", "Model", "bare"),
     Case("t5", "ForConditionalGeneration", "plain"),
     Case("t5", "ForConditionalGeneration", "gated GELU, output not tied", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     Case("t5", "ForConditionalGeneration", "unequal halves, 8 buckets up to 20, heads of 16", {"num_layers": 3, "num_decoder_layers": 1, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "d_kv": 16}),
@@ -219,8 +227,8 @@ def inputs(model: PreTrainedModel, case: Case) -> dict[str, torch.Tensor]:
     pad = model.config.pad_token_id or 0
     ids = torch.randint(3, vocabulary, (3, 13), generator=generator)
     mask = torch.ones_like(ids)
-    # RoBERTa gives padding a position of its own, so what it computes there is its own too
-    if model.config.pad_token_id is not None and case.architecture not in ("roberta", "xlm-roberta"):
+    seen_in_loss = case.architecture in PADDING_APART and not model.config.is_encoder_decoder
+    if model.config.pad_token_id is not None and not seen_in_loss:
         for row, length in enumerate((13, 9, 4)):
             ids[row, length:], mask[row, length:] = pad, 0
     else:
@@ -270,10 +278,15 @@ def compare(case: Case, folder: Path) -> Differences:
         same_texts(stock, ours, given)
         same_texts(exported, ours, given)
     pairs = [(outputs["stock"], outputs["ours"]), (outputs["exported"], outputs["ours"])]
+    masks = real_tokens(given) if case.architecture in PADDING_APART else []
+
+    def largest_of(wanted: Callable[[str], bool]) -> float:
+        return max(largest(pair, wanted, masks) for pair in pairs)
+
     return Differences(
-        logits=max(largest(pair, lambda name: "logits" in name or name == "last_hidden_state") for pair in pairs),
-        loss=max(largest(pair, lambda name: name == "loss") for pair in pairs),
-        hidden_states=max(largest(pair, lambda name: "hidden_state" in name) for pair in pairs),
+        logits=largest_of(lambda name: "logits" in name or name == "last_hidden_state"),
+        loss=largest_of(lambda name: name == "loss"),
+        hidden_states=largest_of(lambda name: "hidden_state" in name),
         gradients=max(gradients(model, ours) for model in (stock, exported)),
     )
 
@@ -295,8 +308,16 @@ def same_weights(first: Path, second: Path) -> None:
         assert torch.equal(weight, others[name]), name
 
 
-def largest(pair: tuple[Any, Any], wanted: Callable[[str], bool]) -> float:
-    """The largest difference between those outputs that are wanted."""
+def real_tokens(given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """1 where a source has no padding, `(B, S)`, and where a target's inputs, made from its labels, have none."""
+    masks = [given["attention_mask"]]
+    if "labels" in given and given["labels"].ndim == 2:
+        masks.append(torch.nn.functional.pad((given["labels"] != -100)[:, :-1].long(), (1, 0), value=1))
+    return masks
+
+
+def largest(pair: tuple[Any, Any], wanted: Callable[[str], bool], masks: list[torch.Tensor]) -> float:
+    """The largest difference between those outputs that are wanted, in real tokens where masks of such are given."""
     stock, ours = pair
     found = 0.0
     for name, theirs in stock.items():
@@ -306,7 +327,11 @@ def largest(pair: tuple[Any, Any], wanted: Callable[[str], bool]) -> float:
         assert len(theirs) == len(mine), name
         for one, other in zip(theirs, mine, strict=True):
             assert one.shape == other.shape, name
-            found = max(found, (one - other).abs().max().item())
+            difference = (one - other).abs()
+            for mask in masks:
+                if difference.shape[:2] == mask.shape:
+                    difference = difference * mask.reshape(*mask.shape, *(1,) * (difference.ndim - 2))
+            found = max(found, difference.max().item())
     return found
 
 

@@ -62,7 +62,9 @@ class TransformerStack(TrefoilPreTrainedModel):
         self.rotary_emb: nn.ModuleDict | None = None
         self.score_positions: nn.Module | None = None
         if config.position_embedding_type == "sinusoidal":
-            self.embed_positions = SinusoidalPositions(width, config.interleave_sinusoids)
+            self.embed_positions = SinusoidalPositions(
+                width, config.interleave_sinusoids, config.inclusive_sinusoids, config.position_offset
+            )
         elif config.position_embedding_type == "learned":
             self.embed_positions = LearnedPositions(config.max_position_embeddings, width, config.position_offset)
         elif config.position_embedding_type == "rotary":

@@ -110,6 +110,13 @@ def both(option: str) -> tuple[str, ...]:
     return tuple(f"{half}.{option}" for half in reversed(HALVES))
 
 
+def after_padding(config: PreTrainedConfig) -> int:
+    """What positions count from where the padding token's id is its position, too (fairseq)."""
+    if config.pad_token_id is None:
+        raise ValueError("pad_token_id=None: positions count from it")
+    return config.pad_token_id + 1
+
+
 def of_both(**options: Any) -> Options:
     """Options that both halves have."""
     return {f"{half}.{name}": value for half in HALVES for name, value in options.items()}

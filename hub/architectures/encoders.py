@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.core_model_loading import Chunk, WeightConverter
 
-from .architecture import Architecture, Names, Options, inside
+from .architecture import Architecture, Names, Options, after_padding, inside
 
 POST_NORM: Options = {
     "is_gated_act": False, "norm_type": "layer_norm", "norm_position": "post", "embedding_norm": True,
@@ -98,10 +98,7 @@ BERT = Architecture(
 
 
 def read_roberta(config: PreTrainedConfig) -> Options:
-    # position ids count from the padding token's, which has a row of its own
-    if config.pad_token_id is None:
-        raise ValueError("pad_token_id=None: positions count from it")
-    offset = config.pad_token_id + 1
+    offset = after_padding(config)
     return {"position_offset": offset, "max_position_embeddings": config.max_position_embeddings - offset}
 
 

@@ -108,6 +108,19 @@ def test_half_precision_stays(tmp_path, stock_folder):
     }
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sinusoids_of_a_model_in_half_precision(dtype, tmp_path, stock_folder):
+    folder = stock_folder("m2m_100")
+    transformers.M2M100ForConditionalGeneration.from_pretrained(folder, dtype=dtype).save_pretrained(folder)
+    converted = import_stock(folder, tmp_path / "trefoil")
+    assert converted.model.dtype == dtype
+    assert converted.difference < 1e-5
+    ids = torch.tensor([[5, 6, 7, 8]])
+    stock = transformers.M2M100ForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    logits = [model(ids, decoder_input_ids=ids).logits for model in (converted.model, stock)]
+    torch.testing.assert_close(*logits, atol=0.1, rtol=0)
+
+
 def test_a_checkpoint_in_several_files(tmp_path):
     stock_model(FIRST["bert"]).save_pretrained(tmp_path / "stock", max_shard_size="20KB")
     assert len(list((tmp_path / "stock").glob("*.safetensors"))) > 1
@@ -312,6 +325,15 @@ def test_halves_that_bart_does_not_have():
     assert "bart cannot express encoder.hidden_act='relu' (it has 'gelu')" in refusal(to_stock, model, "bart")
 
 
+def test_positions_that_m2m_100_and_marian_do_not_have():
+    model = to_trefoil(stock_model(FIRST["m2m_100"])).model
+    message = refusal(to_stock, model, "marian")
+    for option in ("encoder.inclusive_sinusoids=True", "decoder.position_offset=2", "encoder.norm_position='pre'"):
+        assert option in message
+    model.config.decoder.position_offset = 0
+    assert "m2m_100 cannot express decoder.position_offset=0 (it has 2)" in refusal(to_stock, model, "m2m_100")
+
+
 def test_an_architecture_of_another_family():
     assert "llama has no counterpart of TrefoilEncoderForMaskedLM; there is one in bert" in refusal(
         to_stock, tiny_model("encoder"), "llama"
@@ -478,6 +500,7 @@ def test_an_encoder_without_segments():
         ("llama", {"hidden_size": "wide"}, "config.json does not describe a llama"),
         ("llama", {"rope_parameters": {"rope_type": "spiral", "rope_theta": 1.0}}, "spiral"),
         ("roberta", {"pad_token_id": None}, "pad_token_id=None"),
+        ("m2m_100", {"pad_token_id": None}, "pad_token_id=None"),
         ("bert", {"pad_token_id": 99}, "the model does not load"),
         ("bert", {"architectures": "BertForNextSentencePrediction"}, "no counterpart of BertForNextSentencePrediction"),
         ("bert", {"architectures": None}, "names no architecture"),

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import transformers
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, GenerationConfig
 
 from benchmarks.stock_checkpoints import CLASS_NAMES, SMALL
 from tests.hub.conftest import SENTENCES
@@ -59,3 +59,56 @@ def test_xlm_roberta(both_ways, pieces):
         assert type(tokenizer) is type(stock)
         assert tokenizer(*TEXTS)["input_ids"] == stock(*TEXTS)["input_ids"]
         assert (tokenizer.mask_token_id, tokenizer.model_max_length) == (stock.mask_token_id, 512)
+
+
+def test_nllb(both_ways, tmp_path):
+    """With the language that a translation is to begin with, which old checkpoints name in config.json."""
+    languages = ["kor_Hang", "eng_Latn"]
+
+    def write(folder):
+        words = {letter: 4 + number for number, letter in enumerate(sorted(set("▁" + "".join(SENTENCES)) - {" "}))}
+        vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3} | words
+        tokenizer = transformers.NllbTokenizer(
+            vocab=vocabulary, merges=[], src_lang="eng_Latn", tgt_lang="kor_Hang", extra_special_tokens=languages
+        )
+        tokenizer.save_pretrained(folder)
+        (folder / "generation_config.json").unlink()
+        config = json.loads((folder / "config.json").read_text())
+        config["forced_bos_token_id"] = tokenizer.convert_tokens_to_ids("kor_Hang")
+        (folder / "config.json").write_text(json.dumps(config))
+
+    stock, *others = both_ways("m2m_100", "ForConditionalGeneration", write, src_lang="kor_Hang")
+    assert stock(TEXTS[0])["input_ids"][0] == stock.convert_tokens_to_ids("kor_Hang")
+    for tokenizer in others:
+        assert type(tokenizer) is type(stock)
+        for language in languages:
+            tokenizer.src_lang = stock.src_lang = language
+            assert tokenizer(TEXTS)["input_ids"] == stock(TEXTS)["input_ids"]
+        assert tokenizer(text_target=TEXTS)["input_ids"] == stock(text_target=TEXTS)["input_ids"]
+    first = stock.convert_tokens_to_ids("kor_Hang")
+    for name in ("trefoil", "out"):
+        assert GenerationConfig.from_pretrained(tmp_path / name).forced_bos_token_id == first
+
+
+def test_m2m_100(both_ways, pieces):
+    sentencepiece = pytest.importorskip("sentencepiece")
+
+    def write(folder):
+        shutil.copy(pieces("bpe"), folder / "sentencepiece.bpe.model")
+        processor = sentencepiece.SentencePieceProcessor(model_file=str(pieces("bpe")))
+        learned = [processor.id_to_piece(number) for number in range(3, processor.get_piece_size())]
+        vocabulary = {token: number for number, token in enumerate(["<s>", "<pad>", "</s>", "<unk>", *learned])}
+        (folder / "vocab.json").write_text(json.dumps(vocabulary))
+        config = {"tokenizer_class": "M2M100Tokenizer", "src_lang": "en", "tgt_lang": "ko"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+    stock, *others = both_ways("m2m_100", "ForConditionalGeneration", write, vocabulary=200)
+    for tokenizer in others:
+        assert type(tokenizer) is type(stock)
+        for language in ("ko", "en"):
+            tokenizer.src_lang = stock.src_lang = language
+            assert tokenizer(TEXTS)["input_ids"] == stock(TEXTS)["input_ids"]
+        assert tokenizer.get_lang_id("ko") == stock.get_lang_id("ko")
+        for skip in (True, False):
+            texts = [one.decode(one(TEXTS[0])["input_ids"], skip_special_tokens=skip) for one in (tokenizer, stock)]
+            assert texts[0] == texts[1]
