@@ -85,6 +85,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "mbart": HALVES,
     "marian": HALVES | {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0, "forced_eos_token_id": 2},
     "m2m_100": HALVES,
+    "pegasus": HALVES | {"pad_token_id": 0, "eos_token_id": 1},
     "t5": {
         "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
         "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
@@ -93,7 +94,7 @@ SMALL: dict[str, dict[str, Any]] = {
 CLASS_NAMES = {
     "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
     "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
-    "marian": "Marian", "m2m_100": "M2M100", "t5": "T5",
+    "marian": "Marian", "m2m_100": "M2M100", "pegasus": "Pegasus", "t5": "T5",
 }  # fmt: skip
 
 # these give padding a position of its own, so what they compute there is their own too
@@ -186,10 +187,15 @@ CASES = [
     Case("marian", "MTModel", "unequal halves, scaled embedding, swish", {"encoder_layers": 3, "decoder_layers": 1, "scale_embedding": True, "activation_function": "swish"}),
     Case("marian", "MTModel", "two vocabularies", {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 59}),
     Case("marian", "MTModel", "not tied", {"tie_word_embeddings": False, "share_encoder_decoder_embeddings": False}),
+    Case("marian", "Model", "bare"),
     Case("m2m_100", "ForConditionalGeneration", "plain"),
     Case("m2m_100", "ForConditionalGeneration", "unequal halves, embedding not scaled, GELU", {"encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 8, "decoder_ffn_dim": 40, "scale_embedding": False, "activation_function": "gelu"}),
     Case("m2m_100", "ForConditionalGeneration", "not tied, padding 0", {"tie_word_embeddings": False, "pad_token_id": 0, "bos_token_id": 1}),
     Case("m2m_100", "Model", "bare"),
+    Case("pegasus", "ForConditionalGeneration", "plain"),
+    Case("pegasus", "ForConditionalGeneration", "unequal halves, scaled embedding, ReLU", {"encoder_layers": 3, "decoder_layers": 1, "decoder_attention_heads": 8, "encoder_ffn_dim": 40, "scale_embedding": True, "activation_function": "relu"}),
+    Case("pegasus", "ForConditionalGeneration", "not tied", {"tie_word_embeddings": False}),
+    Case("pegasus", "Model", "bare"),
     Case("t5", "ForConditionalGeneration", "plain"),
     Case("t5", "ForConditionalGeneration", "gated GELU, output not tied", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     Case("t5", "ForConditionalGeneration", "unequal halves, 8 buckets up to 20, heads of 16", {"num_layers": 3, "num_decoder_layers": 1, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "d_kv": 16}),

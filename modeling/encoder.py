@@ -75,7 +75,7 @@ class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
         super().__init__(config)
         self.model = TrefoilEncoderModel(config, add_pooler=False)
         self.transform = Transform(config, config.embedding_size)
-        self.lm_head = nn.Linear(config.embedding_size, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head = nn.Linear(self.model.embed_tokens.embedding_dim, config.vocab_size, bias=config.lm_head_bias)
         self.loss_function = token_cross_entropy
         self.post_init()
 

@@ -1,4 +1,4 @@
-"""BART, mBART, Marian, M2M-100 and T5."""
+"""BART, mBART, Marian, M2M-100, Pegasus and T5."""
 
 from typing import Any
 
@@ -135,19 +135,23 @@ def write_marian(options: Options) -> dict[str, Any]:
     return {"vocab_size": options["encoder.vocab_size"], "decoder_vocab_size": options["decoder.vocab_size"]}
 
 
+SINUSOIDAL: Options = {
+    "is_gated_act": False, "norm_type": "layer_norm", "norm_eps": 1e-5, "attention_bias": True, "mlp_bias": True,
+    "position_embedding_type": "sinusoidal", "interleave_sinusoids": False, "rope_parameters": None,
+}  # fmt: skip
+
+TABLES = tuple(f"model.{half}.embed_positions.weight" for half in HALVES)
+
 MARIAN = bart_kind(
     "Marian",
     "marian",
     head="MTModel",
-    options=of_both(
-        is_gated_act=False, norm_type="layer_norm", norm_position="post", norm_eps=1e-5, attention_bias=True,
-        mlp_bias=True, position_embedding_type="sinusoidal", interleave_sinusoids=False, rope_parameters=None,
-    )
-    | {"decoder.lm_head_bias": True},
+    options=of_both(**SINUSOIDAL, norm_position="post") | {"decoder.lm_head_bias": True},
     fields=BART_FIELDS | {"share_encoder_decoder_embeddings": "share_encoder_decoder_embeddings"},
     read=read_marian,
     write=write_marian,
-)  # fmt: skip
+    computed=TABLES,
+)
 
 
 def read_m2m(config: PreTrainedConfig) -> Options:
@@ -157,14 +161,24 @@ def read_m2m(config: PreTrainedConfig) -> Options:
 M2M_100 = bart_kind(
     "M2M100",
     "m2m_100",
-    options=of_both(
-        is_gated_act=False, norm_type="layer_norm", norm_position="pre", norm_eps=1e-5, attention_bias=True,
-        mlp_bias=True, position_embedding_type="sinusoidal", interleave_sinusoids=False, inclusive_sinusoids=True,
-        rope_parameters=None,
-    ),
+    options=of_both(**SINUSOIDAL, norm_position="pre", inclusive_sinusoids=True),
     read=read_m2m,
     converters=(),
-)  # fmt: skip
+)
+
+
+def write_pegasus(_: Options) -> dict[str, Any]:
+    return {"normalize_before": True, "normalize_embedding": False}
+
+
+PEGASUS = bart_kind(
+    "Pegasus",
+    "pegasus",
+    options=of_both(**SINUSOIDAL, norm_position="pre") | {"decoder.lm_head_bias": True},
+    read=shared,
+    write=write_pegasus,
+    computed=TABLES,
+)
 
 
 def read_t5(config: PreTrainedConfig) -> Options:

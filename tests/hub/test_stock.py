@@ -250,6 +250,16 @@ def test_weights_of_another_shape_are_named(tmp_path, stock_folder):
     assert "model.embed_tokens.weight" in message
 
 
+@pytest.mark.parametrize("architecture", ["marian", "pegasus"])
+def test_computed_weights_may_be_missing_but_not_be_others(architecture, tmp_path, stock_folder):
+    folder, name = stock_folder(architecture), "model.encoder.embed_positions.weight"
+    change_weights(folder, lambda weights: weights.pop(name, None))
+    import_stock(folder, tmp_path / "trefoil")
+    change_weights(folder, lambda weights: weights.update({name: torch.randn(64, 32)}))
+    message = refusal(import_stock, folder, tmp_path / "out")
+    assert f"{name} are not the sinusoids that {architecture} computes" in message
+
+
 def test_unknown_weights_are_named(tmp_path, stock_folder):
     folder = stock_folder("llama")
     change_weights(folder, lambda weights: weights.update({"model.layers.0.self_attn.rotor.weight": torch.ones(1)}))

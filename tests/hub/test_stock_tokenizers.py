@@ -21,10 +21,10 @@ def pieces(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pieces")
     (folder / "text.txt").write_text("\n".join(20 * SENTENCES), encoding="utf-8")
 
-    def train(model_type):
+    def train(model_type, **options):
         sentencepiece.SentencePieceTrainer.train(
             input=str(folder / "text.txt"), model_prefix=str(folder / model_type), model_type=model_type,
-            vocab_size=60, hard_vocab_limit=False, minloglevel=2,
+            vocab_size=60, hard_vocab_limit=False, minloglevel=2, **options,
         )  # fmt: skip
         return folder / f"{model_type}.model"
 
@@ -43,7 +43,9 @@ def both_ways(tmp_path):
         import_stock(folder, tmp_path / "trefoil")
         export_stock(tmp_path / "trefoil", tmp_path / "out", architecture)
         places = (folder, tmp_path / "trefoil", tmp_path / "out")
-        return [AutoTokenizer.from_pretrained(place, **settings) for place in places]
+        tokenizers = [AutoTokenizer.from_pretrained(place, **settings) for place in places]
+        assert tokenizers[0].unk_token_id not in tokenizers[0](TEXTS[0])["input_ids"]
+        return tokenizers
 
     return convert
 
@@ -112,3 +114,19 @@ def test_m2m_100(both_ways, pieces):
         for skip in (True, False):
             texts = [one.decode(one(TEXTS[0])["input_ids"], skip_special_tokens=skip) for one in (tokenizer, stock)]
             assert texts[0] == texts[1]
+
+
+def test_pegasus(both_ways, pieces):
+    def write(folder):
+        shutil.copy(pieces("unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1), folder / "spiece.model")
+        config = {"tokenizer_class": "PegasusTokenizer", "model_max_length": 512}
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+
+    stock, *others = both_ways("pegasus", "ForConditionalGeneration", write, vocabulary=250)
+    for tokenizer in others:
+        assert type(tokenizer) is type(stock)
+        assert tokenizer(TEXTS)["input_ids"] == stock(TEXTS)["input_ids"]
+        assert tokenizer.convert_tokens_to_ids(["<mask_1>", "<mask_2>"]) == stock.convert_tokens_to_ids(
+            ["<mask_1>", "<mask_2>"]
+        )
+        assert tokenizer.model_max_length == 512

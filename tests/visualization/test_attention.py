@@ -181,6 +181,7 @@ def test_without_a_length_generation_ends_where_positions_do(model_and_tokenizer
         ("mbart", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("marian", "MTModel", [ENCODER, DECODER, CROSS]),
         ("m2m_100", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
+        ("pegasus", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("t5", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
     ],
 )
