@@ -66,6 +66,8 @@ HALVES = {
 SMALL: dict[str, dict[str, Any]] = {
     "bert": STACK | {"pad_token_id": 0},
     "roberta": STACK | {"pad_token_id": 1, "type_vocab_size": 1},
+    "xlm-roberta": STACK | {"pad_token_id": 1, "type_vocab_size": 1},
+    "electra": STACK | {"embedding_size": 16, "pad_token_id": 0},
     "distilbert": {
         "vocab_size": VOCABULARY, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48,
         "max_position_embeddings": 64,
@@ -82,16 +84,21 @@ SMALL: dict[str, dict[str, Any]] = {
     "bart": HALVES,
     "mbart": HALVES,
     "marian": HALVES | {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0, "forced_eos_token_id": 2},
+    "m2m_100": HALVES,
+    "pegasus": HALVES | {"pad_token_id": 0, "eos_token_id": 1},
     "t5": {
         "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4,
         "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0,
     },
 }  # fmt: skip
 CLASS_NAMES = {
-    "bert": "Bert", "roberta": "Roberta", "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2",
-    "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
-    "marian": "Marian", "t5": "T5",
+    "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
+    "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
+    "marian": "Marian", "m2m_100": "M2M100", "pegasus": "Pegasus", "t5": "T5",
 }  # fmt: skip
+
+# these give padding a position of its own, so what they compute there is their own too
+PADDING_APART = ("roberta", "xlm-roberta", "m2m_100")
 
 LABELS = {"num_labels": 5}
 CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
@@ -104,6 +111,14 @@ CASES = [
     Case("roberta", "ForMaskedLM", "2 heads, 1 layer, ReLU", {"num_attention_heads": 2, "num_hidden_layers": 1, "hidden_act": "relu"}),
     Case("roberta", "ForMaskedLM", "not tied, padding 0, 2 types", {"tie_word_embeddings": False, "pad_token_id": 0, "type_vocab_size": 2}),
     Case("roberta", "Model", "pooler"),
+    Case("xlm-roberta", "ForMaskedLM", "plain"),
+    Case("xlm-roberta", "ForMaskedLM", "8 heads, 3 layers, ReLU", {"num_attention_heads": 8, "num_hidden_layers": 3, "hidden_act": "relu"}),
+    Case("xlm-roberta", "ForMaskedLM", "not tied, eps 1e-5, 2 types", {"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "type_vocab_size": 2}),
+    Case("xlm-roberta", "Model", "pooler"),
+    Case("electra", "ForMaskedLM", "plain"),
+    Case("electra", "ForMaskedLM", "8 heads, 3 layers, ReLU, embedding of full width", {"num_attention_heads": 8, "num_hidden_layers": 3, "hidden_act": "relu", "embedding_size": 32}),
+    Case("electra", "ForMaskedLM", "not tied, eps 1e-5, wider embedding", {"tie_word_embeddings": False, "layer_norm_eps": 1e-5, "embedding_size": 40}),
+    Case("electra", "Model", "bare"),
     Case("distilbert", "ForMaskedLM", "plain"),
     Case("distilbert", "ForMaskedLM", "8 heads, 3 layers, ReLU", {"n_heads": 8, "n_layers": 3, "activation": "relu"}),
     Case("distilbert", "ForMaskedLM", "not tied, sinusoidal", {"tie_word_embeddings": False, "sinusoidal_pos_embds": True}),
@@ -127,10 +142,13 @@ CASES = [
     Case("modernbert", "Model", "bare"),
     *(
         Case(name, head, "5 labels", LABELS)
-        for name in ("bert", "roberta", "distilbert", "modernbert", "gpt2", "llama", "qwen3")
+        for name in ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernbert", "gpt2", "llama", "qwen3")
         for head in CLASSIFIERS
     ),
-    *(Case(name, "ForQuestionAnswering", "plain") for name in ("bert", "roberta", "distilbert", "modernbert")),
+    *(
+        Case(name, "ForQuestionAnswering", "plain")
+        for name in ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernbert")
+    ),
     Case("gpt2", "LMHeadModel", "plain"),
     Case("gpt2", "LMHeadModel", "8 heads, 3 layers, inner 40, ReLU", {"n_head": 8, "n_layer": 3, "n_inner": 40, "activation_function": "relu"}),
     Case("gpt2", "LMHeadModel", "not tied, scores not scaled", {"tie_word_embeddings": False, "scale_attn_weights": False}),
@@ -169,6 +187,15 @@ CASES = [
     Case("marian", "MTModel", "unequal halves, scaled embedding, swish", {"encoder_layers": 3, "decoder_layers": 1, "scale_embedding": True, "activation_function": "swish"}),
     Case("marian", "MTModel", "two vocabularies", {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 59}),
     Case("marian", "MTModel", "not tied", {"tie_word_embeddings": False, "share_encoder_decoder_embeddings": False}),
+    Case("marian", "Model", "bare"),
+    Case("m2m_100", "ForConditionalGeneration", "plain"),
+    Case("m2m_100", "ForConditionalGeneration", "unequal halves, embedding not scaled, GELU", {"encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 8, "decoder_ffn_dim": 40, "scale_embedding": False, "activation_function": "gelu"}),
+    Case("m2m_100", "ForConditionalGeneration", "not tied, padding 0", {"tie_word_embeddings": False, "pad_token_id": 0, "bos_token_id": 1}),
+    Case("m2m_100", "Model", "bare"),
+    Case("pegasus", "ForConditionalGeneration", "plain"),
+    Case("pegasus", "ForConditionalGeneration", "unequal halves, scaled embedding, ReLU", {"encoder_layers": 3, "decoder_layers": 1, "decoder_attention_heads": 8, "encoder_ffn_dim": 40, "scale_embedding": True, "activation_function": "relu"}),
+    Case("pegasus", "ForConditionalGeneration", "not tied", {"tie_word_embeddings": False}),
+    Case("pegasus", "Model", "bare"),
     Case("t5", "ForConditionalGeneration", "plain"),
     Case("t5", "ForConditionalGeneration", "gated GELU, output not tied", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     Case("t5", "ForConditionalGeneration", "unequal halves, 8 buckets up to 20, heads of 16", {"num_layers": 3, "num_decoder_layers": 1, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 20, "d_kv": 16}),
@@ -206,8 +233,8 @@ def inputs(model: PreTrainedModel, case: Case) -> dict[str, torch.Tensor]:
     pad = model.config.pad_token_id or 0
     ids = torch.randint(3, vocabulary, (3, 13), generator=generator)
     mask = torch.ones_like(ids)
-    # RoBERTa gives padding a position of its own, so what it computes there is its own too
-    if model.config.pad_token_id is not None and case.architecture != "roberta":
+    seen_in_loss = case.architecture in PADDING_APART and not model.config.is_encoder_decoder
+    if model.config.pad_token_id is not None and not seen_in_loss:
         for row, length in enumerate((13, 9, 4)):
             ids[row, length:], mask[row, length:] = pad, 0
     else:
@@ -257,10 +284,15 @@ def compare(case: Case, folder: Path) -> Differences:
         same_texts(stock, ours, given)
         same_texts(exported, ours, given)
     pairs = [(outputs["stock"], outputs["ours"]), (outputs["exported"], outputs["ours"])]
+    masks = real_tokens(given) if case.architecture in PADDING_APART else []
+
+    def largest_of(wanted: Callable[[str], bool]) -> float:
+        return max(largest(pair, wanted, masks) for pair in pairs)
+
     return Differences(
-        logits=max(largest(pair, lambda name: "logits" in name or name == "last_hidden_state") for pair in pairs),
-        loss=max(largest(pair, lambda name: name == "loss") for pair in pairs),
-        hidden_states=max(largest(pair, lambda name: "hidden_state" in name) for pair in pairs),
+        logits=largest_of(lambda name: "logits" in name or name == "last_hidden_state"),
+        loss=largest_of(lambda name: name == "loss"),
+        hidden_states=largest_of(lambda name: "hidden_state" in name),
         gradients=max(gradients(model, ours) for model in (stock, exported)),
     )
 
@@ -282,8 +314,16 @@ def same_weights(first: Path, second: Path) -> None:
         assert torch.equal(weight, others[name]), name
 
 
-def largest(pair: tuple[Any, Any], wanted: Callable[[str], bool]) -> float:
-    """The largest difference between those outputs that are wanted."""
+def real_tokens(given: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    """1 where a source has no padding, `(B, S)`, and where a target's inputs, made from its labels, have none."""
+    masks = [given["attention_mask"]]
+    if "labels" in given and given["labels"].ndim == 2:
+        masks.append(torch.nn.functional.pad((given["labels"] != -100)[:, :-1].long(), (1, 0), value=1))
+    return masks
+
+
+def largest(pair: tuple[Any, Any], wanted: Callable[[str], bool], masks: list[torch.Tensor]) -> float:
+    """The largest difference between those outputs that are wanted, in real tokens where masks of such are given."""
     stock, ours = pair
     found = 0.0
     for name, theirs in stock.items():
@@ -293,7 +333,11 @@ def largest(pair: tuple[Any, Any], wanted: Callable[[str], bool]) -> float:
         assert len(theirs) == len(mine), name
         for one, other in zip(theirs, mine, strict=True):
             assert one.shape == other.shape, name
-            found = max(found, (one - other).abs().max().item())
+            difference = (one - other).abs()
+            for mask in masks:
+                if difference.shape[:2] == mask.shape:
+                    difference = difference * mask.reshape(*mask.shape, *(1,) * (difference.ndim - 2))
+            found = max(found, difference.max().item())
     return found
 
 

@@ -45,7 +45,10 @@ class TrefoilConfig(PreTrainedConfig):
         rope_parameters: Rotary settings, as transformers defines them, or a dict of them for each of `layer_types`;
             only read with `rotary`.
         interleave_sinusoids: Sines and cosines alternate, as in Vaswani et al.; else all sines come first (Marian).
-        position_offset: Rows of the `learned` table in front of position 0 (2 in BART and RoBERTa).
+        inclusive_sinusoids: The slowest sinusoids turn once in `2π · 10000` tokens (tensor2tensor; Fan et al. 2021,
+            M2M-100); in Vaswani et al., those that would come next.
+        position_offset: What positions count from: rows of the `learned` table in front of position 0 (2 in BART and
+            RoBERTa), or the first position of the `sinusoidal` ones (2 in M2M-100).
         relative_attention_num_buckets: Distances that `relative` tells apart.
         relative_attention_max_distance: From this distance on, in tokens, `relative` tells none apart.
         max_position_embeddings: Longest sequence, in tokens. A hard limit with `learned`; otherwise the length that
@@ -100,6 +103,7 @@ class TrefoilConfig(PreTrainedConfig):
     position_embedding_type: Literal["rotary", "learned", "sinusoidal", "relative", "alibi", "none"] = "rotary"
     rope_parameters: RopeParameters | dict | None = None
     interleave_sinusoids: bool = True
+    inclusive_sinusoids: bool = False
     position_offset: int = 0
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128

@@ -25,7 +25,8 @@ COUNTS_WITH = {
     "max_position_embeddings": ("position_embedding_type", {"learned", "sinusoidal", "rotary"}),
     "rope_parameters": ("position_embedding_type", {"rotary"}),
     "interleave_sinusoids": ("position_embedding_type", {"sinusoidal"}),
-    "position_offset": ("position_embedding_type", {"learned"}),
+    "inclusive_sinusoids": ("position_embedding_type", {"sinusoidal"}),
+    "position_offset": ("position_embedding_type", {"learned", "sinusoidal"}),
     "relative_attention_num_buckets": ("position_embedding_type", {"relative"}),
     "relative_attention_max_distance": ("position_embedding_type", {"relative"}),
 }

@@ -63,13 +63,17 @@ POOLINGS = {"cls": first_token, "mean": mean_token}
 
 
 class Transform(nn.Module):
-    """What stands between the last layer and the vocabulary in BERT: dense, activation, norm."""
+    """What stands between the last layer and the vocabulary in BERT: dense, activation, norm.
 
-    def __init__(self, config: PreTrainedConfig) -> None:
+    Args:
+        size: Width of the output. Default: `hidden_size`.
+    """
+
+    def __init__(self, config: PreTrainedConfig, size: int | None = None) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.transform_bias)
+        self.dense = nn.Linear(config.hidden_size, size or config.hidden_size, bias=config.transform_bias)
         self.act_fn = ACT2FN[config.transform_act]
-        self.norm = make_norm(config)
+        self.norm = make_norm(config, size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.norm(self.act_fn(self.dense(hidden_states)))

@@ -19,8 +19,9 @@ class RMSNorm(nn.Module):
         return self.weight * states.to(hidden_states.dtype)
 
 
-def make_norm(config: PreTrainedConfig) -> nn.Module:
-    """The configured norm over the last dimension, `hidden_size`."""
+def make_norm(config: PreTrainedConfig, size: int | None = None) -> nn.Module:
+    """The configured norm over the last dimension, by default `hidden_size`."""
+    size = size or config.hidden_size
     if config.norm_type == "rms_norm":
-        return RMSNorm(config.hidden_size, config.norm_eps)
-    return nn.LayerNorm(config.hidden_size, config.norm_eps, bias=config.norm_bias)
+        return RMSNorm(size, config.norm_eps)
+    return nn.LayerNorm(size, config.norm_eps, bias=config.norm_bias)

@@ -23,19 +23,23 @@ class SinusoidalPositions(nn.Module):
     Args:
         hidden_size: C.
         interleave: Else all sines come before all cosines (Marian).
+        inclusive: `2i/(C-2)` in place of `2i/C`, which reaches 1 (tensor2tensor, M2M-100).
+        offset: The first position, which is 2 in M2M-100.
     """
 
-    def __init__(self, hidden_size: int, interleave: bool = True) -> None:
+    def __init__(self, hidden_size: int, interleave: bool = True, inclusive: bool = False, offset: int = 0) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.interleave = interleave
+        self.steps = max(hidden_size - 2, 1) if inclusive else hidden_size
+        self.offset = offset
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         """`(B, T)` to `(B, T, C)`, float32."""
         # in float32, the angle of position 500 would be off by 3e-5; Apple's devices have nothing better
         dtype = torch.float32 if position_ids.device.type == "mps" else torch.float64
         even_dims = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=dtype)
-        angles = position_ids[..., None].to(dtype) * 10000.0 ** (-even_dims / self.hidden_size)
+        angles = (position_ids + self.offset)[..., None].to(dtype) * 10000.0 ** (-even_dims / self.steps)
         return torch.stack((angles.sin(), angles.cos()), dim=-1 if self.interleave else -2).flatten(-2).float()
 
 

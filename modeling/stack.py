@@ -54,18 +54,19 @@ class TransformerStack(TrefoilPreTrainedModel):
         super().__init__(config)
         config.validate_architecture()  # its fields may have been changed since it was made
         padding_idx = config.pad_token_id if config.freeze_padding_embedding else None
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx)
+        width = getattr(config, "embedding_size", config.hidden_size)  # decoders have no such option
+        self.embed_tokens = nn.Embedding(config.vocab_size, width, padding_idx)
         self.embed_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
-        self.embed_types = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
+        self.embed_types = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
         self.embed_positions: nn.Module | None = None
         self.rotary_emb: nn.ModuleDict | None = None
         self.score_positions: nn.Module | None = None
         if config.position_embedding_type == "sinusoidal":
-            self.embed_positions = SinusoidalPositions(config.hidden_size, config.interleave_sinusoids)
-        elif config.position_embedding_type == "learned":
-            self.embed_positions = LearnedPositions(
-                config.max_position_embeddings, config.hidden_size, config.position_offset
+            self.embed_positions = SinusoidalPositions(
+                width, config.interleave_sinusoids, config.inclusive_sinusoids, config.position_offset
             )
+        elif config.position_embedding_type == "learned":
+            self.embed_positions = LearnedPositions(config.max_position_embeddings, width, config.position_offset)
         elif config.position_embedding_type == "rotary":
             self.rotary_emb = nn.ModuleDict(
                 {
@@ -82,7 +83,8 @@ class TransformerStack(TrefoilPreTrainedModel):
             )
         elif config.position_embedding_type == "alibi":
             self.score_positions = AlibiPositions(config.num_attention_heads)
-        self.embed_norm = make_norm(config) if config.embedding_norm else nn.Identity()
+        self.embed_norm = make_norm(config, width) if config.embedding_norm else nn.Identity()
+        self.embed_proj = nn.Linear(width, config.hidden_size) if width != config.hidden_size else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(config, layer_idx, self.is_causal, cross_attention_size)
@@ -166,7 +168,7 @@ class TransformerStack(TrefoilPreTrainedModel):
             hidden_states = hidden_states + self.embed_types(token_type_ids)
         if self.embed_positions is not None:
             hidden_states = hidden_states + self.embed_positions(position_ids).to(hidden_states)
-        hidden_states = self.dropout(self.embed_norm(hidden_states))
+        hidden_states = self.embed_proj(self.dropout(self.embed_norm(hidden_states)))
         position_embeddings = {
             layer_type: rotary(hidden_states, position_ids) for layer_type, rotary in (self.rotary_emb or {}).items()
         }

@@ -43,6 +43,7 @@ class Architecture:
         heads: A Trefoil class to the stock class, and the modules of its head.
         converters: What is done to weights besides giving them other names; after that, on the way in.
         ignored: Stock fields that change nothing that a trained model computes.
+        computed: Weights of a stock class that are not learned; a checkpoint may do without them.
         duplicates: Weights that a stock class keeps twice: the one that is left behind, and the one that it is like.
         rope_by_layer_type: Whether rotary settings may differ between layer types.
         unknown_token: Whether tools want its tokenizers to name an unknown token.
@@ -62,6 +63,7 @@ class Architecture:
     write: Callable[[Options], dict[str, Any]] = nothing
     converters: tuple[WeightConverter, ...] = ()
     ignored: frozenset[str] = frozenset()
+    computed: tuple[str, ...] = ()
     duplicates: dict[str, str] = field(default_factory=dict)
     rope_by_layer_type: bool = False
     unknown_token: bool = False
@@ -73,6 +75,10 @@ class Architecture:
     def bare(self) -> str:
         """The stock class without a head."""
         return next(stock for ours, (stock, _) in self.heads.items() if ours.endswith("Model"))
+
+    def is_computed(self, weight: str) -> bool:
+        """Whether a weight, as the bare model or one with a head calls it, is not learned."""
+        return f"{self.prefix}.{weight.removeprefix(f'{self.prefix}.')}" in self.computed
 
     def to_options(self, config: PreTrainedConfig) -> Options:
         """The options that a stock configuration stands for."""
@@ -108,6 +114,13 @@ def inside(stock: str, ours: str, names: Names) -> Names:
 def both(option: str) -> tuple[str, ...]:
     """An option that both halves have; read from the decoder."""
     return tuple(f"{half}.{option}" for half in reversed(HALVES))
+
+
+def after_padding(config: PreTrainedConfig) -> int:
+    """What positions count from where the padding token's id is its position, too (fairseq)."""
+    if config.pad_token_id is None:
+        raise ValueError("pad_token_id=None: positions count from it")
+    return config.pad_token_id + 1
 
 
 def of_both(**options: Any) -> Options:

@@ -60,6 +60,25 @@ def test_dropout_of_a_classification_head():
     assert TrefoilDecoderConfig(hidden_dropout=0.25, classifier_dropout=0).head_dropout == 0
 
 
+def test_embeddings_may_be_of_another_width():
+    config = TrefoilEncoderConfig(hidden_size=64)
+    assert config.embedding_size == 64
+    config.hidden_size = 32
+    assert config.embedding_size == 32
+    config = TrefoilEncoderConfig(hidden_size=64, embedding_size=16)
+    config.hidden_size = 32
+    assert TrefoilEncoderConfig(**config.to_dict()).embedding_size == 16
+    with pytest.raises(StrictDataclassClassValidationError, match="embedding_size=0 must be positive"):
+        TrefoilEncoderConfig(embedding_size=0)
+    with pytest.raises(StrictDataclassClassValidationError, match="embedding_size=7 must be even"):
+        TrefoilEncoderConfig(embedding_size=7, position_embedding_type="sinusoidal")
+    half = {"vocab_size": 50, "hidden_size": 64}
+    narrow = half | {"embedding_size": 32}
+    assert not TrefoilEncoderDecoderConfig(encoder=narrow, decoder=half).share_encoder_decoder_embeddings
+    with pytest.raises(StrictDataclassClassValidationError, match="encoder's embedding is 50 x 32"):
+        TrefoilEncoderDecoderConfig(encoder=narrow, decoder=half, share_encoder_decoder_embeddings=True)
+
+
 def test_what_an_encoder_classifies_by():
     assert TrefoilEncoderConfig().classifier_pooling == "cls"
     assert TrefoilEncoderConfig(classifier_pooling="mean").to_dict()["classifier_pooling"] == "mean"

@@ -69,6 +69,13 @@ def test_sines_before_cosines():
     assert torch.equal(apart, torch.cat((alternating[::2], alternating[1::2])))
 
 
+def test_slowest_sinusoids_that_reach_the_end():
+    angles = [4 * 10000 ** (-dim / 3) for dim in range(4)]
+    encoding = SinusoidalPositions(8, interleave=False, inclusive=True, offset=1)(torch.tensor([[3]]))[0, 0]
+    expected = [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+    assert encoding.tolist() == pytest.approx(expected, abs=1e-6)
+
+
 def test_far_positions_are_exact():
     encoding = SinusoidalPositions(4)(torch.tensor([[100_003]]))[0, 0]
     assert encoding[:2].tolist() == pytest.approx([math.sin(100_003), math.cos(100_003)], abs=1e-6)

@@ -20,3 +20,16 @@ def test_logits_only_where_they_are_wanted(family, token_ids):
     }
     for positions, expected in wanted.items():
         torch.testing.assert_close(model(token_ids, logits_to_keep=positions).logits, expected)
+
+
+@pytest.mark.parametrize("variant", ["modern", "bert"])
+def test_embeddings_of_another_width(variant, token_ids):
+    model = tiny_model("encoder", variant, embedding_size=16)
+    assert model.get_input_embeddings().weight.shape[1] == model.lm_head.weight.shape[1] == 16
+    assert model.lm_head.weight is model.get_input_embeddings().weight
+    hidden_states = model.model(token_ids).last_hidden_state
+    assert hidden_states.shape == (*token_ids.shape, model.config.hidden_size)
+    embeds = model.model.embed_tokens(token_ids)
+    torch.testing.assert_close(model.model(inputs_embeds=embeds).last_hidden_state, hidden_states)
+    model.resize_token_embeddings(80)
+    assert model(token_ids).logits.shape[-1] == 80
