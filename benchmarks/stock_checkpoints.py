@@ -206,8 +206,13 @@ def inputs(model: PreTrainedModel, case: Case) -> dict[str, torch.Tensor]:
     pad = model.config.pad_token_id or 0
     ids = torch.randint(3, vocabulary, (3, 13), generator=generator)
     mask = torch.ones_like(ids)
-    # RoBERTa gives padding a position of its own, so what it computes there is its own too
-    if model.config.pad_token_id is not None and case.architecture != "roberta":
+    # RoBERTa gives padding a position of its own, so what it computes there is its own too; stock heads look for answers in
+    # the padding, ours do not
+    if (
+        model.config.pad_token_id is not None
+        and case.architecture != "roberta"
+        and case.head != "ForQuestionAnswering"
+    ):
         for row, length in enumerate((13, 9, 4)):
             ids[row, length:], mask[row, length:] = pad, 0
     else:

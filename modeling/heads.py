@@ -270,11 +270,13 @@ class QuestionAnsweringModel(HeadedModel):
     ) -> QuestionAnsweringModelOutput:
         """
         Args:
-            start_positions: `(B,)`, the index of the answer's first token; one outside of the sequence does not count.
+            start_positions: `(B,)`, the index of the answer's first token; one outside of the sequence, or in padding,
+                does not count.
             end_positions: `(B,)`, likewise of its last. The rest: the base model's `forward`.
 
         Returns:
-            `start_logits (B, T)`, `end_logits (B, T)` and, with both positions, the loss.
+            `start_logits (B, T)`, `end_logits (B, T)` and, with both positions, the loss, over real tokens only: it does
+            not depend on what a row is batched with.
         """
         outputs = self.run_base(
             supervised=start_positions is not None and end_positions is not None,
@@ -291,7 +293,8 @@ class QuestionAnsweringModel(HeadedModel):
         start_logits, end_logits = self.qa_outputs(hidden_states).unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+            real = real_tokens(hidden_states, attention_mask)
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, real, **kwargs)
         return QuestionAnsweringModelOutput(
             loss=loss,
             start_logits=start_logits,
