@@ -20,7 +20,7 @@ CONFIGS = {
     "decoder": TrefoilDecoderConfig,
     "encoder-decoder": TrefoilEncoderDecoderConfig,
 }
-HALVES = ("encoder", "decoder")
+HALVES = tuple(TrefoilEncoderDecoderConfig.sub_configs)
 
 
 def nothing(_: Any) -> dict[str, Any]:
