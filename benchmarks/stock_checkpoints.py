@@ -208,11 +208,7 @@ def inputs(model: PreTrainedModel, case: Case) -> dict[str, torch.Tensor]:
     mask = torch.ones_like(ids)
     # RoBERTa gives padding a position of its own, so what it computes there is its own too; stock heads look for answers in
     # the padding, ours do not
-    if (
-        model.config.pad_token_id is not None
-        and case.architecture != "roberta"
-        and case.head != "ForQuestionAnswering"
-    ):
+    if model.config.pad_token_id is not None and case.architecture != "roberta" and case.head != "ForQuestionAnswering":
         for row, length in enumerate((13, 9, 4)):
             ids[row, length:], mask[row, length:] = pad, 0
     else:

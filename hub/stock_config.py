@@ -7,6 +7,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration.errors import UserError
+from ..configuration.halves import halves
 from .architectures import Architecture
 from .architectures.architecture import CONFIGS, HALVES, Options
 
@@ -32,6 +33,7 @@ COUNTS_WITH = {
 COUNTS_IN = {
     "lm_head_bias": ("MaskedLM", "CausalLM", "ConditionalGeneration"),
     "scale_lm_head": ("CausalLM", "ConditionalGeneration"),
+    "final_logit_softcapping": ("CausalLM", "ConditionalGeneration"),
     "classifier_pooling": ("SequenceClassification",),
     "pooler_act": ("SequenceClassification",),
     "classifier_transform": ("Classification", "QuestionAnswering"),
@@ -54,9 +56,10 @@ def reason(error: Exception) -> str:
 def flat_options(config: PreTrainedConfig) -> Options:
     """The fields of a Trefoil configuration; those of its halves under names such as `encoder.hidden_size`."""
     options: Options = {}
+    parts = halves(config)
     for name in type(config).__dataclass_fields__:
-        if name in HALVES:
-            options |= {f"{name}.{key}": value for key, value in flat_options(getattr(config, name)).items()}
+        if name in parts:
+            options |= {f"{name}.{key}": value for key, value in flat_options(parts[name]).items()}
         else:
             options[name] = getattr(config, name)
     return options

@@ -2,13 +2,15 @@
 
 import torch
 from torch import nn
+from transformers import initialization
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from ..configuration.halves import halves
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
-from .norms import make_norm
+from .norms import ZeroCenteredRMSNorm, make_norm
 from .positions import (
     AlibiPositions,
     LearnedPositions,
@@ -40,13 +42,24 @@ class TrefoilPreTrainedModel(PreTrainedModel):
         |---|---|
         | linear, embedding | normal(0, std); the padding token's embedding is zero |
         | biases | zero |
-        | norms | one |
+        | norms | one, or zero where one is added to them |
         """
         super()._init_weights(module)
+        if isinstance(module, ZeroCenteredRMSNorm):
+            initialization.zeros_(module.weight)
+
+    def _sdpa_can_dispatch(self, is_init_check: bool = False) -> bool:
+        """
+        Raises:
+            ValueError: torch's kernel cannot cap scores; where no implementation is asked for, transformers takes `eager`.
+        """
+        if any(getattr(half, "attn_logit_softcapping", None) for half in (self.config, *halves(self.config).values())):
+            raise ValueError("attn_implementation='sdpa' cannot cap scores; with attn_logit_softcapping, use 'eager'")
+        return super()._sdpa_can_dispatch(is_init_check)
 
 
 class TransformerStack(TrefoilPreTrainedModel):
-    """Embeddings, layers and, with pre-norm, the final norm; encoder and decoder differ in their masks only."""
+    """Embeddings, layers and, but with post-norm, the final norm; encoder and decoder differ in their masks only."""
 
     is_causal = False
 
@@ -88,7 +101,7 @@ class TransformerStack(TrefoilPreTrainedModel):
             TransformerLayer(config, layer_idx, self.is_causal, cross_attention_size)
             for layer_idx in range(config.num_hidden_layers)
         )
-        self.norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
+        self.norm = nn.Identity() if config.norm_position == "post" else make_norm(config)
         self.gradient_checkpointing = False
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
@@ -148,6 +161,18 @@ class TransformerStack(TrefoilPreTrainedModel):
             bias = bias.expand(hidden_states.shape[0], -1, -1, -1)
         return bias
 
+    def require_soft_caps(self) -> None:
+        """
+        Raises:
+            ValueError: Scores are to be capped, and the attention implementation, which may have changed, leaves them.
+        """
+        kernel = self.config._attn_implementation or ""
+        if self.config.attn_logit_softcapping is not None and ("sdpa" in kernel or kernel == "paged|eager"):
+            raise ValueError(
+                f"attn_implementation={kernel!r} cannot cap scores, as "
+                f"attn_logit_softcapping={self.config.attn_logit_softcapping} wants; use 'eager' or 'flex_attention'"
+            )
+
     def run_layers(
         self,
         inputs_embeds: torch.Tensor,
@@ -171,6 +196,7 @@ class TransformerStack(TrefoilPreTrainedModel):
             layer_type: rotary(hidden_states, position_ids) for layer_type, rotary in (self.rotary_emb or {}).items()
         }
         position_bias = self.position_bias(hidden_states, past_key_values)
+        self.require_soft_caps()
         for layer in self.layers:
             layer_type: str = layer.attention_type  # type: ignore[assignment]
             hidden_states = layer(

@@ -9,7 +9,10 @@ from .architecture import Architecture, Options, inside
 
 
 def read_gpt2(config: PreTrainedConfig) -> Options:
-    return {"intermediate_size": config.n_inner or 4 * config.n_embd}
+    return {
+        "intermediate_size": config.n_inner or 4 * config.n_embd,
+        "query_pre_attn_scalar": None if config.scale_attn_weights else 1,
+    }
 
 
 def write_gpt2(options: Options) -> dict[str, Any]:
@@ -18,6 +21,7 @@ def write_gpt2(options: Options) -> dict[str, Any]:
         "n_inner": None if inner == 4 * options["hidden_size"] else inner,
         "embd_pdrop": options["hidden_dropout"],
         "resid_pdrop": options["hidden_dropout"],
+        "scale_attn_weights": options["query_pre_attn_scalar"] != 1,
     }
 
 
@@ -50,7 +54,6 @@ GPT2 = Architecture(
         "attn_pdrop": "attention_dropout",
         "layer_norm_epsilon": "norm_eps",
         "initializer_range": "initializer_range",
-        "scale_attn_weights": "scale_attention",
         "use_cache": "use_cache",
     },
     read=read_gpt2,
@@ -202,7 +205,7 @@ QWEN2 = llama_kind(
 QWEN3 = llama_kind(
     "Qwen3",
     "qwen3",
-    options=LLAMA_OPTIONS | {"qk_norm": True},
+    options=LLAMA_OPTIONS | {"qk_norm": "head"},
     fields=LLAMA_FIELDS
     | {
         "head_dim": "head_dim",
