@@ -7,6 +7,8 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 
+from .positions import POSITION_KINDS
+
 
 def _default_layer_type(sliding_window: int | None) -> str:
     return "full_attention" if sliding_window is None else "sliding_attention"
@@ -43,9 +45,11 @@ class TrefoilConfig(PreTrainedConfig):
         position_embedding_type: `rotary` (Su et al. 2021; on queries and keys), `learned` or `sinusoidal`
             (added to the embeddings; Vaswani et al. 2017, §3.5), `relative` (Raffel et al. 2020, §2.1; added to the
             scores), `alibi` (Press et al. 2022; likewise) or `none` (Kazemnejad et al. 2023: only a causal mask tells
-            positions apart).
+            positions apart). `POSITION_KINDS` holds them all.
         rope_parameters: Rotary settings, as transformers defines them, or a dict of them for each of `layer_types`;
             only read with `rotary`.
+        no_rope_layers: For each layer, 1 if `rotary` turns its queries and keys, 0 if not (Yang et al. 2025; SmolLM3).
+            Default: it does in all.
         interleave_sinusoids: Sines and cosines alternate, as in Vaswani et al.; else all sines come first (Marian).
         position_offset: Rows of the `learned` table in front of position 0 (2 in BART and RoBERTa).
         relative_attention_num_buckets: Distances that `relative` tells apart.
@@ -102,8 +106,9 @@ class TrefoilConfig(PreTrainedConfig):
     skip_first_norm: bool = False
     embedding_norm: bool = False
     scale_embedding: bool = False
-    position_embedding_type: Literal["rotary", "learned", "sinusoidal", "relative", "alibi", "none"] = "rotary"
+    position_embedding_type: str = "rotary"
     rope_parameters: RopeParameters | dict | None = None
+    no_rope_layers: list[int] | None = None
     interleave_sinusoids: bool = True
     position_offset: int = 0
     relative_attention_num_buckets: int = 32
@@ -143,13 +148,16 @@ class TrefoilConfig(PreTrainedConfig):
         if self.layer_types is None:
             self.layer_types = [_default_layer_type(self.sliding_window)] * self.num_hidden_layers
         super().__post_init__(**kwargs)
-        if self.position_embedding_type != "rotary":
+        kind = POSITION_KINDS.get(self.position_embedding_type)
+        if kind is not None and "rope_parameters" not in kind.fields:
             self.rope_parameters = None
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "qk_norm" and isinstance(value, bool):  # the values of former releases
             value = "head" if value else "none"
         super().__setattr__(name, value)
+        if name == "num_hidden_layers" and (turned := self.__dict__.get("no_rope_layers")):
+            self.no_rope_layers = turned[:value]
         types = self.__dict__.get("layer_types")
         if not types or name not in ("num_hidden_layers", "sliding_window"):
             return
@@ -179,22 +187,15 @@ class TrefoilConfig(PreTrainedConfig):
                 f"num_attention_heads={self.num_attention_heads} is not a multiple of "
                 f"num_key_value_heads={self.num_key_value_heads}"
             )
-        if self.position_embedding_type == "rotary" and self.head_dim % 2 != 0:
-            raise ValueError(f"head_dim={self.head_dim} must be even with position_embedding_type='rotary'")
-        if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2 != 0:
-            raise ValueError(f"hidden_size={self.hidden_size} must be even with position_embedding_type='sinusoidal'")
         self._validate_layer_types()
         if self.skip_first_norm and not (self.norm_position == "pre" and self.embedding_norm):
             raise ValueError("skip_first_norm=True needs norm_position='pre' and embedding_norm=True")
-        if self.position_embedding_type == "relative" and self.relative_attention_num_buckets < 4:
-            raise ValueError(f"relative_attention_num_buckets={self.relative_attention_num_buckets} must be at least 4")
-        if self.position_embedding_type == "relative" and (
-            self.relative_attention_max_distance <= self.relative_attention_num_buckets // 2
-        ):
+        if self.position_embedding_type not in POSITION_KINDS:
             raise ValueError(
-                f"relative_attention_max_distance={self.relative_attention_max_distance} must be more than half of "
-                f"relative_attention_num_buckets={self.relative_attention_num_buckets}"
+                f"position_embedding_type={self.position_embedding_type!r} is no kind of positions; "
+                f"there are {', '.join(POSITION_KINDS)}"
             )
+        POSITION_KINDS[self.position_embedding_type].check(self)
         if (self.attn_logit_softcapping or 1) <= 0:
             raise ValueError(f"attn_logit_softcapping={self.attn_logit_softcapping} must be positive")
         for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "classifier_dropout"):
@@ -213,10 +214,6 @@ class TrefoilConfig(PreTrainedConfig):
             return
         if self.sliding_window is None or self.sliding_window <= 0:
             raise ValueError(f"sliding_window={self.sliding_window} must be positive with 'sliding_attention' layers")
-        if self.position_embedding_type in ("relative", "alibi"):
-            raise ValueError(
-                f"position_embedding_type={self.position_embedding_type!r} works in 'full_attention' layers only"
-            )
 
     @property
     def head_dropout(self) -> float:

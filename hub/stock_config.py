@@ -8,6 +8,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration.errors import UserError
 from ..configuration.halves import halves
+from ..configuration.positions import POSITION_KINDS
 from .architectures import Architecture
 from .architectures.architecture import CONFIGS, HALVES, Options
 
@@ -23,12 +24,10 @@ FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "b
 # an option counts only where another has one of these values, or in these heads
 COUNTS_WITH = {
     "norm_bias": ("norm_type", {"layer_norm"}),
-    "max_position_embeddings": ("position_embedding_type", {"learned", "sinusoidal", "rotary"}),
-    "rope_parameters": ("position_embedding_type", {"rotary"}),
-    "interleave_sinusoids": ("position_embedding_type", {"sinusoidal"}),
-    "position_offset": ("position_embedding_type", {"learned"}),
-    "relative_attention_num_buckets": ("position_embedding_type", {"relative"}),
-    "relative_attention_max_distance": ("position_embedding_type", {"relative"}),
+    **{
+        option: ("position_embedding_type", {name for name, kind in POSITION_KINDS.items() if option in kind.fields})
+        for option in {option for kind in POSITION_KINDS.values() for option in kind.fields}
+    },
 }
 COUNTS_IN = {
     "lm_head_bias": ("MaskedLM", "CausalLM", "ConditionalGeneration"),

@@ -12,7 +12,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .norms import make_rms_norm
-from .positions import apply_rotary_positions
+from .positions import POSITION_CLASSES, QueryKeyPositions
 
 
 def soft_cap(values: torch.Tensor, cap: float | None) -> torch.Tensor:
@@ -121,6 +121,12 @@ class MultiHeadAttention(nn.Module):
             # a causal window counts the query's own token, a bidirectional one does not; kernels want it counted
             self.sliding_window = config.sliding_window + (0 if is_causal else 1)
 
+        self.turn: Callable | None = None
+        positions = POSITION_CLASSES.get(config.position_embedding_type, object)
+        turned = config.no_rope_layers is None or config.no_rope_layers[layer_idx]
+        if turned and issubclass(positions, QueryKeyPositions):
+            self.turn = positions.turn
+
         query_size = config.num_attention_heads * config.head_dim
         shared_size = config.num_key_value_heads * config.head_dim
         key_value_size = key_value_size or config.hidden_size
@@ -146,7 +152,7 @@ class MultiHeadAttention(nn.Module):
         hidden_states: torch.Tensor,
         key_value_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -156,7 +162,8 @@ class MultiHeadAttention(nn.Module):
             key_value_states: `(B, S, key_value_size)` for cross-attention; else keys and values come from
                 `hidden_states`.
             attention_mask: As `transformers.masking_utils` makes it for the attention implementation.
-            position_embeddings: Cosines and sines for rotary positions; self-attention only.
+            position_embeddings: For positions that are applied to queries and keys, such as rotary cosines and sines;
+                self-attention only.
             past_key_values: The cache; self-attention appends to it, cross-attention fills it once.
             kwargs: For the attention implementation, such as `position_bias (B or 1, H, T, S)`.
 
@@ -166,8 +173,8 @@ class MultiHeadAttention(nn.Module):
         query = self._normed_heads(self.q_proj(hidden_states), self.q_norm)
         if key_value_states is None:
             key, value = self._self_key_value(hidden_states, past_key_values, position_embeddings)
-            if position_embeddings is not None:
-                query = apply_rotary_positions(query, *position_embeddings)
+            if self.turn is not None and position_embeddings is not None:
+                query = self.turn(query, *position_embeddings)
         else:
             key, value = self._cross_key_value(key_value_states, past_key_values)
 
@@ -195,11 +202,11 @@ class MultiHeadAttention(nn.Module):
         self,
         states: torch.Tensor,
         past_key_values: Cache | None,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None,
+        position_embeddings: tuple[torch.Tensor, ...] | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         key, value = self._project_key_value(states)
-        if position_embeddings is not None:
-            key = apply_rotary_positions(key, *position_embeddings)
+        if self.turn is not None and position_embeddings is not None:
+            key = self.turn(key, *position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         return key, value

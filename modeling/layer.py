@@ -77,7 +77,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         encoder_hidden_states: torch.Tensor | None = None,
         position_bias: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         **kwargs,
@@ -85,7 +85,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         """`(B, T, C)` to `(B, T, C)`; the masks are ready for the attention implementation.
 
         Args:
-            position_embeddings: For rotary positions.
+            position_embeddings: Of positions that are applied to queries and keys.
             position_bias: `(1, H, T, S)`, added to the scores of self-attention.
         """
         self_cache = past_key_values

@@ -11,14 +11,7 @@ from ..configuration.halves import halves
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
 from .norms import ZeroCenteredRMSNorm, make_norm
-from .positions import (
-    AlibiPositions,
-    LearnedPositions,
-    RelativePositions,
-    RotaryEmbedding,
-    SinusoidalPositions,
-    rotary_config,
-)
+from .positions import EmbeddingPositions, QueryKeyPositions, ScorePositions, make_positions
 
 
 class TrefoilPreTrainedModel(PreTrainedModel):
@@ -70,31 +63,10 @@ class TransformerStack(TrefoilPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx)
         self.embed_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
         self.embed_types = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
-        self.embed_positions: nn.Module | None = None
-        self.rotary_emb: nn.ModuleDict | None = None
-        self.score_positions: nn.Module | None = None
-        if config.position_embedding_type == "sinusoidal":
-            self.embed_positions = SinusoidalPositions(config.hidden_size, config.interleave_sinusoids)
-        elif config.position_embedding_type == "learned":
-            self.embed_positions = LearnedPositions(
-                config.max_position_embeddings, config.hidden_size, config.position_offset
-            )
-        elif config.position_embedding_type == "rotary":
-            self.rotary_emb = nn.ModuleDict(
-                {
-                    layer_type: RotaryEmbedding(rotary_config(config, layer_type))
-                    for layer_type in sorted(set(config.layer_types))
-                }
-            )
-        elif config.position_embedding_type == "relative":
-            self.score_positions = RelativePositions(
-                config.num_attention_heads,
-                config.relative_attention_num_buckets,
-                config.relative_attention_max_distance,
-                bidirectional=not self.is_causal,
-            )
-        elif config.position_embedding_type == "alibi":
-            self.score_positions = AlibiPositions(config.num_attention_heads)
+        positions = make_positions(config, self.is_causal)
+        self.embed_positions = positions if isinstance(positions, EmbeddingPositions) else None
+        self.rotary_emb = positions if isinstance(positions, QueryKeyPositions) else None
+        self.score_positions = positions if isinstance(positions, ScorePositions) else None
         self.embed_norm = make_norm(config) if config.embedding_norm else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(
@@ -120,20 +92,17 @@ class TransformerStack(TrefoilPreTrainedModel):
         """The given `position_ids (B, T)`, or positions counted from the mask.
 
         Raises:
-            ValueError: More tokens than there are learned positions.
+            ValueError: More tokens than there are positions.
         """
         if position_ids is not None:
             return position_ids
         length = inputs_embeds.shape[1]
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
-        if (
-            isinstance(self.embed_positions, LearnedPositions)
-            and not torch.compiler.is_compiling()
-            and length + past_length > self.config.max_position_embeddings
-        ):
+        limit = None if self.embed_positions is None else self.embed_positions.limit
+        if limit is not None and not torch.compiler.is_compiling() and length + past_length > limit:
             raise ValueError(
                 f"a sequence of {int(length + past_length)} tokens is longer than this model's "
-                f"max_position_embeddings={self.config.max_position_embeddings}; truncate it"
+                f"max_position_embeddings={limit}; truncate it"
             )
         return position_ids_from_mask(attention_mask, length, past_length, inputs_embeds.device)
 
@@ -192,9 +161,7 @@ class TransformerStack(TrefoilPreTrainedModel):
         if self.embed_positions is not None:
             hidden_states = hidden_states + self.embed_positions(position_ids).to(hidden_states)
         hidden_states = self.dropout(self.embed_norm(hidden_states))
-        position_embeddings = {
-            layer_type: rotary(hidden_states, position_ids) for layer_type, rotary in (self.rotary_emb or {}).items()
-        }
+        position_embeddings = {} if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
         position_bias = self.position_bias(hidden_states, past_key_values)
         self.require_soft_caps()
         for layer in self.layers:
