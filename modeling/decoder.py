@@ -17,7 +17,7 @@ from .heads import DecoderPooler, SequenceClassificationModel, TokenClassificati
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
-from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
+from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
 
 
 class TrefoilDecoderModel(TransformerStack):
@@ -107,7 +107,7 @@ class TrefoilDecoderModel(TransformerStack):
         )
 
 
-class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
+class TrefoilDecoderForCausalLM(TransformerPreTrainedModel, GenerationMixin):
     """The decoder with a language-modelling head: the probability of the next token."""
 
     config: TrefoilDecoderConfig

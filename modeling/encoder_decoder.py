@@ -16,7 +16,7 @@ from .attention import soft_cap
 from .decoder import TrefoilDecoderForCausalLM, TrefoilDecoderModel
 from .encoder import TrefoilEncoderModel
 from .losses import token_cross_entropy
-from .stack import TrefoilPreTrainedModel, select_positions
+from .stack import TransformerPreTrainedModel, TrefoilPreTrainedModel, select_positions
 
 
 def shift_right(labels: torch.Tensor, config: TrefoilEncoderDecoderConfig) -> torch.Tensor:
@@ -42,7 +42,7 @@ def shift_right(labels: torch.Tensor, config: TrefoilEncoderDecoderConfig) -> to
 
 
 def load_half(
-    model_class: type[TrefoilPreTrainedModel], place: str | os.PathLike
+    model_class: type[TransformerPreTrainedModel], place: str | os.PathLike
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
     """A checkpoint's configuration, and those weights of `model_class` that it has.
 
@@ -183,7 +183,7 @@ class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         )
 
 
-class TrefoilEncoderDecoderModel(BareEncoderDecoderModel):
+class TrefoilEncoderDecoderModel(BareEncoderDecoderModel, TransformerPreTrainedModel):
     """The bare encoder-decoder: the decoder's hidden states, given a source and a target."""
 
     def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
@@ -280,7 +280,9 @@ class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
         )
 
 
-class TrefoilEncoderDecoderForConditionalGeneration(ConditionalGenerationModel, GenerationMixin):
+class TrefoilEncoderDecoderForConditionalGeneration(
+    ConditionalGenerationModel, TransformerPreTrainedModel, GenerationMixin
+):
     """The encoder-decoder with a language-modelling head: translation, summarization, text to text."""
 
     def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:

@@ -17,7 +17,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .losses import infer_problem_type, sequence_loss, span_cross_entropy, token_cross_entropy
 from .norms import make_norm
-from .stack import TransformerStack, TrefoilPreTrainedModel
+from .stack import TransformerPreTrainedModel, TransformerStack
 
 
 def real_tokens(
@@ -112,7 +112,7 @@ class DecoderPooler(nn.Module):
         return last_token(hidden_states, real_tokens(hidden_states, attention_mask, input_ids, self.pad_token_id))
 
 
-class HeadedModel(TrefoilPreTrainedModel):
+class HeadedModel(TransformerPreTrainedModel):
     """A base model with something on top.
 
     Attributes:

@@ -15,17 +15,10 @@ from .positions import EmbeddingPositions, QueryKeyPositions, ScorePositions, ma
 
 
 class TrefoilPreTrainedModel(PreTrainedModel):
-    """What all transformer models and heads share: capabilities and initialisation."""
+    """What all models and heads share: names and initialisation."""
 
     base_model_prefix = "model"
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["TransformerLayer"]
     _skip_keys_device_placement = ["past_key_values"]
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -41,6 +34,18 @@ class TrefoilPreTrainedModel(PreTrainedModel):
         if isinstance(module, ZeroCenteredRMSNorm):
             initialization.zeros_(module.weight)
 
+
+class TransformerPreTrainedModel(TrefoilPreTrainedModel):
+    """What models and heads can do that are made of `TransformerLayer`s."""
+
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["TransformerLayer"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
     def _sdpa_can_dispatch(self, is_init_check: bool = False) -> bool:
         """
         Raises:
@@ -51,7 +56,7 @@ class TrefoilPreTrainedModel(PreTrainedModel):
         return super()._sdpa_can_dispatch(is_init_check)
 
 
-class TransformerStack(TrefoilPreTrainedModel):
+class TransformerStack(TransformerPreTrainedModel):
     """Embeddings, layers and, but with post-norm, the final norm; encoder and decoder differ in their masks only."""
 
     is_causal = False
