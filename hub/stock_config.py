@@ -119,6 +119,8 @@ def _require_plain_rope(architecture: Architecture, options: Options, origin: st
             raise UserError(
                 f"{origin}: {architecture.model_type} cannot express {name} that differ between layer types"
             )
+        if architecture.partial_rope:
+            continue
         if any(one.get("partial_rotary_factor", 1.0) != 1.0 for one in by_type or [rope]):
             raise UserError(f"{origin}: {architecture.model_type} cannot express {name} with a partial_rotary_factor")
 
