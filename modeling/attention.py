@@ -12,7 +12,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .norms import make_rms_norm
-from .positions import POSITION_CLASSES, QueryKeyPositions
+from .positions import POSITION_CLASSES, Positions, QueryKeyPositions
 
 
 def soft_cap(values: torch.Tensor, cap: float | None) -> torch.Tensor:
@@ -122,7 +122,7 @@ class MultiHeadAttention(nn.Module):
             self.sliding_window = config.sliding_window + (0 if is_causal else 1)
 
         self.turn: Callable | None = None
-        positions = POSITION_CLASSES.get(config.position_embedding_type, object)
+        positions: type = POSITION_CLASSES.get(config.position_embedding_type, Positions)
         turned = config.no_rope_layers is None or config.no_rope_layers[layer_idx]
         if turned and issubclass(positions, QueryKeyPositions):
             self.turn = positions.turn
@@ -135,7 +135,8 @@ class MultiHeadAttention(nn.Module):
         self.v_proj = nn.Linear(key_value_size, shared_size, bias=config.attention_bias)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.attention_output_bias)
         self.norm_projections = config.qk_norm == "projection"
-        self.q_norm, self.k_norm = nn.Identity(), nn.Identity()
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
         if config.qk_norm != "none":
             sizes = (query_size, shared_size) if self.norm_projections else (config.head_dim, config.head_dim)
             self.q_norm, self.k_norm = (make_rms_norm(config, size) for size in sizes)

@@ -40,16 +40,16 @@ class EmbeddingPositions(Positions):
 
 
 class QueryKeyPositions(Positions):
-    """Positions that are applied to the queries and keys of self-attention, in `turn`.
+    """Positions that are applied to the queries and keys of self-attention.
 
-    `forward` makes what `turn` is to be given of the hidden states `(B, T, C)`, for their dtype and device, and
+    `forward` makes what `turn` is to be given, of the hidden states `(B, T, C)`, for their dtype and device, and
     `position_ids (B, T)`: a tuple of tensors for each of the stack's `layer_types`.
+
+    Attributes:
+        turn: A static function: queries or keys `(B, H, T, D)`, and those tensors, to queries or keys at their positions.
     """
 
-    @staticmethod
-    def turn(states: torch.Tensor, *position_embeddings: torch.Tensor) -> torch.Tensor:
-        """Queries or keys `(B, H, T, D)` at their positions."""
-        raise NotImplementedError
+    turn: Callable[..., torch.Tensor]
 
 
 class ScorePositions(Positions):
