@@ -81,6 +81,11 @@ SMALL: dict[str, dict[str, Any]] = {
     "mistral": STACK | TOKENS | {"num_key_value_heads": 2, "sliding_window": None},
     "qwen2": STACK | TOKENS | {"num_key_value_heads": 2},
     "qwen3": STACK | TOKENS | {"num_key_value_heads": 2, "head_dim": 16},
+    "olmo2": STACK | TOKENS,
+    "gemma2": STACK | TOKENS | {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5},
+    "gemma3_text": STACK | TOKENS | {"num_key_value_heads": 2, "head_dim": 8, "sliding_window": 5, "num_hidden_layers": 3, "sliding_window_pattern": 2},
+    "phi3": STACK | TOKENS,
+    "smollm3": STACK | TOKENS | {"num_key_value_heads": 2, "num_hidden_layers": 4},
     "bart": HALVES,
     "mbart": HALVES,
     "marian": HALVES | {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0, "forced_eos_token_id": 2},
@@ -93,8 +98,10 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 CLASS_NAMES = {
     "bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta", "electra": "Electra",
-    "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bart": "Bart", "mbart": "MBart",
-    "marian": "Marian", "m2m_100": "M2M100", "pegasus": "Pegasus", "t5": "T5",
+    "distilbert": "DistilBert", "modernbert": "ModernBert", "gpt2": "GPT2", "llama": "Llama", "mistral": "Mistral",
+    "qwen2": "Qwen2", "qwen3": "Qwen3", "olmo2": "Olmo2", "gemma2": "Gemma2", "gemma3_text": "Gemma3Text", "phi3": "Phi3",
+    "smollm3": "SmolLM3", "bart": "Bart", "mbart": "MBart", "marian": "Marian", "m2m_100": "M2M100",
+    "pegasus": "Pegasus", "t5": "T5",
 }  # fmt: skip
 
 # these give padding a position of its own, so what they compute there is their own too
@@ -142,7 +149,7 @@ CASES = [
     Case("modernbert", "Model", "bare"),
     *(
         Case(name, head, "5 labels", LABELS)
-        for name in ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernbert", "gpt2", "llama", "qwen3")
+        for name in ("bert", "roberta", "xlm-roberta", "electra", "distilbert", "modernbert", "gpt2", "llama", "qwen3", "gemma2", "phi3", "smollm3")
         for head in CLASSIFIERS
     ),
     *(
@@ -176,6 +183,25 @@ CASES = [
     Case("qwen3", "ForCausalLM", "plain"),
     Case("qwen3", "ForCausalLM", "tied, biases, 4 key/value heads", {"tie_word_embeddings": True, "attention_bias": True, "num_key_value_heads": 4}),
     Case("qwen3", "ForCausalLM", "windows from layer 1 on, heads of 8", {"use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1, "head_dim": 8}),
+    Case("olmo2", "ForCausalLM", "plain"),
+    Case("olmo2", "ForCausalLM", "2 key/value heads, tied, biases", {"num_key_value_heads": 2, "tie_word_embeddings": True, "attention_bias": True}),
+    Case("olmo2", "ForCausalLM", "RoPE yarn, eps 1e-6", {"rms_norm_eps": 1e-6, "rope_parameters": {"rope_type": "yarn", "rope_theta": 5e5, "factor": 4.0, "original_max_position_embeddings": 16}}),
+    Case("olmo2", "ForSequenceClassification", "5 labels", LABELS),
+    Case("gemma2", "ForCausalLM", "plain"),
+    Case("gemma2", "ForCausalLM", "low caps, scale of 12, heads of 16, all windows", {"attn_logit_softcapping": 1.5, "final_logit_softcapping": 2.0, "query_pre_attn_scalar": 12, "head_dim": 16, "layer_types": ["sliding_attention"] * 2}),
+    Case("gemma2", "ForCausalLM", "no caps, no windows, not tied, biases, 1 key/value head", {"layer_types": ["full_attention"] * 2, "attn_logit_softcapping": None, "final_logit_softcapping": None, "tie_word_embeddings": False, "attention_bias": True, "num_key_value_heads": 1}),
+    Case("gemma3_text", "ForCausalLM", "plain"),
+    Case("gemma3_text", "ForCausalLM", "capped logits, scale of 12, not tied, no windows", {"final_logit_softcapping": 2.0, "query_pre_attn_scalar": 12, "tie_word_embeddings": False, "layer_types": ["full_attention"] * 3}),
+    Case("gemma3_text", "ForCausalLM", "RoPE linear in full layers, biases, window 3", {"sliding_window": 3, "attention_bias": True, "rope_parameters": {"full_attention": {"rope_type": "linear", "rope_theta": 1e6, "factor": 8.0}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}}}),
+    Case("gemma3_text", "ForSequenceClassification", "5 labels", LABELS),
+    Case("phi3", "ForCausalLM", "plain"),
+    Case("phi3", "ForCausalLM", "2 key/value heads, tied, window 5", {"num_key_value_heads": 2, "tie_word_embeddings": True, "sliding_window": 5}),
+    Case("phi3", "ForCausalLM", "a half of each head turned", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}),
+    Case("phi3", "ForCausalLM", "RoPE longrope", {"original_max_position_embeddings": 32, "rope_parameters": {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0, 1.1, 1.2, 1.3], "long_factor": [1.0, 1.5, 2.0, 3.0]}}),
+    Case("smollm3", "ForCausalLM", "plain"),
+    Case("smollm3", "ForCausalLM", "not tied, biases, every other layer without positions", {"tie_word_embeddings": False, "attention_bias": True, "mlp_bias": True, "no_rope_layer_interval": 2}),
+    Case("smollm3", "ForCausalLM", "windows where there are no positions", {"no_rope_layers": [1, 0, 0, 1], "use_sliding_window": True, "sliding_window": 4}),
+    Case("smollm3", "ForCausalLM", "positions in all layers", {"no_rope_layers": [1, 1, 1, 1]}),
     Case("bart", "ForConditionalGeneration", "plain"),
     Case("bart", "ForConditionalGeneration", "unequal halves, scaled embedding, ReLU", {"encoder_layers": 1, "decoder_layers": 3, "decoder_attention_heads": 2, "decoder_ffn_dim": 40, "scale_embedding": True, "activation_function": "relu"}),
     Case("bart", "ForConditionalGeneration", "not tied", {"tie_word_embeddings": False}),
@@ -203,12 +229,17 @@ CASES = [
 ]  # fmt: skip
 
 
+def class_name(case: Case) -> str:
+    """The name of a case's stock class; Gemma 3's causal model is called like the whole model, not like its text model."""
+    name = CLASS_NAMES[case.architecture] + case.head
+    return name if hasattr(transformers, name) else CLASS_NAMES[case.architecture].removesuffix("Text") + case.head
+
+
 def stock_model(case: Case) -> PreTrainedModel:
     """The stock model of a case; all its weights are random, also those that start at 0 or 1."""
     torch.manual_seed(0)
-    names = CLASS_NAMES[case.architecture]
-    config = getattr(transformers, f"{names}Config")(**SMALL[case.architecture] | case.fields)
-    model = getattr(transformers, names + case.head)(config)
+    config_class = getattr(transformers, f"{CLASS_NAMES[case.architecture]}Config")
+    model = getattr(transformers, class_name(case))(config_class(**SMALL[case.architecture] | case.fields))
     untied_head = case.architecture == "t5" and case.fields.get("tie_word_embeddings") is False
     if untied_head:  # its configuration calls everything tied; the weights decide
         model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
@@ -233,8 +264,9 @@ def inputs(model: PreTrainedModel, case: Case) -> dict[str, torch.Tensor]:
     pad = model.config.pad_token_id or 0
     ids = torch.randint(3, vocabulary, (3, 13), generator=generator)
     mask = torch.ones_like(ids)
+    # stock heads look for answers in the padding, ours do not
     seen_in_loss = case.architecture in PADDING_APART and not model.config.is_encoder_decoder
-    if model.config.pad_token_id is not None and not seen_in_loss:
+    if model.config.pad_token_id is not None and not seen_in_loss and case.head != "ForQuestionAnswering":
         for row, length in enumerate((13, 9, 4)):
             ids[row, length:], mask[row, length:] = pad, 0
     else:
@@ -371,7 +403,7 @@ def table() -> str:
     lines = ["| class | settings tried | logits | loss | hidden states | gradients |", "|---|---|---|---|---|---|"]
     groups: dict[str, list[Case]] = {}
     for case in CASES:
-        groups.setdefault(CLASS_NAMES[case.architecture] + case.head, []).append(case)
+        groups.setdefault(class_name(case), []).append(case)
     order = list(ARCHITECTURES)
     for name, cases in sorted(groups.items(), key=lambda item: order.index(item[1][0].architecture)):
         rows = []

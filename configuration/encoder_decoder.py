@@ -7,6 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
+from .halves import attend_to
 
 if TYPE_CHECKING:
     Half = Any  # once __post_init__ is through, always a configuration
@@ -55,9 +56,7 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
             if not isinstance(half, PreTrainedConfig):
                 setattr(self, name, config_class(**(half or {})))
         self.decoder.is_decoder = True
-        self.decoder.add_cross_attention = True
-        if self.encoder.hidden_size != (self.decoder.cross_attention_hidden_size or self.decoder.hidden_size):
-            self.decoder.cross_attention_hidden_size = self.encoder.hidden_size
+        attend_to(self.decoder, self.encoder)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(self.decoder, name))

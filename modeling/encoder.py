@@ -18,7 +18,7 @@ from .heads import (
 from .layer import TransformerLayer
 from .losses import token_cross_entropy
 from .masks import bidirectional_masks
-from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
+from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
 
 
 class TrefoilEncoderModel(TransformerStack):
@@ -62,7 +62,7 @@ class TrefoilEncoderModel(TransformerStack):
         return BaseModelOutputWithPooling(hidden_states, self.pooler(hidden_states, attention_mask, input_ids))
 
 
-class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
+class TrefoilEncoderForMaskedLM(TransformerPreTrainedModel):
     """The encoder with a masked language-modelling head (Devlin et al. 2019, §3.1)."""
 
     config: TrefoilEncoderConfig

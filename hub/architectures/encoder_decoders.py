@@ -231,7 +231,7 @@ T5 = Architecture(
     family="encoder-decoder",
     prefix="",
     options=of_both(
-        norm_type="rms_norm", norm_position="pre", position_embedding_type="relative", scale_attention=False,
+        norm_type="rms_norm", norm_position="pre", position_embedding_type="relative", query_pre_attn_scalar=1,
         freeze_padding_embedding=False, rope_parameters=None,
     )
     | {"share_encoder_decoder_embeddings": True},

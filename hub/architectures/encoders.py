@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.core_model_loading import Chunk, WeightConverter
 
-from .architecture import Architecture, Names, Options, after_padding, inside
+from .architecture import Architecture, Names, Options, after_padding, inside, rope_by_layer_type
 
 POST_NORM: Options = {
     "is_gated_act": False, "norm_type": "layer_norm", "norm_position": "post", "embedding_norm": True,
@@ -239,11 +239,8 @@ def read_modernbert(config: PreTrainedConfig) -> Options:
 
 
 def write_modernbert(options: Options) -> dict[str, Any]:
-    rope = options["rope_parameters"] or {}
-    if not set(rope) & {"full_attention", "sliding_attention"}:  # one setting for all layers
-        rope = {layer_type: dict(rope) for layer_type in ("full_attention", "sliding_attention")}
     window = options["sliding_window"]
-    fields = write_head_dropout("classifier_dropout")(options) | {"rope_parameters": rope}
+    fields = write_head_dropout("classifier_dropout")(options) | {"rope_parameters": rope_by_layer_type(options)}
     return fields if window is None else fields | {"local_attention": 2 * window}
 
 

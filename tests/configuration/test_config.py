@@ -9,7 +9,14 @@ from conftest import FAMILIES, tiny_config, tiny_model
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import AutoConfig
 
-from trefoil import TrefoilDecoderConfig, TrefoilEncoderConfig, TrefoilEncoderDecoderConfig
+from trefoil import (
+    TrefoilDecoderConfig,
+    TrefoilEncoderConfig,
+    TrefoilEncoderDecoderConfig,
+    TrefoilRecurrentConfig,
+    preset_config,
+)
+from trefoil.configuration.halves import halves
 
 
 def test_a_saved_config_loads_as_it_was(family_and_variant, tmp_path):
@@ -46,6 +53,8 @@ def test_defaults_that_follow_other_fields():
         ),
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0 must lie in [0, 1)"),
         ({"attention_dropout": -0.1}, "attention_dropout=-0.1 must lie in [0, 1)"),
+        ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar=0 must be positive"),
+        ({"attn_logit_softcapping": -1.0}, "attn_logit_softcapping=-1.0 must be positive"),
         ({"classifier_dropout": 1.5}, "classifier_dropout=1.5 must lie in [0, 1)"),
     ],
 )
@@ -182,3 +191,28 @@ def test_layers_that_are_all_alike_stay_so_when_the_depth_changes():
     mixed.num_hidden_layers = 3
     with pytest.raises(ValueError, match="layer_types names 2 layers, but num_hidden_layers=3"):
         mixed.validate_architecture()
+
+
+@pytest.mark.parametrize(("former", "now"), [(True, "head"), (False, "none")])
+def test_fields_of_former_releases_load(former, now, tmp_path):
+    TrefoilDecoderConfig().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    del fields["query_pre_attn_scalar"]
+    path.write_text(json.dumps(fields | {"qk_norm": former, "scale_attention": former}))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert config.qk_norm == now
+    assert config.query_pre_attn_scalar == (config.head_dim if former else 1)
+    assert not hasattr(config, "scale_attention")
+    config.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+    config.qk_norm = former
+    assert config.qk_norm == now
+
+
+def test_the_halves_of_a_configuration():
+    whole = TrefoilEncoderDecoderConfig()
+    assert halves(whole) == {"encoder": whole.encoder, "decoder": whole.decoder}
+    vision = preset_config("vision-encoder-decoder-tiny")
+    assert halves(vision) == {"encoder": vision.encoder, "decoder": vision.decoder}
+    assert halves(whole.encoder) == halves(AutoConfig.for_model("bert")) == halves(TrefoilRecurrentConfig()) == {}

@@ -305,11 +305,11 @@ def test_a_full_folder_is_not_overwritten(tmp_path, stock_folder):
     [
         ("norm_type", "layer_norm", "rms_norm"),
         ("position_embedding_type", "alibi", "rotary"),
-        ("qk_norm", True, False),
+        ("qk_norm", "head", "none"),
         ("is_gated_act", False, True),
         ("norm_position", "post", "pre"),
         ("sliding_window", 4, None),
-        ("scale_attention", False, True),
+        ("query_pre_attn_scalar", 1, 8),
         ("attention_output_bias", True, False),
     ],
 )
@@ -476,8 +476,8 @@ def test_heads_without_a_dropout_of_their_own(to):
 
 
 def test_every_option_that_does_not_fit_is_named():
-    message = refusal(to_stock, tiny_model("decoder", qk_norm=True, scale_attention=False), "llama")
-    assert "scale_attention=False (it has True), qk_norm=True (it has False)" in message
+    message = refusal(to_stock, tiny_model("decoder", qk_norm="head", query_pre_attn_scalar=1), "llama")
+    assert "query_pre_attn_scalar=1 (it has 8), qk_norm='head' (it has 'none')" in message
 
 
 @pytest.mark.parametrize(
