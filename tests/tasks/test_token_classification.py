@@ -650,7 +650,8 @@ def test_a_run_goes_on_from_a_head_with_the_same_labels(tmp_path, capsys):
     source = str(tmp_path / "first" / "best")
     capsys.readouterr()
     init = {"preset": None, "init_from": source, "config": {}}
-    train(make_recipe(tmp_path / "second", model=init, training={"max_steps": 1}))
+    again = content(tmp_path / "second", model=init, training={"max_steps": 1}) | {"tokenizer": {}}
+    train(build(Recipe, again, "ner.yaml"))
     assert "new weights" not in capsys.readouterr().err
 
 
