@@ -88,7 +88,7 @@ class OptimizationRecipe(Settings):
     epsilon: float = not_negative(1e-9)
     schedule: str = name_of_a("schedule", schedules, "inverse_sqrt")  # a name that transformers.get_scheduler knows
     schedule_options: dict[str, Any] = field(default_factory=dict)
-    warmup_steps: int = not_negative(400)
+    warmup_steps: int | None = not_negative()  # default: 400, or a tenth of a run that is shorter than ten times that
     max_grad_norm: float | None = positive(1.0)
     label_smoothing: float = share(0.0)
 

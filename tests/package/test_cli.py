@@ -15,11 +15,13 @@ from benchmarks.stock_checkpoints import CASES, stock_model
 from trefoil.cli import main
 from trefoil.training.run import train
 
+QUICK = {"training": {"max_steps": 2}, "optimization": {"warmup_steps": 0}}
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train(tiny_recipe(folder, training={"max_steps": 2}))
+    train(tiny_recipe(folder, **QUICK))
     return folder
 
 
@@ -33,7 +35,7 @@ def published(trained, tmp_path_factory):
 @pytest.fixture
 def recipe(tmp_path):
     """A recipe's file whose run takes two steps."""
-    tiny_recipe(tmp_path / "run", training={"max_steps": 2}).save(tmp_path / "my.yaml")
+    tiny_recipe(tmp_path / "run", **QUICK).save(tmp_path / "my.yaml")
     return tmp_path / "my.yaml"
 
 

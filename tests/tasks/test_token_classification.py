@@ -60,7 +60,7 @@ def content(output_dir="runs/ner", **changes):
             "tokenizer": {"kind": "characters"},
             "model": {"preset": "encoder-tiny", "config": dict(TINY_MODEL)},
             "batches": {"tokens_per_batch": 1200},
-            "optimization": {"learning_rate": 3e-3, "warmup_steps": 4},
+            "optimization": {"learning_rate": 3e-3, "warmup_steps": min(4, changes.get("training", {}).get("max_steps", 4))},
             "training": {"max_steps": 20, "log_every": 1, "evaluate_every": 10, "trackers": []},
         },
         changes,
