@@ -47,7 +47,10 @@ def content(output_dir="runs/qa", **changes):
             "tokenizer": {"vocab_size": 300},
             "model": {"preset": "encoder-tiny", "config": dict(TINY_MODEL)},
             "batches": {"tokens_per_batch": 1500},
-            "optimization": {"learning_rate": 1e-3, "warmup_steps": 4},
+            "optimization": {
+                "learning_rate": 1e-3,
+                "warmup_steps": min(4, changes.get("training", {}).get("max_steps", 4)),
+            },
             "training": {"max_steps": 20, "log_every": 1, "evaluate_every": 10, "trackers": []},
         },
         changes,

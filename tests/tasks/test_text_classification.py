@@ -33,7 +33,10 @@ def content(output_dir="runs/labels", **changes):
             "tokenizer": {"kind": "characters"},
             "model": {"preset": "encoder-tiny", "config": TINY_MODEL | {"hidden_dropout": 0.0}},
             "batches": {"tokens_per_batch": 400},
-            "optimization": {"learning_rate": 3e-3, "warmup_steps": 4},
+            "optimization": {
+                "learning_rate": 3e-3,
+                "warmup_steps": min(4, changes.get("training", {}).get("max_steps", 4)),
+            },
             "training": {"max_steps": 30, "log_every": 1, "evaluate_every": 15, "trackers": []},
         },
         changes,

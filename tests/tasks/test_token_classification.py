@@ -60,7 +60,7 @@ def content(output_dir="runs/ner", **changes):
             "tokenizer": {"kind": "characters"},
             "model": {"preset": "encoder-tiny", "config": dict(TINY_MODEL)},
             "batches": {"tokens_per_batch": 1200},
-            "optimization": {"learning_rate": 3e-3, "warmup_steps": 4},
+            "optimization": {"learning_rate": 3e-3, "warmup_steps": min(4, changes.get("training", {}).get("max_steps", 4))},
             "training": {"max_steps": 20, "log_every": 1, "evaluate_every": 10, "trackers": []},
         },
         changes,
@@ -650,7 +650,8 @@ def test_a_run_goes_on_from_a_head_with_the_same_labels(tmp_path, capsys):
     source = str(tmp_path / "first" / "best")
     capsys.readouterr()
     init = {"preset": None, "init_from": source, "config": {}}
-    train(make_recipe(tmp_path / "second", model=init, training={"max_steps": 1}))
+    again = content(tmp_path / "second", model=init, training={"max_steps": 1}) | {"tokenizer": {}}
+    train(build(Recipe, again, "ner.yaml"))
     assert "new weights" not in capsys.readouterr().err
 
 

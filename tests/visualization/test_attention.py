@@ -170,6 +170,8 @@ def test_without_a_length_generation_ends_where_positions_do(model_and_tokenizer
     [
         ("bert", "ForSequenceClassification", [ENCODER]),
         ("roberta", "ForMaskedLM", [ENCODER]),
+        ("xlm-roberta", "Model", [ENCODER]),
+        ("electra", "ForTokenClassification", [ENCODER]),
         ("distilbert", "ForQuestionAnswering", [ENCODER]),
         ("modernbert", "Model", [ENCODER]),
         ("gpt2", "LMHeadModel", [DECODER]),
@@ -178,6 +180,8 @@ def test_without_a_length_generation_ends_where_positions_do(model_and_tokenizer
         ("bart", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("mbart", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("marian", "MTModel", [ENCODER, DECODER, CROSS]),
+        ("m2m_100", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
+        ("pegasus", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("t5", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
     ],
 )
