@@ -214,6 +214,7 @@ def test_a_head_without_counterpart(tmp_path, stock_folder):
         ("bert", "is_decoder", True),
         ("bert", "add_cross_attention", True),
         ("roberta", "is_decoder", True),
+        ("gemma3_text", "use_bidirectional_attention", True),
     ],
 )
 def test_a_setting_without_counterpart(tmp_path, stock_folder, architecture, field, value):
