@@ -9,9 +9,9 @@ import subprocess
 import sys
 
 import pytest
+from stock_checkpoints import CASES, stock_model
 from training_runs import tiny_content, tiny_recipe
 
-from benchmarks.stock_checkpoints import CASES, stock_model
 from trefoil.cli import main
 from trefoil.training.run import train
 
