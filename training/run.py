@@ -152,7 +152,10 @@ def make_tokenizer(
     if not folder.exists() and accelerator.is_main_process:
         say(f"training a {recipe.tokenizer.kind} tokenizer on {len(examples):,} examples")
         trained = train_tokenizer(task.texts(examples), recipe.tokenizer, task.template)
-        say(f"{len(trained):,} token types")
+        fewer = (
+            f", not {asked:,}: the text fills no more" if len(trained) < (asked := recipe.tokenizer.vocab_size) else ""
+        )
+        say(f"{len(trained):,} token types{fewer}")
         write_folder(folder, lambda aside: trained.save_pretrained(aside))
     accelerator.wait_for_everyone()
     return load_tokenizer(folder)

@@ -243,7 +243,6 @@ def one_error_line(capsys, arguments):
         (["model.config.num_attention_heads=3"], "hidden_size=32 is not a multiple of num_attention_heads=3"),
         (["model.preset=null", "model.init_from=nowhere/none", "tokenizer={}"], "nowhere/none: no tokenizer to load"),
         (["tokenizer={path: nowhere/none}"], "nowhere/none: no tokenizer to load"),
-        (["tokenizer.vocab_size=5000"], "is more than the training text fills"),
         (["tokenizer.vocab_size=100"], "has no room for the 259 bytes and special tokens"),
         (["data.embedded=false", "data.path=nowhere"], "nowhere: no such file or folder"),
         (["data.embedded=false", "data.name=nobody/nothing"], "data set 'nobody/nothing', split 'train'"),
