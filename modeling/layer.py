@@ -30,9 +30,11 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.attention_type = config.layer_types[layer_idx]
         self.norm_position = config.norm_position
         self.self_attn = MultiHeadAttention(config, layer_idx, is_causal)
+        self._add_norms(config, "self_attn", skip_first=config.skip_first_norm and layer_idx == 0)
         self.cross_attn = None
         if cross_attention_size is not None:
             self.cross_attn = MultiHeadAttention(config, layer_idx, key_value_size=cross_attention_size)
+            self._add_norms(config, "cross_attn")
         self.mlp = FeedForward(
             config.hidden_size,
             config.intermediate_size,
@@ -41,14 +43,14 @@ class TransformerLayer(GradientCheckpointingLayer):
             bias=config.mlp_bias,
             dropout=config.activation_dropout,
         )
-        for sublayer in ("self_attn", "cross_attn", "mlp"):
-            if getattr(self, sublayer) is None:
-                continue
-            skipped = config.skip_first_norm and layer_idx == 0 and sublayer == "self_attn"
-            setattr(self, f"{sublayer}_norm", nn.Identity() if skipped else make_norm(config))
-            if self.norm_position == "sandwich":
-                setattr(self, f"{sublayer}_output_norm", make_norm(config))
+        self._add_norms(config, "mlp")
         self.dropout = nn.Dropout(config.hidden_dropout)
+
+    def _add_norms(self, config: PreTrainedConfig, sublayer: str, skip_first: bool = False) -> None:
+        """A sublayer's norm and, where it stands between two, its other one."""
+        setattr(self, f"{sublayer}_norm", nn.Identity() if skip_first else make_norm(config))
+        if self.norm_position == "sandwich":
+            setattr(self, f"{sublayer}_output_norm", make_norm(config))
 
     def _residual(self, hidden_states: torch.Tensor, name: str, sublayer: Callable) -> torch.Tensor:
         """The order of residual and norm, for every sublayer.

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from exported_models import TEXTS, exported, random_model, small_preset, trained_tokenizer
+from stock_checkpoints import Case, stock_model
 from transformers import AutoTokenizer, MarianConfig, MarianMTModel, MarianTokenizer
 
 import trefoil
-from benchmarks.stock_checkpoints import Case, stock_model
 from trefoil.hub.stock import import_stock, to_trefoil
 
 ctranslate2 = pytest.importorskip("ctranslate2")

@@ -11,10 +11,10 @@ import transformers
 from conftest import tiny_config, tiny_model
 from exported_models import TEXTS, exported, small_preset, trained_tokenizer
 from safetensors.torch import load_file, save_file
+from stock_checkpoints import CASES, SMALL, stock_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import trefoil
-from benchmarks.stock_checkpoints import CASES, SMALL, stock_model
 from tests.hub.conftest import tiny_tokenizer
 from trefoil.configuration.errors import UserError
 from trefoil.hub.architectures import ARCHITECTURES
@@ -228,6 +228,7 @@ def test_a_head_without_counterpart(tmp_path, stock_folder):
         ("bert", "add_cross_attention", True),
         ("roberta", "is_decoder", True),
         ("electra", "add_cross_attention", True),
+        ("gemma3_text", "use_bidirectional_attention", True),
     ],
 )
 def test_a_setting_without_counterpart(tmp_path, stock_folder, architecture, field, value):

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pytest
+from stock_checkpoints import CASES, class_name, compare
 
-from benchmarks.stock_checkpoints import CASES, class_name, compare
 from trefoil.hub.architectures import ARCHITECTURES
 
 

@@ -5,9 +5,9 @@ import shutil
 
 import pytest
 import transformers
+from stock_checkpoints import CLASS_NAMES, SMALL
 from transformers import AutoTokenizer, GenerationConfig
 
-from benchmarks.stock_checkpoints import CLASS_NAMES, SMALL
 from tests.hub.conftest import SENTENCES
 from trefoil.hub.stock import export_stock, import_stock
 

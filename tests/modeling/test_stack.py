@@ -61,3 +61,11 @@ def test_a_norm_centered_at_zero_scales_by_one_more():
     torch.testing.assert_close(norm(states), centered(states))
     centered.weight.data.fill_(0.5)
     torch.testing.assert_close(1.5 * norm(states), centered(states))
+
+
+def test_weights_stand_in_the_order_that_optimizers_saved_them_in():
+    """An optimizer's state is saved by position, so a run of a former release resumes only where this order stays."""
+    model = tiny_model("encoder-decoder", norm_position="sandwich").model.decoder
+    names = [name.split(".")[2] for name, _ in model.named_parameters() if name.startswith("layers.0.")]
+    order = [f"{part}{norm}" for part in ("self_attn", "cross_attn", "mlp") for norm in ("", "_norm", "_output_norm")]
+    assert list(dict.fromkeys(names)) == order

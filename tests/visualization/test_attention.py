@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from stock_checkpoints import Case, stock_model
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertTokenizerFast
 
 import trefoil
-from benchmarks.stock_checkpoints import Case, stock_model
 from trefoil.visualization.attention import CROSS, DECODER, ENCODER, attention_maps, load_for_attention, reason
 
 SOURCE, TARGET = "오후 세 시 반", "half past three"
