@@ -496,6 +496,8 @@ def test_names_of_the_data_set_are_known_to_evaluate(tmp_path, write):
     for split in ("train", "validation", "test"):
         examples.to_parquet(folder / f"{split}.parquet")
     results = train(make_recipe(tmp_path / "run", data={"path": str(folder)}))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == [row["label"] for row in rows_of("single_label_classification")]
     best = tmp_path / "run" / "best"
     assert trefoil.TrefoilEncoderConfig.from_pretrained(best).id2label == {0: "부정", 1: "긍정", 2: "모름"}
     assert evaluate(best) == results["test"]
