@@ -329,7 +329,7 @@ def test_no_room_for_a_window():
     examples = make_rows((["a"], ["B-X"]))
     preprocessor = make_preprocessor(make_tokenizer("characters", ["ab "]), examples, batches={"max_source_length": 2})
     with pytest.raises(UserError, match=r"^a longest length of 2 leaves no room beside the 2 special tokens$"):
-        preprocessor.encode(examples, "train").examples
+        preprocessor.encode(examples, "train")
 
 
 # --- what is refused
