@@ -1,11 +1,14 @@
 """Tasks whose data has labels with names: a column of texts, or of numbers that something else gives names to."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import datasets
 from transformers import PreTrainedConfig
 
-from .base import Task
+from ..configuration.errors import UserError
+from .base import Task, shortened
 
 
 class LabelledTask(Task):
@@ -18,6 +21,26 @@ class LabelledTask(Task):
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.names = {str(number): name for number, name in self.options.names.items()}
+        for name, count in Counter(self.names.values()).items():
+            if count > 1:
+                numbers = " and ".join(number for number, other in self.names.items() if other == name)
+                raise UserError(f"options.names: {name!r} names {numbers}; give each label a name of its own")
+
+    def check_names(self, labels: Iterable[Any]) -> None:
+        """
+        Args:
+            labels: All that the training data has.
+
+        Raises:
+            UserError: A name does nothing.
+        """
+        if self.names and self.class_label is not None:
+            own = shortened(", ".join(self.class_label.names), 200)
+            raise UserError(f"options.names does nothing: the data names its labels itself: {own}")
+        known = {str(label) for label in labels}
+        if idle := sorted(self.names.keys() - known):
+            there = shortened(", ".join(sorted(known)), 200)
+            raise UserError(f"options.names has {idle[0]!r}, which is no label of the training data; there are {there}")
 
     def take_names(self, examples: datasets.Dataset) -> None:
         """Learn the data's own names, where it has them."""

@@ -74,6 +74,7 @@ class TextClassificationTask(LabelledTask):
             ]
         if wrong := [value for value in values if isinstance(value, list | dict)]:
             raise UserError(f"column {name!r} holds {shortened(repr(wrong[0]))}, which is no label")
+        self.check_names(values)
         if self.class_label is not None:
             self.labels = list(self.class_label.names)
         else:

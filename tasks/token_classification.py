@@ -78,6 +78,8 @@ class TokenClassificationTask(LabelledTask):
     def learn(self, train: datasets.Dataset) -> None:
         self.take_names(train)
         name = self.column("tags")
+        if self.names:
+            self.check_names({tag for tags in train[name] if isinstance(tags, list) for tag in tags})
         kinds: set[str] = set()
         problem = f"column {name!r} marks no entity in the training data: all tags are O"
         for tags in train[name]:

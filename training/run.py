@@ -26,6 +26,7 @@ from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint,
 from .loop import Position, TrainingLoop
 from .models import make_model, pretrained_tokenizer
 from .plot import plot_run
+from .precision import mixed_precision
 from .run_folder import ModelFolder, RunFolder, flat
 
 
@@ -98,6 +99,8 @@ def _train(recipe: Recipe, task: Task, accelerator: Accelerator, run_folder: Run
 
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
     training = recipe.training
+    if run_folder is not None:  # the recipe that is saved says what it was
+        training.mixed_precision = mixed_precision(training)  # type: ignore[assignment]
     trackers = training.trackers if run_folder is not None else []
     available = [str(tracker) for tracker in get_available_trackers()]
     for tracker in trackers:
@@ -107,7 +110,7 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             )
     try:
         return Accelerator(
-            mixed_precision=training.mixed_precision,
+            mixed_precision=training.mixed_precision if run_folder is not None else None,
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
         )

@@ -522,6 +522,13 @@ def test_numbers_have_the_names_of_the_data_or_of_the_recipe():
         assert task.evaluate(oracle(), kept, Accelerator(), final=True)["predictions"] == [["B-PER", "I-PER", "O"]]
 
 
+def test_names_of_tags_that_are_not_there_are_refused():
+    rows = make_rows((["Anna", "sings"], [1, 0]))
+    with pytest.raises(UserError) as error:
+        make_task(None, rows, options={"names": {0: "O", 1: "B-PER", 7: "B-LOC"}})
+    assert str(error.value) == "options.names has '7', which is no label of the training data; there are 0, 1"
+
+
 def test_a_head_is_of_use_if_it_has_the_same_labels():
     learned = make_task(make_tokenizer("characters", ["ab"]), make_rows((["a", "b"], ["B-X", "O"])))
     same, other = labelled("I-X", "O", "B-X"), labelled("O", "B-Y", "I-Y")
