@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from ..configuration.errors import UserError
 from ..recipes.schema import DataRecipe
 from .embedded import DEFAULT_SIZES, load_embedded
-from .formats import FORMATS, pictures, suffix_of
+from .formats import FORMATS, aligned, pictures, suffix_of
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
 
@@ -73,7 +73,8 @@ def split_part(split: str) -> tuple[str, Callable[[int], slice] | None]:
 def split_name(recipe: DataRecipe, split: str) -> str:
     """What to call a split in messages: its file, where there is one."""
     if recipe.path is not None:
-        return str(split_file(Path(recipe.path), split_part(split)[0]))
+        path, whole = Path(recipe.path), split_part(split)[0]
+        return str(split_file(path, whole) or _aligned_name(path, whole))
     return f"{'embedded data' if recipe.embedded else recipe.name} ({split})"
 
 
@@ -86,32 +87,43 @@ def _load_from_hub(recipe: DataRecipe, split: str) -> tuple[datasets.Dataset, st
         raise UserError(f"{where}, split {split!r}: {reason}; give local files with data.path=FOLDER") from None
 
 
-def split_file(path: Path, split: str) -> Path:
-    """The file of a split: `path` itself if it is a file, else `split.*` in the folder, or a folder of that name with
-    pictures and, in `metadata.jsonl` or the like, what goes with them (the ImageFolder of `datasets`).
+def split_file(path: Path, split: str) -> Path | None:
+    """The file of a split, if it is in one: `path` itself if it is a file, else `split.*` in the folder, or a folder of
+    that name with pictures and what goes with them.
 
     Raises:
-        UserError: No such file, or more than one.
+        UserError: No such `path`, or more than one file.
     """
     if path.is_file():
         return path
     if not path.is_dir():
         raise UserError(f"{path}: no such file or folder; data.path is a folder with files such as {split}.jsonl")
-    files = sorted(path.iterdir())
-    found = [file for file in files if file.name.startswith(f"{split}.") and suffix_of(file) in FORMATS]
+    found = [f for f in sorted(path.iterdir()) if f.name.startswith(f"{split}.") and suffix_of(f) in FORMATS]
     if not found and pictures.is_folder_of_pictures(path / split):
         return path / split
-    if len(found) != 1:
-        names = ", ".join(file.name for file in files) or "nothing"
-        problem = "more than one file" if found else "no file"
-        raise UserError(
-            f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …, {split}/metadata.jsonl with pictures); it holds {names}"
-        )
-    return found[0]
+    if len(found) > 1:
+        raise _wrong_files(path, split, "more than one file")
+    return found[0] if found else None
+
+
+def _wrong_files(path: Path, split: str, problem: str) -> UserError:
+    names = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
+    return UserError(
+        f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …, {split}/metadata.jsonl with pictures); it holds {names}"
+    )
+
+
+def _aligned_name(path: Path, split: str) -> Path:
+    return path / f"{split}.*"
 
 
 def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Dataset, str]:
     file = split_file(path, split)
+    if file is None:
+        files = aligned.find(path, split, columns)
+        if not files:
+            raise _wrong_files(path, split, "no file")
+        return aligned.load(files), str(_aligned_name(path, split))
     if file.is_dir():
         return pictures.load(file, columns), str(file)
     if suffix_of(file) not in FORMATS:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import datasets
 
-from . import delimited, json_rows, parquet, text
+from . import conll, delimited, json_rows, parquet, text
 
 Load = Callable[[Path, list[str]], datasets.Dataset]
 
@@ -17,6 +17,8 @@ FORMATS: dict[str, Load] = {
     ".tsv": delimited.load_tsv,
     ".parquet": parquet.load,
     ".txt": text.load,
+    ".conll": conll.load,
+    ".iob": conll.load,
 }
 
 

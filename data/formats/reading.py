@@ -42,13 +42,9 @@ def build(builder: str, data_files: str, file: Path, columns: list[str], **optio
     Raises:
         UserError: The builder could not.
     """
-    try:
-        return datasets.load_dataset(builder, data_files=data_files, split="train", **options)
-    except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
-        cause = error.__cause__ or error
-        if "corresponds to no data" in str(cause):
-            return no_rows(columns)
-        raise UserError(f"{file}: {str(cause).splitlines()[0]}") from None
+    return _prepared(
+        lambda: datasets.load_dataset(builder, data_files=data_files, split="train", **options), file, columns
+    )
 
 
 def stream(
@@ -59,13 +55,22 @@ def stream(
     Raises:
         UserError: That of `rows`, or the cache could not be written.
     """
+    state = fingerprint(files, features)
+    return _prepared(
+        lambda: datasets.Dataset.from_generator(rows, features=features, fingerprint=state), files[0], list(features)
+    )
+
+
+def _prepared(prepare: Callable[[], datasets.Dataset], file: Path, columns: list[str]) -> datasets.Dataset:
     try:
-        return datasets.Dataset.from_generator(rows, features=features, fingerprint=fingerprint(files, features))
+        return prepare()
     except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
             raise cause from None
-        raise UserError(f"{files[0]}: {str(cause).splitlines()[0]}") from None
+        if "corresponds to no data" in str(cause):
+            return no_rows(columns)
+        raise UserError(f"{file}: {str(cause).splitlines()[0]}") from None
 
 
 def fingerprint(files: list[Path], features: datasets.Features) -> str:
