@@ -100,7 +100,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{folder}: has no config.json; name a folder that `trefoil publish` wrote") from error
     except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: is not JSON: {error}") from error
+        raise UserError(f"{folder / 'config.json'}: is not JSON: {reason(error)}") from error
     return config if isinstance(config, dict) else {}
 
 
@@ -124,7 +124,7 @@ def _check_weights(folder: Path) -> Check:
             expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         count = sum(len(_tensor_names(path)) for path in weights)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        return Check("weights", False, f"a file cannot be read: {error}; publish again")
+        return Check("weights", False, f"a file cannot be read: {reason(error)}; publish again")
     if names != expected:
         wrong = sorted(names ^ expected)
         return Check("weights", False, f"{', '.join(wrong)}: files and index disagree; publish again")

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..modeling.auto import AUTO_CLASSES
 
 # Any of these makes a tokenizer
@@ -134,7 +134,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: is not JSON: {error}") from error
+        raise UserError(f"{path}: is not JSON: {reason(error)}") from error
 
 
 def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
@@ -174,7 +174,7 @@ def load_model(
     try:
         model, report = model_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: the model does not load: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{folder}: the model does not load: {reason(error)}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(map(str, report[problem])):
             raise UserError(f"{folder}: weights and config.json disagree: {problem.replace('_', ' ')} {keys[:3]}")
@@ -200,7 +200,7 @@ def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}: the tokenizer does not load: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{folder}: the tokenizer does not load: {reason(error)}") from error
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     return tokenizer

@@ -8,8 +8,9 @@ from typing import Any
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
+from ..recipes.schema import load_recipe
 from .bundle import PACKAGE, head_of
-from .card import CardFields, fields_with_recipe, read_recipe
+from .card import CardFields, fields_with_recipe
 from .folders import classes_of, load_tokenizer
 from .uses import find_use, widget_of
 
@@ -93,7 +94,7 @@ def metadata_of_run(folder: Path, title: str) -> dict[str, Any]:
         UserError: Something there cannot be read.
     """
     _, model_class = classes_of(folder)
-    recipe = read_recipe((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = load_recipe(folder / "recipe.yaml")
     use = find_use(head_of(model_class), AutoConfig.from_pretrained(folder, trust_remote_code=False), None, recipe)
     language = next(iter(fields_with_recipe(CardFields(), recipe).language), None)
     mask_token = getattr(load_tokenizer(folder), "mask_token", None)

@@ -19,16 +19,24 @@ from .. import recipes
 from ..configuration.errors import UserError
 from ..configuration.presets import PRESETS
 
+ON_HUB, FOLDER = "on the Hub or a folder", "a folder"
+
+
+def is_place(one: dataclasses.Field) -> str | None:
+    """Whether a field says where something lies, ON_HUB or as a FOLDER."""
+    return one.metadata.get("place")
+
 
 @strict
 @dataclass
 class DataRecipe:
     """Where the examples come from: `embedded`, or `path`, or `name` where no path is given."""
 
-    name: str | None = None  # a data set on the Hub
+    name: str | None = field(default=None, metadata={"place": ON_HUB})  # a data set on the Hub
     config: str | None = None  # its configuration
     revision: str | None = None
-    path: str | None = None  # a folder with a file for each split: JSON lines, CSV, TSV, Parquet, text, also gzipped
+    # a folder with a file for each split: JSON lines, CSV, TSV, Parquet, text, also gzipped
+    path: str | None = field(default=None, metadata={"place": FOLDER})
     embedded: bool = False  # the data set that the package generates
     embedded_sizes: dict[str, int] | None = None
     train_split: str = "train"
@@ -42,7 +50,8 @@ class DataRecipe:
 @strict
 @dataclass
 class TokenizerRecipe:
-    path: str | None = None  # a folder or Hub id to take the tokenizer from; else one is trained on the train split
+    # a folder or Hub id to take the tokenizer from; else one is trained on the train split
+    path: str | None = field(default=None, metadata={"place": ON_HUB})
     kind: Literal["byte_bpe", "wordpiece", "unigram", "characters"] = "byte_bpe"
     vocab_size: int = 8000  # of characters: at most
     lowercase: bool = False
@@ -53,7 +62,8 @@ class TokenizerRecipe:
 @dataclass
 class ModelRecipe:
     preset: str | None = None
-    init_from: str | dict[str, str] | None = None  # folder or Hub id with weights; or one as encoder, one as decoder
+    # folder or Hub id with weights; or one as encoder, one as decoder
+    init_from: str | dict[str, str] | None = field(default=None, metadata={"place": ON_HUB})
     config: dict[str, Any] = field(default_factory=dict)  # fields of the preset's configuration to change
     attn_implementation: str | None = None  # eager, sdpa, flash_attention_2 …; default: transformers' choice
 
@@ -121,7 +131,7 @@ class Recipe:
     options: dict[str, Any] = field(default_factory=dict)  # the task's own, see tasks/
     language: list[str] = field(default_factory=list)  # for the model card: ISO 639 codes
     seed: int = 0
-    output_dir: str = "runs/run"
+    output_dir: str = field(default="runs/run", metadata={"place": FOLDER})
     overwrite: bool = False  # delete another or a finished run that output_dir holds
     data: DataRecipe = field(default_factory=DataRecipe)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
@@ -134,9 +144,12 @@ class Recipe:
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
     def save(self, path: Path) -> None:
         aside = path.with_name(f".{path.name}.writing")
-        aside.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        aside.write_text(self.to_yaml(), encoding="utf-8")
         os.replace(aside, path)
 
 
