@@ -2,17 +2,17 @@
 
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Digits, Metaspace, PreTokenizer, Split
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..recipes.schema import TokenizerRecipe
 
 Batches = Iterable[list[str]]
@@ -184,16 +184,25 @@ def _alphabet(frame: Tokenizer, texts: Batches, prefix: str) -> list[str]:
     return sorted(_trained(frame, models.BPE(), texts, trainer).get_vocab())
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or Hub id.
+def read_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """Any tokenizer of a folder or Hub id, but for one that brings its own code.
+
+    Raises:
+        UserError: There is none, or it does not load.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{source}: no tokenizer to load ({reason(error)})") from error
+
+
+def load_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """A tokenizer of a folder or Hub id that batches can be made with.
 
     Raises:
         UserError: There is none, or it lacks a padding or end token.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{source}: no tokenizer to load ({str(error).splitlines()[0]})") from None
+    tokenizer = read_tokenizer(source)
     for name in ("pad_token", "eos_token"):
         if getattr(tokenizer, name) is None:
             raise UserError(f"{source}: the tokenizer has no {name}; batches need it")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
+from ..data.tokenizer import read_tokenizer
 from ..modeling.auto import AUTO_CLASSES
 
 # Any of these makes a tokenizer
@@ -30,7 +31,7 @@ PUBLISHED_FILES = (
     "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "configuration_*.py", "modeling_*.py", "pipeline_*.py",
     "recipe.yaml", "results.json", "curve.png",
-    "app.py", "visualization_*.py", "requirements.txt",
+    "app.py", "visualization_*.py", "visualization_*.js", "visualization_*.css", "requirements.txt",
 )  # fmt: skip
 
 
@@ -197,10 +198,7 @@ def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:
     """
     if Path(folder).is_dir() and not any(Path(folder, name).is_file() for name in TOKENIZER_FILES):
         return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}: the tokenizer does not load: {reason(error)}") from error
+    tokenizer = read_tokenizer(folder)
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     return tokenizer

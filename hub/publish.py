@@ -168,7 +168,7 @@ def _push(folder: Path, repo_id: str, private: bool, repo_type: str = "model") -
             repo_type=repo_type,
             folder_path=folder,
             commit_message=f"Publish with trefoil-transformers {__version__}",
-            delete_patterns=["*.py", "*.safetensors", "*.safetensors.index.json"],
+            delete_patterns=["*.py", "*.js", "*.css", "*.safetensors", "*.safetensors.index.json"],
         )
     except (HfHubHTTPError, OSError) as error:
         raise UserError(
