@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .configuration.errors import UserError
+from .configuration.errors import UserError, reason
 from .launch import start_missing_processes
 
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
@@ -189,7 +189,7 @@ def _translate(arguments: argparse.Namespace) -> int:
             "translation", model=str(folder), model_kwargs={"use_safetensors": True}, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{folder}: {reason(error)}") from None
     if translator.model.main_input_name != "input_ids":
         raise UserError(
             f"{folder}: a {translator.model.config.model_type} does not read text, so it does not translate"
@@ -207,7 +207,7 @@ def _attend(arguments: argparse.Namespace) -> int:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    from .visualization.attention import attention_maps, load_for_attention, reason
+    from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
 
