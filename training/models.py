@@ -158,7 +158,7 @@ def _loaded(
     source: str, told: Told, fields: dict[str, Any], attention: dict[str, str]
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     """The task's model with the weights of `source`, as far as it has them, and which are new and which not used."""
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     _check_family(config, told.task, f"model.init_from={source!r}")
     _change_fields(config, fields)
     head_is_new = told.head_is_new(config)

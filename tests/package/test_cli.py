@@ -63,9 +63,7 @@ def test_the_module_can_be_run():
     process = subprocess.run([sys.executable, "-m", "trefoil", "--help"], capture_output=True, text=True, check=False)
     assert process.returncode == 0
     assert process.stdout.startswith("usage: trefoil ")
-    # torchao, where it is installed, tells of kernels for other processors
-    told = [line for line in process.stderr.splitlines() if "torchao" not in line and "register_constant" not in line]
-    assert told == []
+    assert process.stderr == ""
 
 
 # --- what goes right
@@ -148,9 +146,7 @@ def test_demo_without_gradio_says_what_to_install(trained, monkeypatch, capsys):
     for name in ("app", "answers"):
         monkeypatch.delitem(sys.modules, f"trefoil.visualization.{name}", raising=False)
     assert ends(["demo", trained]) == 2
-    assert capsys.readouterr().err == (
-        "error: trefoil demo needs gradio, which is not installed: pip install 'trefoil-transformers[demo]'\n"
-    )
+    assert capsys.readouterr().err == ("error: trefoil demo needs gradio: pip install 'trefoil-transformers[demo]'\n")
 
 
 def test_attend(trained, published, tmp_path, capsys):

@@ -527,6 +527,13 @@ def test_numbers_have_the_names_of_the_data_or_of_the_recipe():
         assert scores_of(oracle(), preprocessor, examples)["predictions"] == [["B-PER", "I-PER", "O"]]
 
 
+def test_names_of_tags_that_are_not_there_are_refused():
+    rows = make_rows((["Anna", "sings"], [1, 0]))
+    with pytest.raises(UserError) as error:
+        reader_for(make_recipe(options={"names": {0: "O", 1: "B-PER", 7: "B-LOC"}})).learn(rows)
+    assert str(error.value) == "options.names has '7', which is no label of the training data; there are 0, 1"
+
+
 def test_a_head_is_of_use_if_it_has_the_same_labels():
     examples, tokenizer = make_rows((["a", "b"], ["B-X", "O"])), make_tokenizer("characters", ["ab"])
     reader, same, other = reader_for(recipe_for(examples)), labelled("I-X", "O", "B-X"), labelled("O", "B-Y", "I-Y")

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -88,6 +89,16 @@ def test_nothing_is_left_half_done(finished_run):
     assert [path.name for path in sorted((finished_run / "checkpoints").iterdir())] == [
         "step-00000018", "step-00000020",
     ]  # fmt: skip
+
+
+def test_the_launchers_precision_is_the_runs_and_is_written_down(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr(run, "Accelerator", lambda **options: SimpleNamespace(**options))
+    recipe = tiny_recipe(tmp_path / "run")
+    assert run.make_accelerator(recipe).mixed_precision is None  # what only measures computes in full
+    accelerator = run.make_accelerator(recipe, tmp_path / "run")
+    assert accelerator.mixed_precision == recipe.training.mixed_precision == "bf16"
+    assert "mixed_precision: bf16" in recipe.to_yaml()
 
 
 def test_the_same_recipe_gives_the_same_losses(finished_run, tmp_path):
