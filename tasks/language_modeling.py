@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 
+from ..configuration.errors import UserError
 from ..data.encoded import PROBLEM, count_in_lists
 from ..data.packing import PackedRows
 from .evaluator import Evaluator
@@ -74,8 +75,11 @@ class LanguageModelPreprocessor(Preprocessor):
         notes: Counter,
     ) -> Split:
         if skipped:
-            raw = raw.select(np.flatnonzero([problem is None for problem in encoded[PROBLEM]]))
-        return Split(where, raw, self.packed(encoded), skipped, first, notes)
+            raw = raw.select(np.flatnonzero(encoded.data.column(PROBLEM).is_null().to_numpy()))
+        packed = self.packed(encoded)
+        if len(packed) == 0:
+            raise UserError(f"{where}: the text is too short: there is nothing to predict")
+        return Split(where, raw, packed, skipped, first, notes)
 
     def packed(self, encoded: datasets.Dataset, stride: int | None = None) -> PackedRows:
         return PackedRows(
