@@ -11,7 +11,7 @@ from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
 from ..recipes.schema import Recipe
-from .uses import PIPELINE_TAGS, example_calls, find_use, labels_of, widget_of
+from .uses import example_calls, find_use, labels_of, pipeline_tag, widget_of
 
 # In a checkout the template lies beside the folder `hub`, in an installed package beside `trefoil/hub`.
 TEMPLATE = Path(__file__).parent.parent / "hub_card.md"
@@ -112,7 +112,7 @@ def render_card(
     """
     fields = fields_with_recipe(fields or CardFields(), recipe)
     use = find_use(auto_class, config, fields.task, recipe)
-    task = PIPELINE_TAGS.get(fields.task or "", fields.task) or use.task
+    task = pipeline_tag(fields.task) if fields.task else use.task
     title = fields.title or model_id.rpartition("/")[2]
     labels = labels_of(auto_class, config)
     language = next(iter(fields.language), None)

@@ -9,18 +9,12 @@ from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
 from ..recipes.schema import Recipe
+from ..tasks import TASKS
 
-# the tasks of recipes -> their names on the Hub
-PIPELINE_TAGS = {
-    "masked-lm": "fill-mask",
-    "causal-lm": "text-generation",
-    "translation": "translation",
-    "summarization": "summarization",
-    "text-classification": "text-classification",
-    "token-classification": "token-classification",
-    "question-answering": "question-answering",
-    "image-captioning": "image-to-text",
-}
+
+def pipeline_tag(task: str) -> str:
+    """The Hub's name of a recipe's task; any other name as it is."""
+    return TASKS[task].pipeline_tag if task in TASKS else task
 
 
 @dataclass(frozen=True)
@@ -170,11 +164,11 @@ def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe
     Raises:
         UserError: The task is the recipe's, and has no name on the Hub.
     """
-    names = [PIPELINE_TAGS.get(task, task)] if task is not None else []
-    if recipe is not None and not names and recipe.task not in PIPELINE_TAGS:
-        raise UserError(f"task={recipe.task!r}: has no name on the Hub; there are {', '.join(PIPELINE_TAGS)}")
+    names = [pipeline_tag(task)] if task is not None else []
+    if recipe is not None and not names and recipe.task not in TASKS:
+        raise UserError(f"task={recipe.task!r}: has no name on the Hub; there are {', '.join(TASKS)}")
     if recipe is not None:
-        names.append(PIPELINE_TAGS.get(recipe.task, recipe.task))
+        names.append(pipeline_tag(recipe.task))
     uses = [use for name in names for use in USES[auto_class] if use.task == name]
     use = (uses or USES[auto_class])[0]
     if use.task == "text-classification":

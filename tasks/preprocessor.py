@@ -45,7 +45,7 @@ class Split:
 
     name: str
     rows: datasets.Dataset
-    examples: Examples
+    examples: Any  # a `datasets.Dataset`, or packed rows
     skipped: int = 0
     first_skipped: str | None = None
     notes: Counter[str] = field(default_factory=Counter)

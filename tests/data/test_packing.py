@@ -1,8 +1,11 @@
 """Rows of packed documents, as they would be if everything lay in one list."""
 
+import pickle
+from random import Random
+
 import numpy as np
 import pytest
-from datasets import Dataset, Features, List, Value, concatenate_datasets
+from datasets import Dataset, Features, List, Value, concatenate_datasets, load_from_disk
 
 from trefoil.data.packing import PackedRows
 
@@ -59,3 +62,61 @@ def test_rows_are_found_in_pieces_of_the_column():
 @pytest.mark.parametrize(("documents", "expected"), [([[]], 0), ([[1]], 1), ([[1, 2, 3]], 1), ([[1] * 9], 3)])
 def test_how_many_rows_there_are(documents, expected):
     assert len(packed(documents, length=3)) == expected
+
+
+def one_list(documents, shifted, is_stream):
+    """Inputs, labels and numbers of all documents."""
+    documents = [document for document in documents if document]
+    documents = [sum(documents, [])] if is_stream else documents
+    inputs = [token for document in documents for token in document[: len(document) - shifted]]
+    labels = [token for document in documents for token in document[1:]]
+    numbers = [number for number, document in enumerate(documents) for _ in document[shifted:]]
+    return inputs, labels if shifted else None, numbers
+
+
+def cut(values, length, stride, overlap_is=None):
+    """Rows that begin `stride` apart, until all values are in one."""
+    rows, start, seen = [], 0, 0
+    while seen < len(values):
+        row = values[start : start + length]
+        rows.append(row if overlap_is is None else [overlap_is] * (seen - start) + row[seen - start :])
+        seen, start = start + len(row), start + stride
+    return rows
+
+
+@pytest.mark.parametrize("trial", range(60))
+def test_rows_are_those_of_one_list(trial):
+    random = Random(trial)
+    documents = [
+        None if random.random() < 0.2 else random.choices(range(1000), k=random.randint(2, 30))
+        for _ in range(random.randint(1, 30))
+    ] + [[1, 2]]
+    length = random.randint(1, 12)
+    stride, shifted, is_stream = random.randint(1, length), random.random() < 0.5, random.random() < 0.5
+    rows = packed(documents, length=length, stride=stride, shifted=shifted, is_stream=is_stream)
+    inputs, labels, numbers = one_list(documents, shifted, is_stream)
+    found = {name: [row.tolist() for row in values] for name, values in rows[:].items()}
+    assert found["input_ids"] == cut(inputs, length, stride)
+    assert found["sequence_ids"] == cut(numbers, length, stride)
+    assert found.get("labels") == (cut(labels, length, stride, overlap_is=-100) if shifted else None)
+    assert rows.lengths()[:, 0].tolist() == [len(row) for row in found["input_ids"]]
+
+
+def test_more_tokens_than_32_bits_count():
+    size = 4_000_000
+    column = Dataset.from_dict(
+        {"input_ids": [np.arange(size, dtype=np.int32)]}, Features({"input_ids": List(Value("int32"))})
+    )
+    rows = PackedRows(concatenate_datasets([column] * 600), ["input_ids"], length=512, shifted=True)
+    assert rows.token_count() == 600 * (size - 1) > 2**31
+    last = rows[[len(rows) - 1]]
+    assert last["labels"][0][-1] == size - 1
+    assert last["sequence_ids"][0].tolist() == [599] * len(last["labels"][0])
+
+
+def test_another_process_gets_the_name_of_the_file_and_not_what_is_in_it(tmp_path):
+    Dataset.from_dict({"input_ids": [list(range(1000))] * 1000}).save_to_disk(tmp_path)
+    rows = PackedRows(load_from_disk(tmp_path), ["input_ids"], length=100, stride=70, shifted=True)
+    sent = pickle.dumps(rows)
+    assert len(sent) < 10_000
+    assert joined(pickle.loads(sent), "labels") == joined(rows, "labels")

@@ -381,3 +381,14 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
     wrong = build(Recipe, merged(content, {"model": {"init_from": {"encoder": halves["decoder"]}}}), "tiny.yaml")
     with pytest.raises(UserError, match="decoder is a trefoil_decoder, which does not read pictures in patches"):
         make_model(Told(reader_for(wrong), task.tokenizer, {}), checkpoint=None)
+
+
+def test_a_picture_that_was_mended_is_seen_again(tmp_path):
+    examples = datasets.Dataset.from_list(
+        [{"image": f"{name}.png", "text": "a red circle"} for name in ("here", "late")]
+    )
+    Image.new("RGB", (48, 48), "red").save(tmp_path / "here.png")
+    task, _ = ready(data={"path": str(tmp_path), "invalid_examples": "skip"})
+    assert task.encode(examples, "train").skipped == 1
+    Image.new("RGB", (48, 48), "red").save(tmp_path / "late.png")
+    assert task.encode(examples, "train").skipped == 0

@@ -1,11 +1,14 @@
 """How text becomes rows of tokens, and what language models are scored on."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from task_parts import preprocessor_for, reader_for
+from task_parts import evaluator_for, preprocessor_for, reader_for
 from training_runs import TINY_MODEL
+from transformers import AutoModelForCausalLM
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
@@ -183,3 +186,23 @@ def test_a_tokenizer_of_a_stream_learns_the_line_breaks_that_encoding_adds(folde
     parts = preprocessor_for(made, examples, tokenizer, config)
     assert parts.unknown_share(parts.encode(examples, "here").examples) == 0
     assert "\n" in tokenizer.get_vocab()
+
+
+def test_an_evaluation_with_a_stride_encodes_nothing_again(folder):
+    parts, examples = parts_of(folder, "causal-lm", options={"stride": 4})
+    model = AutoModelForCausalLM.from_config(
+        preset_config("decoder-tiny", vocab_size=len(parts.tokenizer), max_position_embeddings=16)
+    ).eval()
+    evaluator = evaluator_for(parts, examples)
+    parts.tokenizer = SimpleNamespace(pad_token_id=parts.tokenizer.pad_token_id)
+    whole, overlapping = (evaluator.evaluate(model, final=final) for final in (False, True))
+    assert overlapping["loss"] != whole["loss"]
+    assert evaluator.evaluate(model, final=True) == overlapping
+
+
+def test_a_stride_must_be_positive_and_a_text_must_have_something_to_predict(folder):
+    with pytest.raises(UserError, match=r"options\.stride=0 must be positive"):
+        parts_of(folder, "causal-lm", options={"stride": 0})
+    parts, _ = parts_of(folder, "causal-lm", options={"documents": "stream"})
+    with pytest.raises(UserError, match="here: the text is too short: there is nothing to predict"):
+        parts.encode(Dataset.from_dict({"text": [""]}), "here")
