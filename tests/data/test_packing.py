@@ -1,6 +1,7 @@
 """Rows of packed documents, as they would be if everything lay in one list."""
 
 import pickle
+from itertools import chain
 from random import Random
 
 import numpy as np
@@ -67,7 +68,7 @@ def test_how_many_rows_there_are(documents, expected):
 def one_list(documents, shifted, is_stream):
     """Inputs, labels and numbers of all documents."""
     documents = [document for document in documents if document]
-    documents = [sum(documents, [])] if is_stream else documents
+    documents = [list(chain.from_iterable(documents))] if is_stream else documents
     inputs = [token for document in documents for token in document[: len(document) - shifted]]
     labels = [token for document in documents for token in document[1:]]
     numbers = [number for number, document in enumerate(documents) for _ in document[shifted:]]
