@@ -176,7 +176,7 @@ class Preprocessor:
             tokenizer.special_tokens_map,
             tokenizer.model_input_names,
         ]
-        return [sources, pieces, lengths, names, is_scored]
+        return [sources, pieces, lengths, names, is_scored, self.recipe.data.invalid_examples]
 
     def lengths(self, examples: Examples) -> np.ndarray:
         """`(examples, sides)`: the tokens of each side."""

@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..configuration.presets import preset_config
 from ..data.progress import say
 from ..data.tokenizer import load_tokenizer
@@ -84,7 +84,10 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
     """
     recipe = told.reader.recipe
     if checkpoint is not None:
-        model = told.task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        try:
+            model = told.task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
         told.tell(model.config)
     elif recipe.model.init_from is not None:
         model = _pretrained(recipe, told)

@@ -232,7 +232,7 @@ def one_error_line(capsys, arguments):
         (["training.max_step=1"], "unknown key training.max_step; did you mean max_steps?"),
         (["training.max_steps=few"], "training.max_steps='few' is not int | None"),
         (["training.max_steps"], "an override is key=value"),
-        (["task=translate"], "unknown task; there are masked-lm, causal-lm"),
+        (["task=translate"], "unknown task; did you mean translation?"),
         (["optimization.schedule=liner"], "did you mean linear?"),
         (["model.preset=huge"], "model.preset='huge' is no preset"),
         (["model.config.hiden_size=3"], "unknown field 'hiden_size'"),

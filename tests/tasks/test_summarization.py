@@ -128,8 +128,12 @@ def test_a_long_document_is_cut_if_the_recipe_says_so():
     assert split.notes[CUT] == 3
 
 
-def test_texts_to_score_are_cut_whatever_the_recipe_says_and_so_is_what_is_generated():
-    task = ready(batches={"max_target_length": 30}, evaluation={"metric": None, "max_new_tokens": None})
+def test_texts_to_score_are_cut_rather_than_skipped_and_so_is_what_is_generated():
+    task = ready(
+        data={"invalid_examples": "skip"},
+        batches={"max_target_length": 30},
+        evaluation={"metric": None, "max_new_tokens": None},
+    )
     short = datasets.Dataset.from_list([ROWS[0]])
     scored = task.encode(
         datasets.Dataset.from_list([{"document": LONG, "summary": LONG}]), "test.jsonl", is_scored=True

@@ -530,7 +530,7 @@ def test_numbers_have_the_names_of_the_data_or_of_the_recipe():
 def test_names_of_tags_that_are_not_there_are_refused():
     rows = make_rows((["Anna", "sings"], [1, 0]))
     with pytest.raises(UserError) as error:
-        reader_for(make_recipe(options={"names": {0: "O", 1: "B-PER", 7: "B-LOC"}})).learn(rows)
+        reader_for(recipe_for(rows, options={"names": {0: "O", 1: "B-PER", 7: "B-LOC"}})).learn(rows)
     assert str(error.value) == "options.names has '7', which is no label of the training data; there are 0, 1"
 
 
