@@ -141,6 +141,8 @@ def train_tokenizer(
         names["mask_token"] = AddedToken(MASK["mask_token"], lstrip=kind.lstrip, normalized=False, special=True)
     more = [AddedToken(token, lstrip=kind.lstrip, normalized=False, special=True) for token in template.more]
     tokenizer.add_special_tokens([*{str(token): token for token in names.values()}.values(), *more])
+    if more:
+        names["extra_special_tokens"] = more
     around = [(token, number) for number, token in enumerate(special) if token in template.pair]
     place: Any = processors.TemplateProcessing(single=template.single, pair=template.pair, special_tokens=around)
     if recipe.kind == "byte_bpe" and template.mask:  # tasks that mark words in a text want offsets without spaces
@@ -148,11 +150,7 @@ def train_tokenizer(
     tokenizer.post_processor = place
     inputs = ["input_ids", "attention_mask"]
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        clean_up_tokenization_spaces=False,
-        model_input_names=inputs,
-        extra_special_tokens=more,
-        **names,
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, model_input_names=inputs, **names
     )
 
 
