@@ -80,7 +80,8 @@ def main() -> None:
     pairs = [json.loads(line) for line in (data / "train.jsonl").read_text(encoding="utf-8").splitlines()]
     make_stock(pairs, folder / "stock")
     command("import", folder / "stock", folder / "imported")
-    settings = [f"model.init_from={folder / 'imported'}", f"data.path={data}", f"output_dir={folder / 'run'}"]
+    start = [f"model.init_from={folder / 'imported'}", "model.preset=null", "tokenizer={}"]
+    settings = [*start, f"data.path={data}", f"output_dir={folder / 'run'}"]
     command("train", RECIPE, *settings, *overrides)
     command("export", folder / "run", folder / "exported", "--to", "marian")
 

@@ -7,6 +7,8 @@ from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import RopeParameters
 
+from .positions import POSITION_KINDS
+
 
 def _default_layer_type(sliding_window: int | None) -> str:
     return "full_attention" if sliding_window is None else "sliding_attention"
@@ -30,9 +32,11 @@ class TrefoilConfig(PreTrainedConfig):
         head_dim: Width of one head. Default: `hidden_size // num_attention_heads`.
         hidden_act: Activation of the feed-forward sublayer, a name that `transformers.activations` knows.
         is_gated_act: Gate the feed-forward sublayer (Shazeer 2020).
-        norm_type: `rms_norm` (Zhang & Sennrich 2019) or `layer_norm` (Ba et al. 2016).
-        norm_position: `pre`: norm before each sublayer and once at the end; `post`: after each residual sum
-            (Vaswani et al. 2017, figure 1).
+        norm_type: `rms_norm` (Zhang & Sennrich 2019), `layer_norm` (Ba et al. 2016) or `zero_centered_rms_norm`, which
+            scales by one plus its weight (Gemma).
+        norm_position: `pre`: norm before each sublayer; `post`: after each residual sum (Vaswani et al. 2017, figure 1);
+            `output`: of each sublayer's output (OLMo 2); `sandwich`: before each sublayer and of its output (Gemma 2).
+            All but `post` have one more at the end.
         norm_eps: Added to the variance.
         norm_bias: Biases in `layer_norm`; `rms_norm` has none.
         skip_first_norm: No norm before the first self-attention, for a pre-norm stack with `embedding_norm` (ModernBERT).
@@ -41,11 +45,16 @@ class TrefoilConfig(PreTrainedConfig):
         position_embedding_type: `rotary` (Su et al. 2021; on queries and keys), `learned` or `sinusoidal`
             (added to the embeddings; Vaswani et al. 2017, §3.5), `relative` (Raffel et al. 2020, §2.1; added to the
             scores), `alibi` (Press et al. 2022; likewise) or `none` (Kazemnejad et al. 2023: only a causal mask tells
-            positions apart).
+            positions apart). `POSITION_KINDS` holds them all.
         rope_parameters: Rotary settings, as transformers defines them, or a dict of them for each of `layer_types`;
             only read with `rotary`.
+        no_rope_layers: For each layer, 1 if `rotary` turns its queries and keys, 0 if not (Yang et al. 2025; SmolLM3).
+            Default: it does in all.
         interleave_sinusoids: Sines and cosines alternate, as in Vaswani et al.; else all sines come first (Marian).
-        position_offset: Rows of the `learned` table in front of position 0 (2 in BART and RoBERTa).
+        inclusive_sinusoids: The slowest sinusoids turn once in `2π · 10000` tokens (tensor2tensor; Fan et al. 2021,
+            M2M-100); in Vaswani et al., those that would come next.
+        position_offset: What positions count from: rows of the `learned` table in front of position 0 (2 in BART and
+            RoBERTa), or the first position of the `sinusoidal` ones (2 in M2M-100).
         relative_attention_num_buckets: Distances that `relative` tells apart.
         relative_attention_max_distance: From this distance on, in tokens, `relative` tells none apart.
         max_position_embeddings: Longest sequence, in tokens. A hard limit with `learned`; otherwise the length that
@@ -57,8 +66,11 @@ class TrefoilConfig(PreTrainedConfig):
             `sliding_window` is set, else `full_attention`.
         attention_bias: Biases on the query, key, value and output projections.
         attention_output_bias: A bias on the output projection. Default: `attention_bias`.
-        scale_attention: Divide scores by `sqrt(head_dim)` (Vaswani et al. 2017, §3.2.1); T5 does not.
-        qk_norm: RMSNorm on the queries and keys of each head (Henry et al. 2020; Qwen3).
+        query_pre_attn_scalar: Scores are divided by its square root. Default: `head_dim` (Vaswani et al. 2017, §3.2.1);
+            1 leaves them as they are (T5).
+        attn_logit_softcapping: Scores are bent to stay below this (Gemma 2). Default: they are not.
+        qk_norm: RMSNorm on queries and keys: of each `head` (Henry et al. 2020; Qwen3), of the whole `projection` (OLMo
+            2), or `none`.
         mlp_bias: Biases in the feed-forward sublayer.
         hidden_dropout: Dropout on the embeddings and on every sublayer's output.
         attention_dropout: Dropout on the attention weights.
@@ -90,16 +102,18 @@ class TrefoilConfig(PreTrainedConfig):
     head_dim: int | None = None
     hidden_act: str = "silu"
     is_gated_act: bool = True
-    norm_type: Literal["rms_norm", "layer_norm"] = "rms_norm"
-    norm_position: Literal["pre", "post"] = "pre"
+    norm_type: Literal["rms_norm", "layer_norm", "zero_centered_rms_norm"] = "rms_norm"
+    norm_position: Literal["pre", "post", "output", "sandwich"] = "pre"
     norm_eps: float = 1e-6
     norm_bias: bool = True
     skip_first_norm: bool = False
     embedding_norm: bool = False
     scale_embedding: bool = False
-    position_embedding_type: Literal["rotary", "learned", "sinusoidal", "relative", "alibi", "none"] = "rotary"
+    position_embedding_type: str = "rotary"
     rope_parameters: RopeParameters | dict | None = None
+    no_rope_layers: list[int] | None = None
     interleave_sinusoids: bool = True
+    inclusive_sinusoids: bool = False
     position_offset: int = 0
     relative_attention_num_buckets: int = 32
     relative_attention_max_distance: int = 128
@@ -109,8 +123,9 @@ class TrefoilConfig(PreTrainedConfig):
     layer_types: list[str] | None = None
     attention_bias: bool = False
     attention_output_bias: bool | None = None
-    scale_attention: bool = True
-    qk_norm: bool = False
+    query_pre_attn_scalar: float | int | None = None
+    attn_logit_softcapping: float | int | None = None
+    qk_norm: Literal["none", "head", "projection"] | bool = "none"
     mlp_bias: bool = False
     hidden_dropout: float | int = 0.0
     attention_dropout: float | int = 0.0
@@ -131,14 +146,22 @@ class TrefoilConfig(PreTrainedConfig):
             self.num_key_value_heads = self.num_attention_heads
         if self.attention_output_bias is None:
             self.attention_output_bias = self.attention_bias
+        scaled = kwargs.pop("scale_attention", True)  # a field of former releases
+        if self.query_pre_attn_scalar is None and self.head_dim is not None:
+            self.query_pre_attn_scalar = self.head_dim if scaled else 1
         if self.layer_types is None:
             self.layer_types = [_default_layer_type(self.sliding_window)] * self.num_hidden_layers
         super().__post_init__(**kwargs)
-        if self.position_embedding_type != "rotary":
+        kind = POSITION_KINDS.get(self.position_embedding_type)
+        if kind is not None and "rope_parameters" not in kind.fields:
             self.rope_parameters = None
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name == "qk_norm" and isinstance(value, bool):  # the values of former releases
+            value = "head" if value else "none"
         super().__setattr__(name, value)
+        if name == "num_hidden_layers" and (turned := self.__dict__.get("no_rope_layers")):
+            self.no_rope_layers = turned[:value]
         types = self.__dict__.get("layer_types")
         if not types or name not in ("num_hidden_layers", "sliding_window"):
             return
@@ -151,7 +174,7 @@ class TrefoilConfig(PreTrainedConfig):
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""
         for name in ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
-                     "num_key_value_heads", "head_dim", "max_position_embeddings"):  # fmt: skip
+                     "num_key_value_heads", "head_dim", "query_pre_attn_scalar", "max_position_embeddings"):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
         assert self.head_dim is not None  # these two were filled in by __post_init__
@@ -168,22 +191,17 @@ class TrefoilConfig(PreTrainedConfig):
                 f"num_attention_heads={self.num_attention_heads} is not a multiple of "
                 f"num_key_value_heads={self.num_key_value_heads}"
             )
-        if self.position_embedding_type == "rotary" and self.head_dim % 2 != 0:
-            raise ValueError(f"head_dim={self.head_dim} must be even with position_embedding_type='rotary'")
-        if self.position_embedding_type == "sinusoidal" and self.hidden_size % 2 != 0:
-            raise ValueError(f"hidden_size={self.hidden_size} must be even with position_embedding_type='sinusoidal'")
         self._validate_layer_types()
         if self.skip_first_norm and not (self.norm_position == "pre" and self.embedding_norm):
             raise ValueError("skip_first_norm=True needs norm_position='pre' and embedding_norm=True")
-        if self.position_embedding_type == "relative" and self.relative_attention_num_buckets < 4:
-            raise ValueError(f"relative_attention_num_buckets={self.relative_attention_num_buckets} must be at least 4")
-        if self.position_embedding_type == "relative" and (
-            self.relative_attention_max_distance <= self.relative_attention_num_buckets // 2
-        ):
+        if self.position_embedding_type not in POSITION_KINDS:
             raise ValueError(
-                f"relative_attention_max_distance={self.relative_attention_max_distance} must be more than half of "
-                f"relative_attention_num_buckets={self.relative_attention_num_buckets}"
+                f"position_embedding_type={self.position_embedding_type!r} is no kind of positions; "
+                f"there are {', '.join(POSITION_KINDS)}"
             )
+        POSITION_KINDS[self.position_embedding_type].check(self)
+        if (self.attn_logit_softcapping or 1) <= 0:
+            raise ValueError(f"attn_logit_softcapping={self.attn_logit_softcapping} must be positive")
         for name in ("hidden_dropout", "attention_dropout", "activation_dropout", "classifier_dropout"):
             if not 0 <= (getattr(self, name) or 0) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
@@ -200,10 +218,6 @@ class TrefoilConfig(PreTrainedConfig):
             return
         if self.sliding_window is None or self.sliding_window <= 0:
             raise ValueError(f"sliding_window={self.sliding_window} must be positive with 'sliding_attention' layers")
-        if self.position_embedding_type in ("relative", "alibi"):
-            raise ValueError(
-                f"position_embedding_type={self.position_embedding_type!r} works in 'full_attention' layers only"
-            )
 
     @property
     def head_dropout(self) -> float:
@@ -221,10 +235,14 @@ class TrefoilConfig(PreTrainedConfig):
         transformers assigns (for tied embeddings before 5.18, for quantised weights) come on top.
         """
         plan: dict[str, str] = {}
+        # a norm over the whole projection needs all of it
+        into, out = "colwise", "rowwise"
+        if self.qk_norm == "projection":
+            into, out = "colwise_gather_output", "rowwise_split_input"
         for attention in self._attention_modules():
-            plan |= {f"layers.*.{attention}.{name}_proj": "colwise" for name in "qkv"}
-            plan[f"layers.*.{attention}.o_proj"] = "rowwise"
-            if self.qk_norm:
+            plan |= {f"layers.*.{attention}.{name}_proj": into for name in "qkv"}
+            plan[f"layers.*.{attention}.o_proj"] = out
+            if self.qk_norm == "head":
                 plan |= {f"layers.*.{attention}.{name}_norm": "replicated_with_grad_allreduce" for name in "qk"}
         if self.is_gated_act:
             plan["layers.*.mlp.gate_proj"] = "colwise"

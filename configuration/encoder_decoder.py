@@ -7,6 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
+from .halves import attend_to
 
 if TYPE_CHECKING:
     Half = Any  # once __post_init__ is through, always a configuration
@@ -55,9 +56,7 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
             if not isinstance(half, PreTrainedConfig):
                 setattr(self, name, config_class(**(half or {})))
         self.decoder.is_decoder = True
-        self.decoder.add_cross_attention = True
-        if self.encoder.hidden_size != (self.decoder.cross_attention_hidden_size or self.decoder.hidden_size):
-            self.decoder.cross_attention_hidden_size = self.encoder.hidden_size
+        attend_to(self.decoder, self.encoder)
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
             if getattr(self, name) is None:
                 setattr(self, name, getattr(self.decoder, name))
@@ -94,8 +93,8 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         return self.decoder.num_attention_heads
 
     def _embeddings_fit(self) -> bool:
-        sizes = [(half.vocab_size, half.hidden_size) for half in (self.encoder, self.decoder)]
-        return sizes[0] == sizes[1]
+        encoder, decoder = self.encoder, self.decoder
+        return (encoder.vocab_size, encoder.embedding_size) == (decoder.vocab_size, decoder.hidden_size)
 
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""
@@ -103,6 +102,6 @@ class TrefoilEncoderDecoderConfig(PreTrainedConfig):
         if self.share_encoder_decoder_embeddings and not self._embeddings_fit():
             raise ValueError(
                 "share_encoder_decoder_embeddings=True needs equal sizes, but the encoder's embedding is "
-                f"{self.encoder.vocab_size} x {self.encoder.hidden_size} and the decoder's "
-                f"{self.decoder.vocab_size} x {self.decoder.hidden_size} (vocab_size x hidden_size)"
+                f"{self.encoder.vocab_size} x {self.encoder.embedding_size} and the decoder's "
+                f"{self.decoder.vocab_size} x {self.decoder.hidden_size} (vocab_size x width)"
             )

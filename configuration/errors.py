@@ -1,4 +1,4 @@
-"""The error for what a user got wrong."""
+"""The error for what a user got wrong, and the one line of an error of others."""
 
 
 class UserError(Exception):
@@ -6,3 +6,9 @@ class UserError(Exception):
 
     The command line prints it without a stack trace and exits with code 2.
     """
+
+
+def reason(error: BaseException) -> str:
+    """The line of an error's text that says what is wrong: the first, or the last if that only leads to it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return lines[-1] if lines[0].endswith(":") else lines[0]

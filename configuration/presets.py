@@ -10,6 +10,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
 from .encoder_decoder import TrefoilEncoderDecoderConfig
+from .halves import attend_to, reads_patches
 from .recurrent import TrefoilRecurrentConfig
 
 # Vaswani et al. 2017: table 3, row "base"; §5.4 for the dropout
@@ -118,18 +119,6 @@ def _refuse_unknown(name: str, unknown: set[str], known: set[str], where: str) -
         close = difflib.get_close_matches(min(unknown), known, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"{name}: unknown field {min(unknown)!r} of {where}{hint}")
-
-
-def attend_to(decoder: PreTrainedConfig, encoder: PreTrainedConfig) -> None:
-    """Give a decoder cross-attention to what an encoder makes, which may be of another width."""
-    decoder.add_cross_attention = True
-    if decoder.hidden_size != encoder.hidden_size:
-        decoder.cross_attention_hidden_size = encoder.hidden_size
-
-
-def reads_patches(config: PreTrainedConfig) -> bool:
-    """Whether it is of a vision transformer, whose patches come out as vectors of one size."""
-    return all(hasattr(config, field) for field in ("hidden_size", "image_size", "patch_size"))
 
 
 def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Digits, Metaspace, PreTokenizer, Split
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..recipes.schema import TokenizerRecipe
 
 Batches = Iterable[list[str]]
@@ -117,12 +117,12 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer of the recipe's kind; the same texts give the same one.
 
-    With `byte_bpe` no text has unknown tokens. There and in `unigram` digits stand alone, so that numbers are read digit
+    It has at most `vocab_size` token types: fewer where the texts fill no more. With `byte_bpe` no text has unknown tokens. There and in `unigram` digits stand alone, so that numbers are read digit
     by digit. Ids 0, 1 and 2 are padding, start and end; the unknown and the mask token follow where there are any.
 
     Raises:
-        UserError: There is no text, or the vocabulary is too small for its characters or too large for the texts to
-            fill; names the size that fits. (`characters` makes do with a smaller or an unfilled one.)
+        UserError: There is no text, or the vocabulary is too small for its characters; names the size that fits.
+            (`characters` makes do with a smaller one.)
     """
     kind = KINDS[recipe.kind]
     names: dict[str, Any] = SPECIAL_TOKENS | (UNKNOWN if kind.unknown else {}) | (MASK if template.mask else {})
@@ -133,10 +133,6 @@ def train_tokenizer(
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(kind.cuts)
     tokenizer.decoder = kind.decoder
     tokenizer.model = kind.learn(tokenizer, _some(texts), recipe, special)
-    filled, asked = tokenizer.get_vocab_size(), recipe.vocab_size
-    if filled < asked and recipe.kind != "characters":
-        fills = "fills" if recipe.kind == "unigram" else f"fills (with tokenizer.min_frequency={recipe.min_frequency})"
-        raise UserError(f"tokenizer.vocab_size={asked} is more than the training text {fills}; set at most {filled}")
     if template.mask:
         names["mask_token"] = AddedToken(MASK["mask_token"], lstrip=kind.lstrip, normalized=False, special=True)
     more = [AddedToken(token, lstrip=kind.lstrip, normalized=False, special=True) for token in template.more]
@@ -189,16 +185,32 @@ def _alphabet(frame: Tokenizer, texts: Batches, prefix: str) -> list[str]:
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or Hub id.
+    """A tokenizer from a folder or Hub id. One without padding, such as GPT-2's and Llama's, pads with its end token or, if
+    it has none either, with its unknown one: what is padded is masked.
 
     Raises:
-        UserError: There is none, or it lacks a padding or end token.
+        UserError: There is none, or it has no token that could be padding.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(source)
     except (OSError, ValueError) as error:
-        raise UserError(f"{source}: no tokenizer to load ({str(error).splitlines()[0]})") from None
-    for name in ("pad_token", "eos_token"):
-        if getattr(tokenizer, name) is None:
-            raise UserError(f"{source}: the tokenizer has no {name}; batches need it")
+        raise UserError(f"{source}: no tokenizer to load ({reason(error)})") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise UserError(f"{source}: the tokenizer has no pad_token, nor an eos_token or unk_token to pad with")
     return tokenizer
+
+
+def end_token_id(tokenizer: PreTrainedTokenizerBase, task: str) -> int:
+    """What ends a text: the end token or, in a tokenizer of BERT's kind, the separator.
+
+    Raises:
+        UserError: There is neither.
+    """
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if end is None:
+        raise UserError(
+            f"the tokenizer has no eos_token and no sep_token; the task {task} needs one to end a text with"
+        )
+    return end

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
 from ..modeling.auto import AUTO_CLASSES
 from . import clean_process
@@ -29,6 +29,7 @@ from .space import APP, space_fields, space_files
 # How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
 TIME_LIMIT = 900
+NAMES_CODE = ("auto_map", "custom_pipelines", "custom_generate", "trust_remote_code")
 _REPO_ID = "trefoil/published"
 _COMMIT = "0" * 40
 _OWN_CACHES = ("HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "HF_ENDPOINT")
@@ -55,10 +56,15 @@ def print_checks(checks: Iterable[Check]) -> int:
     return int(failed)
 
 
-def check_published(folder: str | os.PathLike) -> list[Check]:
+def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Check]:
     """Checks a published folder, or one downloaded from the Hub.
 
-    Runs the folder's code in a process of its own, unless that code claims to be this package's and is not.
+    First all files are judged. Only where each is what the installed package would have written, the folder is loaded
+    in a process of its own, and its code runs.
+
+    Args:
+        folder: The folder.
+        trust_remote_code: Load it also where its files are others, and let whatever code it has run.
 
     Raises:
         UserError: It is no published folder at all.
@@ -75,14 +81,17 @@ def check_published(folder: str | os.PathLike) -> list[Check]:
         _check_files(folder),
         _check_weights(folder),
         _check_card(folder),
-        _check_config(config, config_class),
-        _check_code(folder, config, config_class),
+        _check_config(folder, config, config_class),
+        _check_code(folder, config, config_class, trust_remote_code),
         *([_check_space(folder)] if (folder / APP).is_file() else []),
     ]
-    if all(check.ok for check in checks if check.name in ("config", "code")):
+    failed = [check.name for check in checks if not check.ok]
+    if not failed or trust_remote_code:
         return checks + _check_loading(folder, config)
-    reason = "not loaded, as config.json or the code is not what it should be"
-    return [*checks, Check("loading", False, f"{reason}; mend that and check again")]
+    message = (
+        f"not tried, as {', '.join(failed)} failed; mend that, or let the folder's code run with --trust-remote-code"
+    )
+    return [*checks, Check("loading", False, message)]
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -146,15 +155,35 @@ def _check_card(folder: Path) -> Check:
     return Check("card", True, f"{data.pipeline_tag}, {len(data.eval_results or [])} results")
 
 
-def _check_config(config: dict[str, Any], config_class: type[PreTrainedConfig]) -> Check:
+def _check_config(folder: Path, config: dict[str, Any], config_class: type[PreTrainedConfig]) -> Check:
     expected = {"auto_map": auto_map(config_class), "custom_pipelines": custom_pipelines(config_class)}
     for key, right in expected.items():
         if config.get(key, {}) != right:
             return Check("config", False, f"config.json: {key} is {config.get(key)}; right would be {right}")
+    rest = {name: value for name, value in config.items() if name not in expected}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = rest if path.name == "config.json" else json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            return Check("config", False, f"{path.name}: cannot be read: {reason(error)}; publish again")
+        if found := next(_keys_that_name_code(content), None):
+            return Check("config", False, f"{path.name}: has {found}, which names code to run; remove it")
     return Check("config", True, f"auto_map names {', '.join(config['auto_map'])}")
 
 
-def _check_code(folder: Path, config: dict[str, Any], config_class: type[PreTrainedConfig]) -> Check:
+def _keys_that_name_code(content: Any) -> Iterator[str]:
+    """Keys by which transformers finds code, or takes it as allowed, wherever in a file they stand."""
+    waiting = [content]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, dict):
+            yield from (key for key in one if key in NAMES_CODE)
+        waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+
+
+def _check_code(
+    folder: Path, config: dict[str, Any], config_class: type[PreTrainedConfig], trust_remote_code: bool
+) -> Check:
     right = bundle_code(config_class)
     if (folder / APP).is_file():
         right |= {name: content for name, content in space_files().items() if name.endswith(".py")}
@@ -165,11 +194,11 @@ def _check_code(folder: Path, config: dict[str, Any], config_class: type[PreTrai
         return Check(
             "code", True, f"{len(found)} files, the same bytes as trefoil-transformers {__version__} publishes"
         )
-    if version is not None and version != __version__:
-        note = f"note: published by trefoil-transformers {version}, compared with {__version__}, which differs in"
-        return Check("code", True, f"{note} {', '.join(wrong)}")
-    message = f"{', '.join(wrong)}: not what trefoil-transformers {__version__} publishes; publish again"
-    return Check("code", False, message)
+    differ = f"{', '.join(wrong)}: not what trefoil-transformers {__version__} publishes"
+    if version is None or version == __version__:
+        return Check("code", False, f"{differ}; publish again")
+    note = f"{differ}; config.json says that {version} has, so check with that one"
+    return Check("code", trust_remote_code, note)
 
 
 def _check_space(folder: Path) -> Check:
@@ -194,7 +223,7 @@ def _check_loading(folder: Path, config: dict[str, Any]) -> list[Check]:
     checks = [Check("clean process", True, f"{PACKAGE} hidden, no network, caches of its own")]
     with _quiet():
         outputs_here = {
-            auto_class: clean_process.load_and_run(auto_class, str(folder))
+            auto_class: clean_process.load_and_run(auto_class, str(folder), trust_remote_code=False)
             for auto_class in config["auto_map"]
             if auto_class != "AutoConfig"
         }
@@ -245,16 +274,23 @@ def _run_clean_process(folder: Path, scratch: Path) -> tuple[dict[str, str | Non
     environment = {key: value for key, value in os.environ.items() if key not in _OWN_CACHES}
     environment |= {"HF_HOME": str(home), "HF_MODULES_CACHE": str(scratch / "modules"), "HF_HUB_OFFLINE": "1"}
     arguments = [PACKAGE, str(folder), _REPO_ID, str(scratch), str(torch.get_num_threads())]
-    try:
-        process = subprocess.run(
+    errors = scratch / "errors.txt"
+    with errors.open("wb") as stderr:
+        # the pipe closes with this process, however it ends, and the other one ends with the pipe
+        process = subprocess.Popen(
             [sys.executable, "-I", clean_process.__file__, *arguments],
-            env=environment, cwd=scratch, capture_output=True, text=True, timeout=TIME_LIMIT, check=False,
+            env=environment, cwd=scratch, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr,
         )  # fmt: skip
-    except subprocess.TimeoutExpired:
-        return f"did not end within {TIME_LIMIT} s", {}
-    if process.returncode != 0:
-        last = (process.stderr.strip().splitlines() or ["without a word"])[-1]
-        return f"ended with code {process.returncode}: {last}", {}
+        try:
+            code = process.wait(TIME_LIMIT)
+        except subprocess.TimeoutExpired:
+            return f"did not end within {TIME_LIMIT} s", {}
+        finally:
+            process.kill()
+            process.communicate()
+    if code != 0:
+        last = (errors.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["without a word"])[-1]
+        return f"ended with code {code}: {last}", {}
     report = json.loads((scratch / "report.json").read_text(encoding="utf-8"))
     return report, load_file(scratch / "outputs.safetensors")
 

@@ -10,6 +10,7 @@ import json
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -133,8 +134,20 @@ def tasks_of(config: dict[str, Any]) -> list[str]:
     return tasks
 
 
+def _end_with_parent() -> None:
+    """Ends this process when standard input does: a pipe that only the process has which started this one."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def main(package: str, folder: str, repo_id: str, output_folder: str, num_threads: str) -> None:
     """Loads the folder by its path and as `repo_id` from the Hub's cache, and writes `report.json` and the outputs."""
+    _end_with_parent()
     _isolate(package)
     import torch
     from safetensors.torch import save_file

@@ -52,13 +52,17 @@ def is_model_folder(folder: Path) -> bool:
 
 def unexpected_files(folder: Path) -> list[str]:
     """What lies in a published folder and should not: paths relative to it."""
-    own = [entry for entry in folder.iterdir() if entry.name != ".cache"]
-    return sorted(
-        f"{entry.name}/" if entry.is_dir() else entry.name
-        for entry in own
-        if entry.name != "additional_chat_templates"
-        if entry.is_dir() or not any(fnmatch(entry.name, pattern) for pattern in PUBLISHED_FILES)
-    )
+    own = [entry for entry in sorted(folder.iterdir()) if entry.name != ".cache"]
+    unexpected = []
+    for entry in own:
+        if entry.name == "additional_chat_templates" and entry.is_dir():
+            others = [path for path in sorted(entry.iterdir()) if path.is_dir() or path.suffix != ".jinja"]
+            unexpected += [path.relative_to(folder).as_posix() for path in others]
+        elif entry.is_dir():
+            unexpected.append(f"{entry.name}/")
+        elif not any(fnmatch(entry.name, pattern) for pattern in PUBLISHED_FILES):
+            unexpected.append(entry.name)
+    return unexpected
 
 
 def require_room(target: Path, source: Path, overwrite: bool, may_go: Callable[[Path], bool], kind: str) -> None:

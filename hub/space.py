@@ -94,7 +94,7 @@ def metadata_of_run(folder: Path, title: str) -> dict[str, Any]:
     """
     _, model_class = classes_of(folder)
     recipe = read_recipe((folder / "recipe.yaml").read_text(encoding="utf-8"))
-    use = find_use(head_of(model_class), AutoConfig.from_pretrained(folder), None, recipe)
+    use = find_use(head_of(model_class), AutoConfig.from_pretrained(folder, trust_remote_code=False), None, recipe)
     language = next(iter(fields_with_recipe(CardFields(), recipe).language), None)
     mask_token = getattr(load_tokenizer(folder), "mask_token", None)
     return {"title": title, "pipeline_tag": use.task} | widget_of(use, language, mask_token=mask_token)

@@ -124,7 +124,8 @@ def to_trefoil(stock: PreTrainedModel, origin: str = "the model") -> Converted:
     notes = compare_fields(architecture, stock.config, config, origin)
 
     weights = trefoil_weights(stock, model_class, config, stock.state_dict())
-    model = _fill(model_class, config, weights, stock.dtype, origin)
+    model = _fill(model_class, config, weights, stock.dtype, architecture, origin)
+    _require_computed(architecture, stock, model, origin)
     if stock.can_generate():
         model.generation_config = copy.deepcopy(stock.generation_config)
     return Converted(model, notes, _difference(model, stock, origin))
@@ -141,12 +142,11 @@ def trefoil_weights(
         weights: By the stock model's names.
     """
     architecture = ARCHITECTURES[stock.config.model_type]
-    computed = tuple(getattr(stock, "_keys_to_ignore_on_save", None) or ())
     prefix = _prefix(architecture, type(stock).__name__)
     weights = {
         prefix + name: weight
         for name, weight in weights.items()
-        if name not in computed and prefix + name not in architecture.duplicates
+        if not architecture.is_computed(name) and prefix + name not in architecture.duplicates
     }
     weights = _rename(weights, architecture.transforms(model_class.__name__, flat_options(config)), config)
     if _is_bare(model_class.__name__):
@@ -189,7 +189,7 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
         parts["add_pooling_layer"] = False
         notes.append("the model has no pooler; transformers draws one at random wherever it loads the checkpoint")
     # some classes keep a part in float32, which is not what was given
-    stock = _fill(stock_class, config, weights, model.dtype, origin, **parts).to(model.dtype)
+    stock = _fill(stock_class, config, weights, model.dtype, architecture, origin, **parts).to(model.dtype)
     if model.can_generate():
         stock.generation_config = copy.deepcopy(model.generation_config)
     return Converted(stock, notes, _difference(model, stock, origin))
@@ -239,18 +239,30 @@ def _fill(
     config: PreTrainedConfig,
     weights: Weights,
     dtype: torch.dtype,
+    architecture: Architecture,
     origin: str,
     **parts: bool,
 ) -> PreTrainedModel:
-    """A model of these weights, all of which it has and which are all that it has."""
+    """A model of these weights, all of which it has and which, but for what it computes, are all that it has."""
     model, report = model_class.from_pretrained(
         None, config=config, state_dict=weights, dtype=dtype, ignore_mismatched_sizes=True, output_loading_info=True,
         **parts,
     )  # fmt: skip
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if keys := sorted(map(str, report[problem])):
+        if keys := sorted(key for key in map(str, report[problem]) if not architecture.is_computed(key)):
             raise UserError(f"{origin}: weights do not fit {model_class.__name__}: {problem[:-5]} {some(keys)}")
     return model
+
+
+@torch.no_grad()
+def _require_computed(architecture: Architecture, stock: PreTrainedModel, model: PreTrainedModel, origin: str) -> None:
+    """Raises a UserError where a stock model's positions are not those that its architecture computes."""
+    for name, table in stock.state_dict().items():
+        if not architecture.is_computed(name):
+            continue
+        positions = model.get_submodule(name.removesuffix(".weight"))(torch.arange(len(table))[None])[0]
+        if not torch.allclose(table.float(), positions, rtol=0, atol=4 * torch.finfo(table.dtype).eps):
+            raise UserError(f"{origin}: {name} are not the sinusoids that {architecture.model_type} computes")
 
 
 @torch.no_grad()
@@ -271,7 +283,7 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
         inputs["decoder_input_ids"] = ids
     exact = model.dtype in (torch.float32, torch.float64)
     if not exact and model.num_parameters() < COPIED_BELOW:
-        model, stock, exact = copy.deepcopy(model).float(), copy.deepcopy(stock).float(), True
+        model, stock, exact = _in_float32(model), _in_float32(stock), True
     ours, theirs = (one.eval()(**inputs)[0].float() for one in (model, stock))
     difference = (ours - theirs).abs().max().item()
     if not difference <= (1e-4 if exact else 5e-2) * theirs.abs().max().item():
@@ -280,6 +292,15 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
             "this checkpoint uses something that is not told apart; please report it with its config.json"
         )
     return difference
+
+
+def _in_float32(model: PreTrainedModel) -> PreTrainedModel:
+    """A copy; what is computed and not stored (M2M-100's positions) is not as it had been rounded."""
+    model = copy.deepcopy(model).float()
+    for module in model.modules():
+        if module._non_persistent_buffers_set and not module._parameters:
+            model._init_weights(module)
+    return model
 
 
 def _write(converted: Converted, tokenizer: PreTrainedTokenizerBase | None, target: Path) -> None:

@@ -72,7 +72,7 @@ def load_stock(folder: Path, origin: str) -> tuple[PreTrainedModel, list[str]]:
         raise UserError(f"{origin}: the model does not load: {reason(error)}") from error
     if mismatched := sorted(map(str, report["mismatched_keys"])):
         raise UserError(f"{origin}: shapes do not fit config.json: {some(mismatched)}")
-    missing = sorted(report["missing_keys"])
+    missing = sorted(name for name in report["missing_keys"] if not architecture.is_computed(name))
     if missing and has_optional_pooler(model_class) and all(name.startswith("pooler.") for name in missing):
         model.pooler = None
     elif missing:

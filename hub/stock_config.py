@@ -7,6 +7,8 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..configuration.errors import UserError
+from ..configuration.halves import halves
+from ..configuration.positions import POSITION_KINDS
 from .architectures import Architecture
 from .architectures.architecture import CONFIGS, HALVES, Options
 
@@ -22,16 +24,15 @@ FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "b
 # an option counts only where another has one of these values, or in these heads
 COUNTS_WITH = {
     "norm_bias": ("norm_type", {"layer_norm"}),
-    "max_position_embeddings": ("position_embedding_type", {"learned", "sinusoidal", "rotary"}),
-    "rope_parameters": ("position_embedding_type", {"rotary"}),
-    "interleave_sinusoids": ("position_embedding_type", {"sinusoidal"}),
-    "position_offset": ("position_embedding_type", {"learned"}),
-    "relative_attention_num_buckets": ("position_embedding_type", {"relative"}),
-    "relative_attention_max_distance": ("position_embedding_type", {"relative"}),
+    **{
+        option: ("position_embedding_type", {name for name, kind in POSITION_KINDS.items() if option in kind.fields})
+        for option in {option for kind in POSITION_KINDS.values() for option in kind.fields}
+    },
 }
 COUNTS_IN = {
     "lm_head_bias": ("MaskedLM", "CausalLM", "ConditionalGeneration"),
     "scale_lm_head": ("CausalLM", "ConditionalGeneration"),
+    "final_logit_softcapping": ("CausalLM", "ConditionalGeneration"),
     "classifier_pooling": ("SequenceClassification",),
     "pooler_act": ("SequenceClassification",),
     "classifier_transform": ("Classification", "QuestionAnswering"),
@@ -54,9 +55,10 @@ def reason(error: Exception) -> str:
 def flat_options(config: PreTrainedConfig) -> Options:
     """The fields of a Trefoil configuration; those of its halves under names such as `encoder.hidden_size`."""
     options: Options = {}
+    parts = halves(config)
     for name in type(config).__dataclass_fields__:
-        if name in HALVES:
-            options |= {f"{name}.{key}": value for key, value in flat_options(getattr(config, name)).items()}
+        if name in parts:
+            options |= {f"{name}.{key}": value for key, value in flat_options(parts[name]).items()}
         else:
             options[name] = getattr(config, name)
     return options
@@ -117,6 +119,8 @@ def _require_plain_rope(architecture: Architecture, options: Options, origin: st
             raise UserError(
                 f"{origin}: {architecture.model_type} cannot express {name} that differ between layer types"
             )
+        if architecture.partial_rope:
+            continue
         if any(one.get("partial_rotary_factor", 1.0) != 1.0 for one in by_type or [rope]):
             raise UserError(f"{origin}: {architecture.model_type} cannot express {name} with a partial_rotary_factor")
 

@@ -11,8 +11,13 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from .norms import RMSNorm
-from .positions import apply_rotary_positions
+from .norms import make_rms_norm
+from .positions import POSITION_CLASSES, Positions, QueryKeyPositions
+
+
+def soft_cap(values: torch.Tensor, cap: float | None) -> torch.Tensor:
+    """`cap · tanh(values / cap)`, which lies in `(-cap, cap)`: Bello et al. 2017, §5.1; Gemma 2. None: no cap."""
+    return values if cap is None else cap * torch.tanh(values / cap)
 
 
 def attention_weights(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -34,6 +39,7 @@ def scaled_dot_product_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     position_bias: torch.Tensor | None = None,
+    softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """`softmax(Q Kᵀ / √D) V`: Vaswani et al. 2017, §3.2.1, equation 1.
 
@@ -45,6 +51,7 @@ def scaled_dot_product_attention(
         scaling: Factor on the scores. Default: `1 / √D`.
         dropout: Probability of dropping an attention weight; pass 0 outside of training.
         position_bias: Broadcastable to `(..., T, S)`, added to the scores (relative positions).
+        softcap: `soft_cap` of the scores, before anything is added to them.
 
     Returns:
         The output `(..., T, D')` and the attention weights `(..., T, S)`, each row of which sums to one
@@ -52,7 +59,7 @@ def scaled_dot_product_attention(
     """
     if scaling is None:
         scaling = query.shape[-1] ** -0.5
-    scores = torch.matmul(query, key.transpose(-2, -1)) * scaling
+    scores = soft_cap(torch.matmul(query, key.transpose(-2, -1)) * scaling, softcap)
     if position_bias is not None:
         scores = scores + position_bias
     weights = attention_weights(scores, mask).to(query.dtype)
@@ -74,12 +81,15 @@ def eager_attention_forward(
     scaling: float | None = None,
     dropout: float = 0.0,
     position_bias: torch.Tensor | None = None,
+    softcap: float | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Our equation behind transformers' attention interface: `(B, H, T, D)` in, `(B, T, H, D)` out."""
     key = repeat_key_value_heads(key, module.num_key_value_groups)
     value = repeat_key_value_heads(value, module.num_key_value_groups)
-    output, weights = scaled_dot_product_attention(query, key, value, attention_mask, scaling, dropout, position_bias)
+    output, weights = scaled_dot_product_attention(
+        query, key, value, attention_mask, scaling, dropout, position_bias, softcap
+    )
     return output.transpose(1, 2).contiguous(), weights
 
 
@@ -88,65 +98,62 @@ class MultiHeadAttention(nn.Module):
     cross-attention (§3.2.3); with fewer key/value heads than query heads it is grouped (Ainslie et al. 2023).
 
     Args:
-        config: Only asked for the attention implementation, which may change after construction.
-        layer_idx: This layer's place in the key/value cache.
-        hidden_size: C, the width of queries and output.
-        num_heads: H.
-        num_key_value_heads: G; divides H.
-        head_dim: D.
-        bias: Biases on the query, key and value projections.
-        output_bias: A bias on the output projection.
-        dropout: Probability of dropping an attention weight in training.
+        config: The stack's configuration. Of its attention implementation it is asked at each call.
+        layer_idx: This layer's place in the stack and in the key/value cache.
         is_causal: Whether a query only looks left where no mask is given.
-        key_value_size: Width of `key_value_states`. Default: C.
-        scaled: Whether scores are divided by `√D`.
-        qk_norm_eps: Normalise the queries and keys of each head, with this eps; None for no norm.
-        sliding_window: For kernels that know no mask: how many keys to each side are seen, with the query's own.
+        key_value_size: Width of `key_value_states`, for cross-attention; None for self-attention.
     """
 
     def __init__(
-        self,
-        config: PreTrainedConfig,
-        layer_idx: int,
-        hidden_size: int,
-        num_heads: int,
-        num_key_value_heads: int,
-        head_dim: int,
-        bias: bool = False,
-        output_bias: bool = False,
-        dropout: float = 0.0,
-        is_causal: bool = False,
-        key_value_size: int | None = None,
-        scaled: bool = True,
-        qk_norm_eps: float | None = None,
-        sliding_window: int | None = None,
+        self, config: PreTrainedConfig, layer_idx: int, is_causal: bool = False, key_value_size: int | None = None
     ) -> None:
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
-        self.head_dim = head_dim
-        self.num_key_value_groups = num_heads // num_key_value_heads
-        self.scaling = head_dim**-0.5 if scaled else 1.0
-        self.sliding_window = sliding_window
-        self.attention_dropout = dropout
         self.is_causal = is_causal
-        key_value_size = key_value_size or hidden_size
-        self.q_proj = nn.Linear(hidden_size, num_heads * head_dim, bias=bias)
-        self.k_proj = nn.Linear(key_value_size, num_key_value_heads * head_dim, bias=bias)
-        self.v_proj = nn.Linear(key_value_size, num_key_value_heads * head_dim, bias=bias)
-        self.o_proj = nn.Linear(num_heads * head_dim, hidden_size, bias=output_bias)
-        self.q_norm = nn.Identity() if qk_norm_eps is None else RMSNorm(head_dim, qk_norm_eps)
-        self.k_norm = nn.Identity() if qk_norm_eps is None else RMSNorm(head_dim, qk_norm_eps)
+        self.head_dim = config.head_dim
+        self.num_key_value_groups = config.num_attention_heads // config.num_key_value_heads
+        self.scaling = config.query_pre_attn_scalar**-0.5
+        self.softcap = config.attn_logit_softcapping
+        self.attention_dropout = config.attention_dropout
+        self.sliding_window = None
+        if key_value_size is None and config.layer_types[layer_idx] == "sliding_attention":
+            # a causal window counts the query's own token, a bidirectional one does not; kernels want it counted
+            self.sliding_window = config.sliding_window + (0 if is_causal else 1)
+
+        self.turn: Callable | None = None
+        positions: type = POSITION_CLASSES.get(config.position_embedding_type, Positions)
+        turned = config.no_rope_layers is None or config.no_rope_layers[layer_idx]
+        if turned and issubclass(positions, QueryKeyPositions):
+            self.turn = positions.turn
+
+        query_size = config.num_attention_heads * config.head_dim
+        shared_size = config.num_key_value_heads * config.head_dim
+        key_value_size = key_value_size or config.hidden_size
+        self.q_proj = nn.Linear(config.hidden_size, query_size, bias=config.attention_bias)
+        self.k_proj = nn.Linear(key_value_size, shared_size, bias=config.attention_bias)
+        self.v_proj = nn.Linear(key_value_size, shared_size, bias=config.attention_bias)
+        self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.attention_output_bias)
+        self.norm_projections = config.qk_norm == "projection"
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        if config.qk_norm != "none":
+            sizes = (query_size, shared_size) if self.norm_projections else (config.head_dim, config.head_dim)
+            self.q_norm, self.k_norm = (make_rms_norm(config, size) for size in sizes)
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
         return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)
+
+    def _normed_heads(self, states: torch.Tensor, norm: nn.Module) -> torch.Tensor:
+        """Queries or keys: each head normed (Henry et al. 2020; Qwen3), or all of them together (OLMo 2)."""
+        return self._split_heads(norm(states)) if self.norm_projections else norm(self._split_heads(states))
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         key_value_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -156,18 +163,19 @@ class MultiHeadAttention(nn.Module):
             key_value_states: `(B, S, key_value_size)` for cross-attention; else keys and values come from
                 `hidden_states`.
             attention_mask: As `transformers.masking_utils` makes it for the attention implementation.
-            position_embeddings: Cosines and sines for rotary positions; self-attention only.
+            position_embeddings: For positions that are applied to queries and keys, such as rotary cosines and sines;
+                self-attention only.
             past_key_values: The cache; self-attention appends to it, cross-attention fills it once.
             kwargs: For the attention implementation, such as `position_bias (B or 1, H, T, S)`.
 
         Returns:
             Output `(B, T, C)`, and attention weights `(B, H, T, S)` where the implementation gives them.
         """
-        query = self.q_norm(self._split_heads(self.q_proj(hidden_states)))
+        query = self._normed_heads(self.q_proj(hidden_states), self.q_norm)
         if key_value_states is None:
             key, value = self._self_key_value(hidden_states, past_key_values, position_embeddings)
-            if position_embeddings is not None:
-                query = apply_rotary_positions(query, *position_embeddings)
+            if self.turn is not None and position_embeddings is not None:
+                query = self.turn(query, *position_embeddings)
         else:
             key, value = self._cross_key_value(key_value_states, past_key_values)
 
@@ -183,22 +191,23 @@ class MultiHeadAttention(nn.Module):
             dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
             sliding_window=self.sliding_window,
+            softcap=self.softcap,
             **kwargs,
         )
         return self.o_proj(output.reshape(*hidden_states.shape[:-1], -1)), weights
 
     def _project_key_value(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.k_norm(self._split_heads(self.k_proj(states))), self._split_heads(self.v_proj(states))
+        return self._normed_heads(self.k_proj(states), self.k_norm), self._split_heads(self.v_proj(states))
 
     def _self_key_value(
         self,
         states: torch.Tensor,
         past_key_values: Cache | None,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None,
+        position_embeddings: tuple[torch.Tensor, ...] | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         key, value = self._project_key_value(states)
-        if position_embeddings is not None:
-            key = apply_rotary_positions(key, *position_embeddings)
+        if self.turn is not None and position_embeddings is not None:
+            key = self.turn(key, *position_embeddings)
         if past_key_values is not None:
             key, value = past_key_values.update(key, value, self.layer_idx)
         return key, value

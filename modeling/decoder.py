@@ -12,12 +12,12 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.decoder import TrefoilDecoderConfig
-from .attention import MultiHeadAttention
+from .attention import MultiHeadAttention, soft_cap
 from .heads import DecoderPooler, SequenceClassificationModel, TokenClassificationModel
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
-from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
+from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
 
 
 class TrefoilDecoderModel(TransformerStack):
@@ -107,7 +107,7 @@ class TrefoilDecoderModel(TransformerStack):
         )
 
 
-class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
+class TrefoilDecoderForCausalLM(TransformerPreTrainedModel, GenerationMixin):
     """The decoder with a language-modelling head: the probability of the next token."""
 
     config: TrefoilDecoderConfig
@@ -162,6 +162,7 @@ class TrefoilDecoderForCausalLM(TrefoilPreTrainedModel, GenerationMixin):
             **kwargs,
         )
         logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep) * self.lm_head_scale)
+        logits = soft_cap(logits, self.config.final_logit_softcapping)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)

@@ -18,7 +18,7 @@ from .heads import (
 from .layer import TransformerLayer
 from .losses import token_cross_entropy
 from .masks import bidirectional_masks
-from .stack import TransformerStack, TrefoilPreTrainedModel, select_positions
+from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
 
 
 class TrefoilEncoderModel(TransformerStack):
@@ -47,7 +47,7 @@ class TrefoilEncoderModel(TransformerStack):
     ) -> BaseModelOutput | BaseModelOutputWithPooling:
         """
         Args:
-            input_ids: `(B, T)`; or `inputs_embeds (B, T, C)`.
+            input_ids: `(B, T)`; or `inputs_embeds (B, T, embedding_size)`.
             attention_mask: `(B, T)`, 1 for real tokens, 0 for padding; or a ready mask `(B, 1, T, T)`.
             token_type_ids: `(B, T)` segments; read where the configuration has `type_vocab_size`.
             position_ids: `(B, T)`. Default: counted over real tokens.
@@ -62,7 +62,7 @@ class TrefoilEncoderModel(TransformerStack):
         return BaseModelOutputWithPooling(hidden_states, self.pooler(hidden_states, attention_mask, input_ids))
 
 
-class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
+class TrefoilEncoderForMaskedLM(TransformerPreTrainedModel):
     """The encoder with a masked language-modelling head (Devlin et al. 2019, §3.1)."""
 
     config: TrefoilEncoderConfig
@@ -74,8 +74,8 @@ class TrefoilEncoderForMaskedLM(TrefoilPreTrainedModel):
     def __init__(self, config: TrefoilEncoderConfig) -> None:
         super().__init__(config)
         self.model = TrefoilEncoderModel(config, add_pooler=False)
-        self.transform = Transform(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.transform = Transform(config, config.embedding_size)
+        self.lm_head = nn.Linear(self.model.embed_tokens.embedding_dim, config.vocab_size, bias=config.lm_head_bias)
         self.loss_function = token_cross_entropy
         self.post_init()
 

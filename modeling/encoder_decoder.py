@@ -12,10 +12,11 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.utils.generic import can_return_tuple
 
 from ..configuration.encoder_decoder import TrefoilEncoderDecoderConfig
+from .attention import soft_cap
 from .decoder import TrefoilDecoderForCausalLM, TrefoilDecoderModel
 from .encoder import TrefoilEncoderModel
 from .losses import token_cross_entropy
-from .stack import TrefoilPreTrainedModel, select_positions
+from .stack import TransformerPreTrainedModel, TrefoilPreTrainedModel, select_positions
 
 
 def shift_right(labels: torch.Tensor, config: TrefoilEncoderDecoderConfig) -> torch.Tensor:
@@ -41,7 +42,7 @@ def shift_right(labels: torch.Tensor, config: TrefoilEncoderDecoderConfig) -> to
 
 
 def load_half(
-    model_class: type[TrefoilPreTrainedModel], place: str | os.PathLike
+    model_class: type[TransformerPreTrainedModel], place: str | os.PathLike
 ) -> tuple[PreTrainedConfig, dict[str, torch.Tensor]]:
     """A checkpoint's configuration, and those weights of `model_class` that it has.
 
@@ -182,7 +183,7 @@ class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         )
 
 
-class TrefoilEncoderDecoderModel(BareEncoderDecoderModel):
+class TrefoilEncoderDecoderModel(BareEncoderDecoderModel, TransformerPreTrainedModel):
     """The bare encoder-decoder: the decoder's hidden states, given a source and a target."""
 
     def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
@@ -197,6 +198,7 @@ class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
 
     Attributes:
         lm_head_scale: Factor on what enters the head.
+        logit_softcap: `soft_cap` of what leaves it.
     """
 
     _tied_weights_keys = {
@@ -208,6 +210,7 @@ class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
     _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     lm_head_scale = 1.0
+    logit_softcap: float | None = None
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         return shift_right(labels, self.config)
@@ -260,6 +263,7 @@ class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
             **kwargs,
         )
         logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep) * self.lm_head_scale)
+        logits = soft_cap(logits, self.logit_softcap)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.lm_head.out_features, **kwargs)
@@ -276,7 +280,9 @@ class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
         )
 
 
-class TrefoilEncoderDecoderForConditionalGeneration(ConditionalGenerationModel, GenerationMixin):
+class TrefoilEncoderDecoderForConditionalGeneration(
+    ConditionalGenerationModel, TransformerPreTrainedModel, GenerationMixin
+):
     """The encoder-decoder with a language-modelling head: translation, summarization, text to text."""
 
     def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
@@ -286,6 +292,7 @@ class TrefoilEncoderDecoderForConditionalGeneration(ConditionalGenerationModel, 
             config.decoder.hidden_size, config.decoder.vocab_size, bias=config.decoder.lm_head_bias
         )
         self.lm_head_scale = config.decoder.hidden_size**-0.5 if config.decoder.scale_lm_head else 1.0
+        self.logit_softcap = config.decoder.final_logit_softcapping
         self.loss_function = token_cross_entropy
         self.post_init()
 

@@ -17,7 +17,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .losses import infer_problem_type, sequence_loss, span_cross_entropy, token_cross_entropy
 from .norms import make_norm
-from .stack import TransformerStack, TrefoilPreTrainedModel
+from .stack import TransformerPreTrainedModel, TransformerStack
 
 
 def real_tokens(
@@ -63,13 +63,17 @@ POOLINGS = {"cls": first_token, "mean": mean_token}
 
 
 class Transform(nn.Module):
-    """What stands between the last layer and the vocabulary in BERT: dense, activation, norm."""
+    """What stands between the last layer and the vocabulary in BERT: dense, activation, norm.
 
-    def __init__(self, config: PreTrainedConfig) -> None:
+    Args:
+        size: Width of the output. Default: `hidden_size`.
+    """
+
+    def __init__(self, config: PreTrainedConfig, size: int | None = None) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size, bias=config.transform_bias)
+        self.dense = nn.Linear(config.hidden_size, size or config.hidden_size, bias=config.transform_bias)
         self.act_fn = ACT2FN[config.transform_act]
-        self.norm = make_norm(config)
+        self.norm = make_norm(config, size)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         return self.norm(self.act_fn(self.dense(hidden_states)))
@@ -112,7 +116,7 @@ class DecoderPooler(nn.Module):
         return last_token(hidden_states, real_tokens(hidden_states, attention_mask, input_ids, self.pad_token_id))
 
 
-class HeadedModel(TrefoilPreTrainedModel):
+class HeadedModel(TransformerPreTrainedModel):
     """A base model with something on top.
 
     Attributes:
@@ -270,11 +274,13 @@ class QuestionAnsweringModel(HeadedModel):
     ) -> QuestionAnsweringModelOutput:
         """
         Args:
-            start_positions: `(B,)`, the index of the answer's first token; one outside of the sequence does not count.
+            start_positions: `(B,)`, the index of the answer's first token; one outside of the sequence, or in padding,
+                does not count.
             end_positions: `(B,)`, likewise of its last. The rest: the base model's `forward`.
 
         Returns:
-            `start_logits (B, T)`, `end_logits (B, T)` and, with both positions, the loss.
+            `start_logits (B, T)`, `end_logits (B, T)` and, with both positions, the loss, over real tokens only: it does
+            not depend on what a row is batched with.
         """
         outputs = self.run_base(
             supervised=start_positions is not None and end_positions is not None,
@@ -291,7 +297,8 @@ class QuestionAnsweringModel(HeadedModel):
         start_logits, end_logits = self.qa_outputs(hidden_states).unbind(dim=-1)
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, **kwargs)
+            real = real_tokens(hidden_states, attention_mask)
+            loss = self.loss_function(start_logits, end_logits, start_positions, end_positions, real, **kwargs)
         return QuestionAnsweringModelOutput(
             loss=loss,
             start_logits=start_logits,

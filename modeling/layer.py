@@ -27,38 +27,14 @@ class TransformerLayer(GradientCheckpointingLayer):
         self, config: PreTrainedConfig, layer_idx: int, is_causal: bool, cross_attention_size: int | None = None
     ) -> None:
         super().__init__()
-
-        def attention(
-            causal: bool, key_value_size: int | None = None, sliding_window: int | None = None
-        ) -> MultiHeadAttention:
-            return MultiHeadAttention(
-                config,
-                layer_idx,
-                hidden_size=config.hidden_size,
-                num_heads=config.num_attention_heads,
-                num_key_value_heads=config.num_key_value_heads,
-                head_dim=config.head_dim,
-                bias=config.attention_bias,
-                output_bias=config.attention_output_bias,
-                dropout=config.attention_dropout,
-                is_causal=causal,
-                key_value_size=key_value_size,
-                scaled=config.scale_attention,
-                qk_norm_eps=config.norm_eps if config.qk_norm else None,
-                sliding_window=sliding_window,
-            )
-
         self.attention_type = config.layer_types[layer_idx]
-        window = config.sliding_window if self.attention_type == "sliding_attention" else None
-        self.pre_norm = config.norm_position == "pre"
-        # a causal window counts the query's own token, a bidirectional one does not; kernels want it counted
-        self.self_attn = attention(is_causal, sliding_window=window if window is None or is_causal else window + 1)
-        skip_norm = config.skip_first_norm and layer_idx == 0
-        self.self_attn_norm = nn.Identity() if skip_norm else make_norm(config)
+        self.norm_position = config.norm_position
+        self.self_attn = MultiHeadAttention(config, layer_idx, is_causal)
+        self._add_norms(config, "self_attn", skip_first=config.skip_first_norm and layer_idx == 0)
         self.cross_attn = None
         if cross_attention_size is not None:
-            self.cross_attn = attention(False, key_value_size=cross_attention_size)
-            self.cross_attn_norm = make_norm(config)
+            self.cross_attn = MultiHeadAttention(config, layer_idx, key_value_size=cross_attention_size)
+            self._add_norms(config, "cross_attn")
         self.mlp = FeedForward(
             config.hidden_size,
             config.intermediate_size,
@@ -67,15 +43,34 @@ class TransformerLayer(GradientCheckpointingLayer):
             bias=config.mlp_bias,
             dropout=config.activation_dropout,
         )
-        self.mlp_norm = make_norm(config)
+        self._add_norms(config, "mlp")
         self.dropout = nn.Dropout(config.hidden_dropout)
 
-    def _residual(self, hidden_states: torch.Tensor, norm: nn.Module, sublayer: Callable) -> torch.Tensor:
-        """The order of residual and norm, for every sublayer: `x + sublayer(norm(x))` (pre; Xiong et al. 2020,
-        figure 1b) or `norm(x + sublayer(x))` (post; Vaswani et al. 2017, figure 1)."""
-        if self.pre_norm:
-            return hidden_states + self.dropout(sublayer(norm(hidden_states)))
-        return norm(hidden_states + self.dropout(sublayer(hidden_states)))
+    def _add_norms(self, config: PreTrainedConfig, sublayer: str, skip_first: bool = False) -> None:
+        """A sublayer's norm and, where it stands between two, its other one."""
+        setattr(self, f"{sublayer}_norm", nn.Identity() if skip_first else make_norm(config))
+        if self.norm_position == "sandwich":
+            setattr(self, f"{sublayer}_output_norm", make_norm(config))
+
+    def _residual(self, hidden_states: torch.Tensor, name: str, sublayer: Callable) -> torch.Tensor:
+        """The order of residual and norm, for every sublayer.
+
+        | `norm_position` | | |
+        |---|---|---|
+        | `pre` | `x + sublayer(norm(x))` | Xiong et al. 2020, figure 1b |
+        | `post` | `norm(x + sublayer(x))` | Vaswani et al. 2017, figure 1 |
+        | `output` | `x + norm(sublayer(x))` | OLMo et al. 2025, §3.2 |
+        | `sandwich` | `x + output_norm(sublayer(norm(x)))` | Ding et al. 2021, §2.2; Gemma 2 |
+        """
+        norm = getattr(self, f"{name}_norm")
+        if self.norm_position == "post":
+            return norm(hidden_states + self.dropout(sublayer(hidden_states)))
+        if self.norm_position == "output":
+            return hidden_states + self.dropout(norm(sublayer(hidden_states)))
+        output = sublayer(norm(hidden_states))
+        if self.norm_position == "sandwich":
+            output = getattr(self, f"{name}_output_norm")(output)
+        return hidden_states + self.dropout(output)
 
     def forward(
         self,
@@ -84,7 +79,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         encoder_hidden_states: torch.Tensor | None = None,
         position_bias: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         **kwargs,
@@ -92,7 +87,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         """`(B, T, C)` to `(B, T, C)`; the masks are ready for the attention implementation.
 
         Args:
-            position_embeddings: For rotary positions.
+            position_embeddings: Of positions that are applied to queries and keys.
             position_bias: `(1, H, T, S)`, added to the scores of self-attention.
         """
         self_cache = past_key_values
@@ -118,7 +113,7 @@ class TransformerLayer(GradientCheckpointingLayer):
                 **(kwargs | {"is_causal": False}),
             )[0]
 
-        hidden_states = self._residual(hidden_states, self.self_attn_norm, self_attention)
+        hidden_states = self._residual(hidden_states, "self_attn", self_attention)
         if self.cross_attn is not None and encoder_hidden_states is not None:
-            hidden_states = self._residual(hidden_states, self.cross_attn_norm, cross_attention)
-        return self._residual(hidden_states, self.mlp_norm, self.mlp)
+            hidden_states = self._residual(hidden_states, "cross_attn", cross_attention)
+        return self._residual(hidden_states, "mlp", self.mlp)

@@ -59,26 +59,34 @@ def span_cross_entropy(
     end_logits: torch.Tensor,
     start_positions: torch.Tensor,
     end_positions: torch.Tensor,
+    mask: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
-    ignore_index: int = -100,
+    label_smoothing: float = 0.0,
     **kwargs,
 ) -> torch.Tensor:
     """Cross-entropy of where an answer starts and of where it ends: Devlin et al. 2019, §4.2.
 
     Args:
         start_logits, end_logits: `(B, T)`.
-        start_positions, end_positions: `(B,)`; a position outside of `[0, T)` does not count.
+        start_positions, end_positions: `(B,)`; a position outside of `[0, T)`, or in padding, does not count.
+        mask: `(B, T)`, False for padding, where no answer can be. Default: no padding.
         num_items_in_batch: Divide the sum by this, with starts and ends counted apart; else the mean of both means is
             taken.
+        label_smoothing: Probability spread evenly over the tokens of a row.
     """
+    if mask is None:
+        mask = torch.ones_like(start_logits, dtype=torch.bool)
     total = torch.zeros((), device=start_logits.device)
     for logits, positions in ((start_logits, start_positions), (end_logits, end_positions)):
-        outside = (positions < 0) | (positions >= logits.shape[1])
-        labels = positions.masked_fill(outside, ignore_index)
-        total = total + token_cross_entropy(
-            logits, labels, logits.shape[1], num_items_in_batch, ignore_index=ignore_index, **kwargs
-        )
-    return total / 2 if num_items_in_batch is None else total
+        positions = positions.to(logits.device).reshape(-1, 1)
+        inside = positions.clamp(0, logits.shape[1] - 1)
+        counted = (inside == positions) & mask.gather(1, inside)
+        scores = logits.float().masked_fill(~mask, torch.finfo(torch.float32).min).log_softmax(dim=-1)
+        even = scores.masked_fill(~mask, 0).sum(dim=1, keepdim=True) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        losses = -(1 - label_smoothing) * scores.gather(1, inside) - label_smoothing * even
+        losses = losses.masked_fill(~counted, 0).sum()
+        total = total + losses / (2 * counted.sum() if num_items_in_batch is None else num_items_in_batch)
+    return total
 
 
 def infer_problem_type(labels: torch.Tensor, num_labels: int) -> str:

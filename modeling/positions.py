@@ -3,19 +3,98 @@
 
 The first two kinds take `position_ids (B, T)`, so padded, packed and cached sequences need nothing special. The third takes
 the distances of keys from queries `(T, S)`, which padding and packing leave as they are.
+
+A new kind is a class of one of these three, and an entry of `POSITION_KINDS` in configuration, under the same name.
 """
 
 import copy
 import math
 from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS, dynamic_rope_update
 
+from ..configuration.positions import POSITION_KINDS, PositionKind
 
-class SinusoidalPositions(nn.Module):
+
+class Positions(nn.Module):
+    """Any kind of positions."""
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, is_causal: bool) -> Self:
+        """The positions of a stack, which sees left only where it is causal."""
+        return cls()
+
+
+class EmbeddingPositions(Positions):
+    """Positions that are added to embeddings: `forward` makes `(B, T, C)` of `position_ids (B, T)`.
+
+    Attributes:
+        limit: How many positions there are; None where there is no end to them.
+    """
+
+    limit: int | None = None
+
+
+class QueryKeyPositions(Positions):
+    """Positions that are applied to the queries and keys of self-attention.
+
+    `forward` makes what `turn` is to be given, of the hidden states `(B, T, C)`, for their dtype and device, and
+    `position_ids (B, T)`: a tuple of tensors for each of the stack's `layer_types`.
+
+    Attributes:
+        turn: A static function: queries or keys `(B, H, T, D)`, and those tensors, to queries or keys at their positions.
+    """
+
+    turn: Callable[..., torch.Tensor]
+
+
+class ScorePositions(Positions):
+    """Positions that are added to the scores of self-attention: `forward` makes `(1, H, T, S)` of the distances of keys
+    from queries (key minus query position), `(T, S)`."""
+
+
+# `position_embedding_type` -> what computes it; nothing for `none`
+POSITION_CLASSES: dict[str, type[Positions]] = {}
+
+
+def computes(name: str) -> Callable:
+    """Marks the class of a kind of positions."""
+
+    def mark(position_class: type[Positions]) -> type[Positions]:
+        POSITION_CLASSES[name] = position_class
+        return position_class
+
+    return mark
+
+
+def register_positions(name: str, position_class: type[Positions], kind: PositionKind | None = None) -> None:
+    """Makes a kind of positions known from outside: from then on, `position_embedding_type` may name it.
+
+    Args:
+        position_class: A subclass of `EmbeddingPositions`, `QueryKeyPositions` or `ScorePositions`.
+        kind: What it reads of a configuration, and what it refuses.
+    """
+    POSITION_KINDS[name] = kind or PositionKind()
+    computes(name)(position_class)
+
+
+def make_positions(config: PreTrainedConfig, is_causal: bool) -> Positions | None:
+    """The configured positions of a stack."""
+    position_class = POSITION_CLASSES.get(config.position_embedding_type)
+    return None if position_class is None else position_class.from_config(config, is_causal)
+
+
+def embedding_width(config: PreTrainedConfig) -> int:
+    """The width of what is added up at the bottom of a stack: `hidden_size`, unless an encoder says otherwise."""
+    return getattr(config, "embedding_size", config.hidden_size)
+
+
+@computes("sinusoidal")
+class SinusoidalPositions(EmbeddingPositions):
     """`PE(pos, 2i) = sin(pos / 10000^(2i/C))`, `PE(pos, 2i+1) = cos(…)`: Vaswani et al. 2017, §3.5.
 
     Computed on the fly, so there is no longest position and no buffer to restore.
@@ -23,23 +102,34 @@ class SinusoidalPositions(nn.Module):
     Args:
         hidden_size: C.
         interleave: Else all sines come before all cosines (Marian).
+        inclusive: `2i/(C-2)` in place of `2i/C`, which reaches 1 (tensor2tensor, M2M-100).
+        offset: The first position, which is 2 in M2M-100.
     """
 
-    def __init__(self, hidden_size: int, interleave: bool = True) -> None:
+    def __init__(self, hidden_size: int, interleave: bool = True, inclusive: bool = False, offset: int = 0) -> None:
         super().__init__()
         self.hidden_size = hidden_size
         self.interleave = interleave
+        self.steps = max(hidden_size - 2, 1) if inclusive else hidden_size
+        self.offset = offset
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, is_causal: bool) -> Self:
+        return cls(
+            embedding_width(config), config.interleave_sinusoids, config.inclusive_sinusoids, config.position_offset
+        )
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         """`(B, T)` to `(B, T, C)`, float32."""
         # in float32, the angle of position 500 would be off by 3e-5; Apple's devices have nothing better
         dtype = torch.float32 if position_ids.device.type == "mps" else torch.float64
         even_dims = torch.arange(0, self.hidden_size, 2, device=position_ids.device, dtype=dtype)
-        angles = position_ids[..., None].to(dtype) * 10000.0 ** (-even_dims / self.hidden_size)
+        angles = (position_ids + self.offset)[..., None].to(dtype) * 10000.0 ** (-even_dims / self.steps)
         return torch.stack((angles.sin(), angles.cos()), dim=-1 if self.interleave else -2).flatten(-2).float()
 
 
-class LearnedPositions(nn.Embedding):
+@computes("learned")
+class LearnedPositions(EmbeddingPositions, nn.Embedding):
     """One trained vector for each position: Gehring et al. 2017; BERT, GPT-2, BART.
 
     Args:
@@ -50,7 +140,12 @@ class LearnedPositions(nn.Embedding):
 
     def __init__(self, max_position_embeddings: int, hidden_size: int, offset: int = 0) -> None:
         super().__init__(max_position_embeddings + offset, hidden_size)
+        self.limit = max_position_embeddings
         self.offset = offset
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, is_causal: bool) -> Self:
+        return cls(config.max_position_embeddings, embedding_width(config), config.position_offset)
 
     def forward(self, position_ids: torch.Tensor) -> torch.Tensor:
         """`(B, T)` to `(B, T, C)`."""
@@ -123,7 +218,26 @@ def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.T
     return torch.cat((turning, fixed), dim=-1) if fixed.shape[-1] else turning
 
 
-class RelativePositions(nn.Embedding):
+@computes("rotary")
+class RotaryPositions(QueryKeyPositions, nn.ModuleDict):
+    """A `RotaryEmbedding` for each layer type, which may have settings of its own."""
+
+    turn = staticmethod(apply_rotary_positions)
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, is_causal: bool) -> Self:
+        types = sorted(set(config.layer_types))
+        return cls({layer_type: RotaryEmbedding(rotary_config(config, layer_type)) for layer_type in types})
+
+    def forward(
+        self, hidden_states: torch.Tensor, position_ids: torch.Tensor
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Cosines and sines `(B, T, d)` for each layer type."""
+        return {layer_type: rotary(hidden_states, position_ids) for layer_type, rotary in self.items()}
+
+
+@computes("relative")
+class RelativePositions(ScorePositions, nn.Embedding):
     """A learned number for each head and each bucket of distances: T5 (Raffel et al. 2020, §2.1, after Shaw et al. 2018).
 
     Half of the buckets hold one distance each; the others, ever wider, those up to `max_distance`.
@@ -140,6 +254,15 @@ class RelativePositions(nn.Embedding):
         self.max_distance = max_distance
         self.bidirectional = bidirectional
 
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, is_causal: bool) -> Self:
+        return cls(
+            config.num_attention_heads,
+            config.relative_attention_num_buckets,
+            config.relative_attention_max_distance,
+            bidirectional=not is_causal,
+        )
+
     def buckets(self, distances: torch.Tensor) -> torch.Tensor:
         """The buckets, integers in `[0, num_buckets)`, of distances (key minus query position) of any shape."""
         buckets = self.num_embeddings // 2 if self.bidirectional else self.num_embeddings
@@ -155,7 +278,8 @@ class RelativePositions(nn.Embedding):
         return super().forward(self.buckets(distances)).permute(2, 0, 1)[None]
 
 
-class AlibiPositions(nn.Module):
+@computes("alibi")
+class AlibiPositions(ScorePositions):
     """Scores fall with distance, in each head by another slope: Press et al. 2022, §3.
 
     Args:
@@ -165,6 +289,10 @@ class AlibiPositions(nn.Module):
     def __init__(self, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, is_causal: bool) -> Self:
+        return cls(config.num_attention_heads)
 
     def forward(self, distances: torch.Tensor) -> torch.Tensor:
         """`(T, S)` to `(1, H, T, S)`, float32: `-slope · |distance|`, with slopes `2^(-8/H), 2^(-16/H), …`."""

@@ -107,16 +107,10 @@ class RecurrentAttention(nn.Module):
 
 
 class Recurrent:
-    """What recurrent models can do: none of what attention between all positions brings along."""
+    """What sets recurrent models apart."""
 
     config: TrefoilRecurrentConfig
-    supports_gradient_checkpointing = False
     _no_split_modules = ["RecurrentLayer"]
-    _supports_flash_attn = False
-    _supports_sdpa = False
-    _supports_flex_attn = False
-    _supports_attention_backend = False
-    _can_compile_fullgraph = False
     _is_stateful = True  # a step cannot be taken back
 
     @classmethod

@@ -2,35 +2,23 @@
 
 import torch
 from torch import nn
+from transformers import initialization
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from ..configuration.halves import halves
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
-from .norms import make_norm
-from .positions import (
-    AlibiPositions,
-    LearnedPositions,
-    RelativePositions,
-    RotaryEmbedding,
-    SinusoidalPositions,
-    rotary_config,
-)
+from .norms import ZeroCenteredRMSNorm, make_norm
+from .positions import EmbeddingPositions, QueryKeyPositions, ScorePositions, embedding_width, make_positions
 
 
 class TrefoilPreTrainedModel(PreTrainedModel):
-    """What all transformer models and heads share: capabilities and initialisation."""
+    """What all models and heads share: names and initialisation."""
 
     base_model_prefix = "model"
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["TransformerLayer"]
     _skip_keys_device_placement = ["past_key_values"]
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -40,13 +28,36 @@ class TrefoilPreTrainedModel(PreTrainedModel):
         |---|---|
         | linear, embedding | normal(0, std); the padding token's embedding is zero |
         | biases | zero |
-        | norms | one |
+        | norms | one, or zero where one is added to them |
         """
         super()._init_weights(module)
+        if isinstance(module, ZeroCenteredRMSNorm):
+            initialization.zeros_(module.weight)
 
 
-class TransformerStack(TrefoilPreTrainedModel):
-    """Embeddings, layers and, with pre-norm, the final norm; encoder and decoder differ in their masks only."""
+class TransformerPreTrainedModel(TrefoilPreTrainedModel):
+    """What models and heads can do that are made of `TransformerLayer`s."""
+
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["TransformerLayer"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    def _sdpa_can_dispatch(self, is_init_check: bool = False) -> bool:
+        """
+        Raises:
+            ValueError: torch's kernel cannot cap scores; where no implementation is asked for, transformers takes `eager`.
+        """
+        if any(getattr(half, "attn_logit_softcapping", None) for half in (self.config, *halves(self.config).values())):
+            raise ValueError("attn_implementation='sdpa' cannot cap scores; with attn_logit_softcapping, use 'eager'")
+        return super()._sdpa_can_dispatch(is_init_check)
+
+
+class TransformerStack(TransformerPreTrainedModel):
+    """Embeddings, layers and, but with post-norm, the final norm; encoder and decoder differ in their masks only."""
 
     is_causal = False
 
@@ -54,41 +65,22 @@ class TransformerStack(TrefoilPreTrainedModel):
         super().__init__(config)
         config.validate_architecture()  # its fields may have been changed since it was made
         padding_idx = config.pad_token_id if config.freeze_padding_embedding else None
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx)
+        width = embedding_width(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, width, padding_idx)
         self.embed_scale = config.hidden_size**0.5 if config.scale_embedding else 1.0
-        self.embed_types = nn.Embedding(config.type_vocab_size, config.hidden_size) if config.type_vocab_size else None
-        self.embed_positions: nn.Module | None = None
-        self.rotary_emb: nn.ModuleDict | None = None
-        self.score_positions: nn.Module | None = None
-        if config.position_embedding_type == "sinusoidal":
-            self.embed_positions = SinusoidalPositions(config.hidden_size, config.interleave_sinusoids)
-        elif config.position_embedding_type == "learned":
-            self.embed_positions = LearnedPositions(
-                config.max_position_embeddings, config.hidden_size, config.position_offset
-            )
-        elif config.position_embedding_type == "rotary":
-            self.rotary_emb = nn.ModuleDict(
-                {
-                    layer_type: RotaryEmbedding(rotary_config(config, layer_type))
-                    for layer_type in sorted(set(config.layer_types))
-                }
-            )
-        elif config.position_embedding_type == "relative":
-            self.score_positions = RelativePositions(
-                config.num_attention_heads,
-                config.relative_attention_num_buckets,
-                config.relative_attention_max_distance,
-                bidirectional=not self.is_causal,
-            )
-        elif config.position_embedding_type == "alibi":
-            self.score_positions = AlibiPositions(config.num_attention_heads)
-        self.embed_norm = make_norm(config) if config.embedding_norm else nn.Identity()
+        self.embed_types = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
+        positions = make_positions(config, self.is_causal)
+        self.embed_positions = positions if isinstance(positions, EmbeddingPositions) else None
+        self.rotary_emb = positions if isinstance(positions, QueryKeyPositions) else None
+        self.score_positions = positions if isinstance(positions, ScorePositions) else None
+        self.embed_norm = make_norm(config, width) if config.embedding_norm else nn.Identity()
+        self.embed_proj = nn.Linear(width, config.hidden_size) if width != config.hidden_size else nn.Identity()
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(config, layer_idx, self.is_causal, cross_attention_size)
             for layer_idx in range(config.num_hidden_layers)
         )
-        self.norm = make_norm(config) if config.norm_position == "pre" else nn.Identity()
+        self.norm = nn.Identity() if config.norm_position == "post" else make_norm(config)
         self.gradient_checkpointing = False
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
@@ -107,20 +99,17 @@ class TransformerStack(TrefoilPreTrainedModel):
         """The given `position_ids (B, T)`, or positions counted from the mask.
 
         Raises:
-            ValueError: More tokens than there are learned positions.
+            ValueError: More tokens than there are positions.
         """
         if position_ids is not None:
             return position_ids
         length = inputs_embeds.shape[1]
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
-        if (
-            isinstance(self.embed_positions, LearnedPositions)
-            and not torch.compiler.is_compiling()
-            and length + past_length > self.config.max_position_embeddings
-        ):
+        limit = None if self.embed_positions is None else self.embed_positions.limit
+        if limit is not None and not torch.compiler.is_compiling() and length + past_length > limit:
             raise ValueError(
                 f"a sequence of {int(length + past_length)} tokens is longer than this model's "
-                f"max_position_embeddings={self.config.max_position_embeddings}; truncate it"
+                f"max_position_embeddings={limit}; truncate it"
             )
         return position_ids_from_mask(attention_mask, length, past_length, inputs_embeds.device)
 
@@ -148,6 +137,18 @@ class TransformerStack(TrefoilPreTrainedModel):
             bias = bias.expand(hidden_states.shape[0], -1, -1, -1)
         return bias
 
+    def require_soft_caps(self) -> None:
+        """
+        Raises:
+            ValueError: Scores are to be capped, and the attention implementation, which may have changed, leaves them.
+        """
+        kernel = self.config._attn_implementation or ""
+        if self.config.attn_logit_softcapping is not None and ("sdpa" in kernel or kernel == "paged|eager"):
+            raise ValueError(
+                f"attn_implementation={kernel!r} cannot cap scores, as "
+                f"attn_logit_softcapping={self.config.attn_logit_softcapping} wants; use 'eager' or 'flex_attention'"
+            )
+
     def run_layers(
         self,
         inputs_embeds: torch.Tensor,
@@ -166,11 +167,10 @@ class TransformerStack(TrefoilPreTrainedModel):
             hidden_states = hidden_states + self.embed_types(token_type_ids)
         if self.embed_positions is not None:
             hidden_states = hidden_states + self.embed_positions(position_ids).to(hidden_states)
-        hidden_states = self.dropout(self.embed_norm(hidden_states))
-        position_embeddings = {
-            layer_type: rotary(hidden_states, position_ids) for layer_type, rotary in (self.rotary_emb or {}).items()
-        }
+        hidden_states = self.embed_proj(self.dropout(self.embed_norm(hidden_states)))
+        position_embeddings = {} if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
         position_bias = self.position_bias(hidden_states, past_key_values)
+        self.require_soft_caps()
         for layer in self.layers:
             layer_type: str = layer.attention_type  # type: ignore[assignment]
             hidden_states = layer(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import Pipeline
+from transformers import GenerationConfig, Pipeline
 
 logger = logging.getLogger(__name__)
 
@@ -128,8 +128,9 @@ class TextToTextPipeline(Pipeline):
         chosen = self._chosen(generate_kwargs)
         defaults = {}
         if config is None:
-            is_free = {name: name not in chosen for name in self._task_params()}
-            is_free |= {"prefix": False, "max_length": not {"max_length", "max_new_tokens"} & chosen.keys()}
+            settings = GenerationConfig().to_dict()  # `generate` takes more: what runs code, or begins with `prefix`
+            is_free = {name: name in settings and name not in chosen for name in self._task_params()}
+            is_free["max_length"] = not {"max_length", "max_new_tokens"} & chosen.keys()
             defaults = {name: value for name, value in self._task_params().items() if is_free[name]}
             chosen |= defaults
         if "num_beams" not in chosen:

@@ -1,35 +1,29 @@
 """Image captioning: pictures and what they show. A vision encoder of transformers, and a decoder that looks at its patches."""
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import datasets
-import evaluate
 import numpy as np
 import PIL.Image
 import torch
-import transformers
 from huggingface_hub.dataclasses import strict
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForCausalLM,
-    PreTrainedConfig,
-    PreTrainedModel,
-    ViTImageProcessorPil,
-)
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase, ViTImageProcessorPil
 
 from ..configuration.errors import UserError
-from ..configuration.presets import attend_to, reads_patches
-from ..data.loading import list_lengths
-from ..modeling.losses import token_cross_entropy
-from .base import INTS, pad, text_problem
+from ..data.encoded import list_lengths
+from ..data.tokenizer import TEXT_TO_TEXT
+from ..modeling.vision_encoder_decoder import VisionEncoderDecoderModel
+from ..recipes.schema import Recipe
 from .metrics.translation import TranslationQuality
-from .text_to_text import TextToTextTask
+from .preprocessor import INTS, Split, pad
+from .reader import Reader, Rows
+from .task import Task
+from .text_to_text import TextToTextEvaluator, TextToTextPreprocessor
 
 COARSE = 16  # tokens; the length of a caption counts as the next multiple
 
@@ -44,104 +38,13 @@ class ImageCaptioningOptions:
     word_dropout: float = 0.0  # share of the tokens before the next one that training hides
 
 
-class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
-    """transformers' model with the loss that the loop asks for: summed over labels, divided by those of the whole global batch,
-    and smoothed; transformers' own is the mean over the labels here. What is saved is transformers' model, by its name."""
+class ImageCaptioningReader(Reader):
+    """Pairs of `image` and `text`. Files of pictures are looked at before training, and decoded when a batch needs them."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.freeze_unseen()
+    template = TEXT_TO_TEXT
 
-    def freeze_unseen(self) -> None:
-        """Freeze what does not reach the decoder and has no gradient: what comes after the last hidden states."""
-        for name, parameter in self.encoder.named_parameters():
-            if name.startswith(("pooler.", "head.", "post_layernorm.")) or name.endswith("mask_token"):
-                parameter.requires_grad_(False)
-
-    @classmethod
-    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
-        loaded = super().from_pretrained(*arguments, **options)
-        model = loaded[0] if options.get("output_loading_info") else loaded
-        model.freeze_unseen()  # loaded weights replace those that were frozen
-        return loaded
-
-    @classmethod
-    def from_config(cls, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
-        """As of the Auto classes."""
-        return cls._from_config(config, **options)
-
-    @classmethod
-    def from_encoder_decoder_pretrained(  # type: ignore[override]
-        cls, encoder: str, decoder: str, output_loading_info: bool = False, **fields: Any
-    ) -> Any:
-        """A vision encoder and a decoder that were trained apart; the decoder's cross-attention is new.
-
-        Raises:
-            ValueError: The encoder does not read pictures in patches.
-        """
-        loading = {"output_loading_info": True, "use_safetensors": True, "dtype": torch.float32}
-        seeing, seen = AutoModel.from_pretrained(encoder, **loading)
-        if seeing.main_input_name != "pixel_values" or not reads_patches(seeing.config):
-            raise ValueError(f"{encoder} is a {seeing.config.model_type}, which does not read pictures in patches")
-        config = AutoConfig.from_pretrained(decoder)
-        config.is_decoder = True
-        attend_to(config, seeing.config)
-        saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, **loading)
-        joined = cls.config_class(encoder=seeing.config.to_dict(), decoder=saying.config.to_dict(), **fields)
-        model = cls(config=joined, encoder=seeing, decoder=saying)
-        model.config.encoder.name_or_path = encoder
-        report = {
-            kind: {f"{half}.{name}" for half, info in (("encoder", seen), ("decoder", said)) for name in info[kind]}
-            for kind in ("missing_keys", "unexpected_keys")
-        }
-        return (model, report) if output_loading_info else model
-
-    def forward(
-        self,
-        pixel_values: torch.Tensor | None = None,
-        decoder_input_ids: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        label_smoothing: float = 0.0,
-        **options: Any,
-    ) -> Any:
-        """
-        Args:
-            pixel_values: `(B, channels, height, width)`.
-            labels: `(B, T)` token ids, -100 where none counts; `decoder_input_ids (B, T)` are made of them if not given.
-        """
-        if labels is not None:
-            options["use_cache"] = False
-            if decoder_input_ids is None:
-                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        outputs = super().forward(pixel_values=pixel_values, decoder_input_ids=decoder_input_ids, **options)
-        if labels is not None:
-            size = self.config.decoder.vocab_size
-            outputs.loss = token_cross_entropy(outputs.logits, labels, size, num_items_in_batch, label_smoothing)
-        return outputs
-
-
-class ImageCaptioningTask(TextToTextTask):
-    """Pairs of `image` and `text`. Files of pictures are looked at before training, and decoded when a batch needs them.
-
-    A caption's own words tell much of the next one. Word dropout (Bowman et al. 2016, §3.1) makes the decoder look at the
-    picture instead, which matters where that shows what was never seen together.
-    """
-
-    name = "image-captioning"
-    auto_class = joined_class = VisionEncoderDecoderModel
-    family = ("vision-encoder-decoder",)
-    text_halves = ("decoder",)
-    roles = ("image", "text")
-    features = {"labels": INTS}
-    encoded_as = {"text": "labels"}
-    sides = ("labels",)
-    metrics = ("exact_match", "bleu", "chrf")
-    options_class = ImageCaptioningOptions
-    image_processor: Any = None
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        super().__init__(task, recipe)
         for name in ("image_mean", "image_std"):
             values = getattr(self.options, name)
             if len(values) != 3 or (name == "image_std" and min(values) <= 0):
@@ -151,45 +54,16 @@ class ImageCaptioningTask(TextToTextTask):
         if not 0 <= self.options.word_dropout < 1:
             raise UserError(f"options.word_dropout={self.options.word_dropout} must lie in [0, 1)")
 
-    def quality(self) -> evaluate.Metric:
-        return TranslationQuality(keep_in_memory=True)
-
     def text_roles(self) -> tuple[str, ...]:
         return ("text",)
 
-    def prepare_config(self, config: PreTrainedConfig) -> None:
-        super().prepare_config(config)
-        encoder = config.encoder
-        self.start = config.decoder_start_token_id
-        # of weights that come from somewhere, it says how they saw pictures
-        if source := config.name_or_path or encoder.name_or_path:
-            try:
-                self.image_processor = AutoImageProcessor.from_pretrained(source, backend="pil")
-            except (OSError, ValueError):
-                raise UserError(
-                    f"{source}: no image processor to load; preprocessor_config.json must be there"
-                ) from None
-        else:
-            options = self.options
-            height, width = _both(encoder.image_size)
-            self.image_processor = ViTImageProcessorPil(
-                size={"height": height, "width": width}, image_mean=options.image_mean, image_std=options.image_std
-            )
-        pixel_values = self.image_processor([PIL.Image.new("RGB", (64, 64))], return_tensors="pt")["pixel_values"]
-        down, right = _both(encoder.patch_size)
-        self.patches = (pixel_values.shape[-2] // down) * (pixel_values.shape[-1] // right)
-
-    def save_preprocessing(self, folder: Path) -> None:
-        super().save_preprocessing(folder)
-        self.image_processor.save_pretrained(folder)
-
-    def undecoded(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+    def prepared(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
         """The examples with pictures as the bytes of their files, or their places.
 
         Raises:
             UserError: The column is of another kind.
         """
-        column = self.column("image")
+        column = str(self.column("image"))
         feature = examples.features[column]
         kind = feature.dtype if isinstance(feature, datasets.Value) else type(feature).__name__
         if kind == "large_string":
@@ -238,35 +112,78 @@ class ImageCaptioningTask(TextToTextTask):
             return f"column {column!r}: {_name(value)} cannot be read as a picture"
         return None
 
-    def scoring_problems(self, rows: dict[str, list]) -> list[str | None]:
-        return [
-            self.picture_problem(picture) or text_problem(self.column("text"), text)
-            for picture, text in zip(rows["image"], rows["text"], strict=True)
-        ]
+    def problems(self, rows: Rows) -> list[str | None]:
+        pictures = map(self.picture_problem, rows["image"])
+        return [picture or text for picture, text in zip(pictures, super().problems(rows), strict=True)]
 
-    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        return super().scorable(self.undecoded(examples, where), where)
-
-    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        examples = self.undecoded(examples, where)
-        encoded = super().encode(examples, where)
+    def shown(self, row: dict[str, Any]) -> dict[str, Any]:
         column = str(self.column("image"))
-        pictures = examples.select_columns([column]).rename_columns({column: "image"} if column != "image" else {})
-        if len(encoded) < len(examples):
-            pictures = pictures.select(encoded["example"])
-        return datasets.concatenate_datasets([encoded, pictures], axis=1)
+        return row | {column: row[column]["path"]}
 
-    def lengths(self, encoded: datasets.Dataset) -> np.ndarray:
+
+class ImageCaptioningPreprocessor(TextToTextPreprocessor):
+    """A caption's own words tell much of the next one. Word dropout (Bowman et al. 2016, §3.1) makes the decoder look at the
+    picture instead, which matters where that shows what was never seen together."""
+
+    reader: ImageCaptioningReader
+    features = {"labels": INTS}
+    encoded_as = {"text": "labels"}
+    sides = ("labels",)
+
+    def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        super().__init__(reader, tokenizer, config)
+        encoder = config.encoder
+        self.start = config.decoder_start_token_id
+        # of weights that come from somewhere, it says how they saw pictures
+        if source := config.name_or_path or encoder.name_or_path:
+            try:
+                self.image_processor: Any = AutoImageProcessor.from_pretrained(source, backend="pil")
+            except (OSError, ValueError):
+                raise UserError(
+                    f"{source}: no image processor to load; preprocessor_config.json must be there"
+                ) from None
+        else:
+            options = self.options
+            height, width = _both(encoder.image_size)
+            self.image_processor = ViTImageProcessorPil(
+                size={"height": height, "width": width}, image_mean=options.image_mean, image_std=options.image_std
+            )
+        pixel_values = self.image_processor([PIL.Image.new("RGB", (64, 64))], return_tensors="pt")["pixel_values"]
+        down, right = _both(encoder.patch_size)
+        self.patches = (pixel_values.shape[-2] // down) * (pixel_values.shape[-1] // right)
+
+    def _split(
+        self,
+        where: str,
+        raw: datasets.Dataset,
+        encoded: datasets.Dataset,
+        skipped: int,
+        first: str | None,
+        notes: Counter,
+    ) -> Split:
+        """With the pictures of the rows, undecoded, beside their labels."""
+        split = super()._split(where, raw, encoded, skipped, first, notes)
+        column = str(self.reader.column("image"))
+        pictures = split.rows.select_columns([column]).rename_columns({column: "image"} if column != "image" else {})
+        return replace(split, examples=datasets.concatenate_datasets([split.examples, pictures], axis=1))
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        self.image_processor.save_pretrained(folder)
+
+    def lengths(self, examples: Any) -> np.ndarray:
         """`(examples, 2)`: patches of the picture, and tokens of the caption, rounded up. The length of a caption tells what is
         in the picture; in batches sorted by it, all pictures would show alike things, and each step pull another way."""
-        captions = -(-list_lengths(encoded, "labels") // COARSE) * COARSE
-        return np.stack([np.full(len(encoded), self.patches), captions], axis=1)
+        captions = -(-list_lengths(examples, "labels") // COARSE) * COARSE
+        return np.stack([np.full(len(examples), self.patches), captions], axis=1)
 
     def pixel_values(self, pictures: list[dict[str, Any]]) -> torch.Tensor:
         """`(B, channels, height, width)`, of the size that the model reads."""
-        return self.image_processor([self.picture(each) for each in pictures], return_tensors="pt")["pixel_values"]
+        return self.image_processor([self.reader.picture(each) for each in pictures], return_tensors="pt")[
+            "pixel_values"
+        ]
 
-    def randomize(self, rows: dict[str, list], indices: np.ndarray, epoch: int) -> dict[str, list]:
+    def randomize(self, rows: Rows, indices: np.ndarray, epoch: int) -> Rows:
         """With `decoder_input_ids`: the labels, one token later, some hidden behind the unknown token."""
         if not self.options.word_dropout:
             return rows
@@ -278,7 +195,7 @@ class ImageCaptioningTask(TextToTextTask):
             inputs.append([self.start, *np.where(dropped, hidden, labels[:-1])])
         return rows | {"decoder_input_ids": inputs}
 
-    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+    def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         batch = {"pixel_values": self.pixel_values(rows["image"]), "labels": pad(rows["labels"], -100)}
         if "decoder_input_ids" in rows:
             batch["decoder_input_ids"] = pad(rows["decoder_input_ids"], self.tokenizer.pad_token_id)
@@ -287,18 +204,33 @@ class ImageCaptioningTask(TextToTextTask):
     def tokens(self, batch: dict[str, torch.Tensor]) -> int:
         return len(batch["labels"]) * self.patches + batch["labels"].numel()
 
-    def sources(self, examples: datasets.Dataset) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
-        column = str(self.column("image"))
-        pictures = examples.select_columns([column])
 
-        def batch_of(indices: np.ndarray) -> dict[str, torch.Tensor]:
-            return {"pixel_values": self.pixel_values(pictures[indices][column])}
+class ImageCaptioningEvaluator(TextToTextEvaluator):
+    preprocessor: ImageCaptioningPreprocessor
+    quality = TranslationQuality
 
-        return np.full(len(examples), self.patches), batch_of
+    def sources(self) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
+        pictures = self.split.examples.select_columns(["image"])
+        return (
+            np.full(len(pictures), self.preprocessor.patches),
+            lambda indices: {"pixel_values": self.preprocessor.pixel_values(pictures[indices]["image"])},
+        )
 
-    def shown(self, row: dict[str, Any]) -> dict[str, Any]:
-        column = str(self.column("image"))
-        return row | {column: row[column]["path"]}
+
+IMAGE_CAPTIONING = Task(
+    name="image-captioning",
+    pipeline_tag="image-to-text",
+    auto_class=VisionEncoderDecoderModel,
+    families=("vision-encoder-decoder",),
+    roles=("image", "text"),
+    options=ImageCaptioningOptions,
+    metrics=("exact_match", "bleu", "chrf"),
+    reader=ImageCaptioningReader,
+    preprocessor=ImageCaptioningPreprocessor,
+    evaluator=ImageCaptioningEvaluator,
+    joined_class=VisionEncoderDecoderModel,
+    text_halves=("decoder",),
+)
 
 
 def _name(value: dict[str, Any]) -> str:

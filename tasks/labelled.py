@@ -3,42 +3,80 @@
 from typing import Any, ClassVar
 
 import datasets
-from transformers import PreTrainedConfig
+from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
-from .base import Task
+from ..recipes.schema import Recipe
+from .preprocessor import Preprocessor
+from .reader import Reader
+from .task import Task
 
 
-class LabelledTask(Task):
+class LabelledReader(Reader):
     """Numbers are named by the data's own `ClassLabel`, or else by the option `names`."""
 
     label_role: ClassVar[str]  # of the column with a label, or a list of them
-    labels: list[str] | None = None  # names, in the order of the model's outputs
-    class_label: datasets.ClassLabel | None = None  # where the data has its own names
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        super().__init__(task, recipe)
         self.names = {str(number): name for number, name in self.options.names.items()}
 
-    def take_names(self, examples: datasets.Dataset) -> None:
-        """Learn the data's own names, where it has them."""
-        feature = examples.features[str(self.column(self.label_role))]
-        item = getattr(feature, "feature", feature)
-        if isinstance(item, datasets.ClassLabel):
-            self.class_label = item
-
     def name_of(self, label: Any) -> Any:
-        """A label by its name; one that has none as it is."""
-        if self.class_label is not None and isinstance(label, int):
-            return self.class_label.int2str(label) if 0 <= label < self.class_label.num_classes else label
+        """A label by the name that the recipe gives it; one that has none as it is."""
         return self.names.get(str(label), label)
 
-    def head_is_new(self, config: PreTrainedConfig) -> bool:
-        return self.labels is not None and set(config.id2label.values()) != set(self.labels)
+    def own_names(self, examples: datasets.Dataset) -> list[str] | None:
+        """The data's own names, where the column with the labels has numbers for them."""
+        feature = examples.features[str(self.column(self.label_role))]
+        item = getattr(feature, "feature", feature)
+        return item.names if isinstance(item, datasets.ClassLabel) else None
 
-    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        self.take_names(examples)
-        return super().encode(examples, where)
+    def prepared(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        names = self.own_names(examples)
+        if names is None:
+            return examples
+        column = str(self.column(self.label_role))
+        is_list = not isinstance(examples.features[column], datasets.ClassLabel)
+        text = datasets.Value("string")
+        return examples.map(
+            lambda values: {column: [_named(value, names) for value in values]},
+            batched=True,
+            input_columns=[column],
+            features=datasets.Features({**examples.features, column: datasets.List(text) if is_list else text}),
+            desc=f"naming the labels of {where}",
+        )
 
-    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        self.take_names(examples)
-        return super().scorable(examples, where)
+    def head_is_new(self, config: PreTrainedConfig, learned: dict[str, Any]) -> bool:
+        return "id2label" in learned and set(config.id2label.values()) != set(learned["id2label"].values())
+
+
+class LabelledPreprocessor(Preprocessor):
+    reader: LabelledReader
+
+    def __init__(self, reader: LabelledReader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        super().__init__(reader, tokenizer, config)
+        self.labels: list[str] = [config.id2label[number] for number in sorted(config.id2label)]
+
+    @classmethod
+    def model_fields(
+        cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A model that has the labels already keeps its order of them."""
+        fields = super().model_fields(reader, tokenizer, config, learned)
+        if reader.head_is_new(config, learned):
+            return fields
+        return {name: value for name, value in fields.items() if name not in ("id2label", "label2id")}
+
+    def _identity(self, is_scored: bool) -> list[Any]:
+        return [*super()._identity(is_scored), self.labels]
+
+
+def label_fields(labels: list[str]) -> dict[str, Any]:
+    """What a model's configuration says of labels, which are in the order of the model's outputs."""
+    return {"id2label": dict(enumerate(labels)), "label2id": {name: number for number, name in enumerate(labels)}}
+
+
+def _named(label: Any, names: list[str]) -> Any:
+    """A label, or a list of them, as text: by name, if its number has one."""
+    if isinstance(label, list):
+        return [_named(item, names) for item in label]
+    return None if label is None else names[label] if 0 <= label < len(names) else str(label)

@@ -4,19 +4,22 @@ Documents are packed: a row holds as many as fit, and `sequence_ids` keep them f
 a batch is padding, whatever the lengths of the documents, and nothing of a long one is lost.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import datasets
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 
-from .base import Task, gathered, pad, text_problem
+from ..data.encoded import PROBLEM, count_in_lists
+from ..data.packing import PackedRows
+from .evaluator import Evaluator
 from .metrics.language_modeling import language_model_scores
-
-Columns = tuple[np.ndarray, np.ndarray]
+from .preprocessor import EncodedRow, Preprocessor, Split, pad
+from .reader import Reader, Rows
 
 
 @strict
@@ -25,54 +28,71 @@ class LanguageModelOptions:
     documents: Literal["row", "stream"] = "row"  # each row is a document of its own, or a line of one running text
 
 
-class LanguageModelTask(Task):
-    """Texts, cut into rows of `batches.max_source_length` tokens (default: the model's positions)."""
+METRICS = ("perplexity", "word_perplexity", "bits_per_byte")
 
-    roles = ("text",)
-    metrics = ("perplexity", "word_perplexity", "bits_per_byte")
-    minimized = metrics
+
+class LanguageModelReader(Reader):
+    """Texts, each a document, or a line of one running text."""
 
     @property
     def is_stream(self) -> bool:
         return self.options.documents == "stream"
 
-    def token_columns(self, texts: list[str]) -> Iterator[Columns]:
-        """The texts' documents, or in a stream its next piece, as the columns of `features` without `sequence_ids`."""
+    def texts(self, examples: datasets.Dataset) -> Iterator[list[str]]:
+        for texts in super().texts(examples):
+            yield as_lines(texts) if self.is_stream else texts
+
+    def text_problem(self, role: str, text: Any) -> str | None:
+        if self.is_stream and isinstance(text, str):  # of a running text, an empty line is a line
+            return None
+        return super().text_problem(role, text)
+
+
+class LanguageModelPreprocessor(Preprocessor):
+    """Documents as token ids, and their rows of `batches.max_source_length` tokens (default: the model's positions)."""
+
+    reader: LanguageModelReader
+    shifted: ClassVar[bool]  # whether each token is to tell the next
+
+    def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
+        """The columns of `features` of texts: documents with what stands around them, or lines of a stream."""
         raise NotImplementedError
 
-    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        return self.pack(examples, where)
+    def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
+        problems = self.reader.problems(rows)
+        texts = [text for text, problem in zip(rows["text"], problems, strict=True) if problem is None]
+        found = iter(self.document_ids(as_lines(texts) if self.reader.is_stream else texts) if texts else [])
+        return [EncodedRow([next(found)]) if problem is None else problem for problem in problems]
 
-    def pack(self, examples: datasets.Dataset, where: str, stride: int | None = None) -> datasets.Dataset:
-        """Documents as rows of tokens; for `stride` see `Packer`."""
-        length = self.max_lengths()[0]
-        packer = Packer(length, min(stride or length, length), tuple(self.features))
+    def _split(
+        self,
+        where: str,
+        raw: datasets.Dataset,
+        encoded: datasets.Dataset,
+        skipped: int,
+        first: str | None,
+        notes: Counter,
+    ) -> Split:
+        if skipped:
+            raw = raw.select(np.flatnonzero([problem is None for problem in encoded[PROBLEM]]))
+        return Split(where, raw, self.packed(encoded), skipped, first, notes)
 
-        def pack_batch(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
-            texts = []
-            rows = self.by_role(rows)
-            for index, text, problem in zip(indices, rows["text"], self.scoring_problems(rows), strict=True):
-                if problem is None:
-                    texts.append(text)
-                else:
-                    self.report(where, index, problem)
-            for columns in self.token_columns(texts):
-                packer.add(columns, continues=self.is_stream)
-            return packer.take(everything=indices[-1] == len(examples) - 1)
+    def packed(self, encoded: datasets.Dataset, stride: int | None = None) -> PackedRows:
+        return PackedRows(
+            encoded, list(self.features), self.max_source_length, stride, self.shifted, self.reader.is_stream
+        )
 
-        self.begin()
-        return self.map_rows(examples, where, pack_batch, dict(self.features))
+    def lengths(self, examples: Any) -> np.ndarray:
+        return examples.lengths()
 
-    def begin(self) -> None:
-        """A new text comes."""
+    def token_count(self, examples: Any) -> int:
+        return examples.token_count()
 
-    def scoring_problems(self, rows: dict[str, list]) -> list[str | None]:
-        column = self.column("text")
-        if self.is_stream:  # of a running text, an empty line is a line
-            return [None if isinstance(text, str) else text_problem(column, text) for text in rows["text"]]
-        return [text_problem(column, text) for text in rows["text"]]
+    def unknown_share(self, examples: Any) -> float:
+        unknown = self.tokenizer.unk_token_id
+        return 0.0 if unknown is None else count_in_lists(examples.encoded, "input_ids", unknown) / examples.places
 
-    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+    def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         """`input_ids` and `labels` and, where rows hold several documents or differ in length, what keeps those apart."""
         batch = {"input_ids": pad(rows["input_ids"], self.tokenizer.pad_token_id), "labels": pad(rows["labels"], -100)}
         sequence_ids = pad(rows["sequence_ids"], -1)
@@ -80,13 +100,9 @@ class LanguageModelTask(Task):
             return batch
         return batch | {"sequence_ids": sequence_ids, "position_ids": positions_within(sequence_ids)}
 
-    def scores(
-        self,
-        found: list[tuple[int, float, int]],
-        examples: datasets.Dataset,
-        accelerator: Any,
-        tokens: int | None = None,
-    ) -> dict[str, Any]:
+
+class LanguageModelEvaluator(Evaluator):
+    def scores(self, found: list[tuple[int, float, int]], tokens: int | None = None) -> dict[str, Any]:
         """Scores, given the number, summed loss and labels of batches.
 
         Words are what white space separates and an end for each row, which is predicted too; so the tokens of a text
@@ -95,56 +111,14 @@ class LanguageModelTask(Task):
         Args:
             tokens: Of the whole text, where only some were scored. Default: as many as labels.
         """
-        totals = gathered(found, accelerator)
+        totals = self.gathered(found)
         labels = sum(count for _, _, count in totals)
         tokens = labels if tokens is None else tokens
         words = size = 0
-        for rows in examples.select_columns(self.columns()).iter(batch_size=1000):
-            texts = self.by_role(rows)["text"]
-            words += sum(len(text.split()) + 1 for text in texts)
-            size += sum(len(line.encode()) for line in as_lines(texts))
+        for rows in self.reader.batches(self.split.rows):
+            words += sum(len(text.split()) + 1 for text in rows["text"])
+            size += sum(len(line.encode()) for line in as_lines(rows["text"]))
         return language_model_scores(sum(loss for _, loss, _ in totals) / labels * tokens, tokens, words, size)
-
-
-class Packer:
-    """Puts documents end to end and cuts rows of `length` tokens, each `stride` tokens further than the one before.
-
-    Args:
-        columns: Names of the tokens' columns, the last of which numbers the documents. Where rows overlap, `labels` that
-            an earlier row had are not counted again.
-    """
-
-    def __init__(self, length: int, stride: int, columns: tuple[str, ...]) -> None:
-        self.length, self.stride, self.columns = length, stride, columns
-        self.waiting: list[list[np.ndarray]] = [[] for _ in columns]
-        self.documents = 0
-        self.overlap = 0  # of the waiting tokens, those that an earlier row had
-
-    def add(self, document: Columns, continues: bool = False) -> None:
-        """A document, or the next piece of the only one."""
-        number = np.full(len(document[0]), 0 if continues else self.documents)
-        for waiting, values in zip(self.waiting, (*document, number), strict=True):
-            waiting.append(values)
-        self.documents += 1
-
-    def take(self, everything: bool) -> dict[str, list[np.ndarray]]:
-        """The rows that are full and, if asked for, the rest."""
-        tokens = {
-            name: np.concatenate(waiting) if waiting else np.empty(0, dtype=np.int64)
-            for name, waiting in zip(self.columns, self.waiting, strict=True)
-        }
-        rows: dict[str, list[np.ndarray]] = {name: [] for name in self.columns}
-        size, start = len(tokens[self.columns[0]]), 0
-        while start + self.length <= size or (everything and start + self.overlap < size):
-            end = min(start + self.length, size)
-            for name, values in tokens.items():
-                rows[name].append(values[start:end].copy())
-            if "labels" in tokens:
-                tokens["labels"][start:end] = -100
-            self.overlap = self.length - self.stride
-            start += self.stride
-        self.waiting = [[values[start:]] for values in tokens.values()]
-        return rows
 
 
 def as_lines(texts: list[str]) -> list[str]:

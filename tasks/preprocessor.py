@@ -53,7 +53,7 @@ class Split:
     def remarks(self) -> list[str]:
         """Lines for the user."""
         skipped = f"skipped {self.skipped:,} invalid examples; the first: {self.first_skipped}"
-        notes = [note.format(f"{count:,}") for note, count in self.notes.items() if "{}" in note]
+        notes = [note.format(f"{count:,}") for note, count in self.notes.items()]
         return [f"{self.name}: {line}" for line in [skipped] * bool(self.skipped) + notes]
 
 
@@ -138,7 +138,9 @@ class Preprocessor:
                     columns[NOTES].append(dict(row.notes) if row.notes and number == 0 else None)
             return columns
 
-        encoded = encode_once(raw, encode_batch, features, self._identity(is_scored), where, self.recipe.batches.workers)
+        encoded = encode_once(
+            raw, encode_batch, features, self._identity(is_scored), where, self.recipe.batches.workers
+        )
         skipped, first = first_problem(encoded)
         if first is not None and is_strict:  # found by a run that skips
             raise invalid(where, *first)
@@ -148,7 +150,13 @@ class Preprocessor:
         return self._split(where, raw, encoded, skipped, told, sum_notes(encoded))
 
     def _split(
-        self, where: str, raw: datasets.Dataset, encoded: datasets.Dataset, skipped: int, first: str | None, notes: Counter
+        self,
+        where: str,
+        raw: datasets.Dataset,
+        encoded: datasets.Dataset,
+        skipped: int,
+        first: str | None,
+        notes: Counter,
     ) -> Split:
         if skipped:
             valid = np.flatnonzero([problem is None for problem in encoded[PROBLEM]])
@@ -162,7 +170,12 @@ class Preprocessor:
         tokenizer = self.tokenizer
         pieces = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
         lengths = [self.max_source_length, self.max_target_length, self.recipe.batches.truncate]
-        names = [self.recipe.data.columns, self.recipe.options, tokenizer.special_tokens_map, tokenizer.model_input_names]
+        names = [
+            self.recipe.data.columns,
+            self.recipe.options,
+            tokenizer.special_tokens_map,
+            tokenizer.model_input_names,
+        ]
         return [sources, pieces, lengths, names, is_scored]
 
     def lengths(self, examples: Examples) -> np.ndarray:

@@ -99,9 +99,7 @@ class Reader:
 
     def problems(self, rows: Rows) -> list[str | None]:
         """What is wrong with each row, whatever the tokenizer and the model; here, with the texts."""
-        found = [
-            [self.text_problem(role, text) for text in rows[role]] for role in self.text_roles() if role in rows
-        ]
+        found = [[self.text_problem(role, text) for text in rows[role]] for role in self.text_roles() if role in rows]
         return [next(filter(None, of_row), None) for of_row in zip(*found, strict=True)]
 
     def text_problem(self, role: str, text: Any) -> str | None:

@@ -1,14 +1,24 @@
 """Summarization: documents and their summaries, ROUGE."""
 
-import evaluate
+from transformers import AutoModelForSeq2SeqLM
 
 from .metrics.summarization import SummaryQuality
-from .text_to_text import TextToTextTask
+from .task import Task
+from .text_to_text import FAMILIES, TextToTextEvaluator, TextToTextPreprocessor, TextToTextReader
 
 
-class SummarizationTask(TextToTextTask):
-    name = "summarization"
-    metrics = ("rougeL", "rouge1", "rouge2", "rougeLsum", "exact_match")
+class SummarizationEvaluator(TextToTextEvaluator):
+    quality = SummaryQuality
 
-    def quality(self) -> evaluate.Metric:
-        return SummaryQuality(keep_in_memory=True)
+
+SUMMARIZATION = Task(
+    name="summarization",
+    pipeline_tag="summarization",
+    auto_class=AutoModelForSeq2SeqLM,
+    families=FAMILIES,
+    roles=("source", "target"),
+    metrics=("rougeL", "rouge1", "rouge2", "rougeLsum", "exact_match"),
+    reader=TextToTextReader,
+    preprocessor=TextToTextPreprocessor,
+    evaluator=SummarizationEvaluator,
+)

@@ -1,6 +1,7 @@
 """Text classification: a text or a pair of texts gets one label, several labels or a number."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -9,12 +10,20 @@ import datasets
 import evaluate
 import torch
 from huggingface_hub.dataclasses import strict
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ..configuration.errors import UserError
-from .base import FLOAT, INT, INTS, Encoded, beginning, gathered, shortened, text_problem
-from .labelled import LabelledTask
+from .evaluator import Evaluator
+from .labelled import LabelledPreprocessor, LabelledReader, label_fields
 from .metrics.classification import ClassificationQuality, MultiLabelQuality, RegressionQuality
+from .preprocessor import CUT, FLOAT, INT, INTS, EncodedRow
+from .reader import Reader, Rows, beginning, shortened
+from .task import Task
 
 ProblemType = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -37,99 +46,81 @@ class TextClassificationOptions:
     names: dict[Any, str] = field(default_factory=dict)  # of labels that are numbers: {0: negative, 1: positive}
 
 
-class TextClassificationTask(LabelledTask):
+class TextClassificationReader(LabelledReader):
     """`text`, or `text` and `text_pair`, and `label`: a text or integer, a list of them, or a number to estimate."""
 
-    name = "text-classification"
-    auto_class = AutoModelForSequenceClassification
-    family = ("trefoil_encoder", "trefoil_decoder")
-    roles = ("text", "label")
-    optional_roles = ("text_pair",)
-    options_class = TextClassificationOptions
-    metrics = tuple(dict.fromkeys(name for names in METRICS.values() for name in names))
-    minimized = ("mean_squared_error",)
-    problem_type: str | None = None
     label_role = "label"
 
     def text_roles(self) -> tuple[str, ...]:
         return "text", "text_pair"
 
-    @property
-    def features(self) -> dict[str, Any]:  # type: ignore[override]
-        kinds = {"regression": FLOAT, "multi_label_classification": datasets.List(FLOAT)}
-        return {"input_ids": INTS, "labels": kinds.get(str(self.problem_type), INT)}
+    def own_names(self, examples: datasets.Dataset) -> list[str] | None:
+        return None if self.options.problem_type == "regression" else super().own_names(examples)
 
-    def learn(self, train: datasets.Dataset) -> None:
+    def learn(self, train: datasets.Dataset) -> dict[str, Any]:
         name = str(self.column("label"))
-        self.take_names(train)
-        values = [value for value in train[name] if not _is_empty(value)]
-        self.problem_type = self.options.problem_type or _problem_type(values)
-        self.metrics = METRICS[self.problem_type]
-        self.check_metric()
-        if self.problem_type == "regression":
-            return
-        if self.problem_type == "multi_label_classification":
+        values = [value for value in self.prepared(train, "the training data")[name] if not _is_empty(value)]
+        problem_type = self.options.problem_type or _problem_type(values)
+        self.require_metric(METRICS[problem_type])
+        if problem_type == "regression":
+            return {"problem_type": problem_type, "num_labels": 1}
+        if problem_type == "multi_label_classification":
             values = [
                 label for labels in values if isinstance(labels, list) for label in labels if not _is_empty(label)
             ]
         if wrong := [value for value in values if isinstance(value, list | dict)]:
             raise UserError(f"column {name!r} holds {shortened(repr(wrong[0]))}, which is no label")
-        if self.class_label is not None:
-            self.labels = list(self.class_label.names)
-        else:
-            self.labels = list(dict.fromkeys(str(self.name_of(value)) for value in _in_order(values)))
-        if not self.labels:
+        labels = list(dict.fromkeys(str(self.name_of(value)) for value in self.own_names(train) or _in_order(values)))
+        if not labels:
             raise UserError(f"column {name!r} has no label in the training data")
-        if len(self.labels) < 2 and self.problem_type == "single_label_classification":
-            raise UserError(
-                f"column {name!r} has the only label {self.labels}; there must be at least two to tell apart"
-            )
+        if len(labels) < 2 and problem_type == "single_label_classification":
+            raise UserError(f"column {name!r} has the only label {labels}; there must be at least two to tell apart")
+        return {"problem_type": problem_type, **label_fields(labels)}
 
-    def head_is_new(self, config: PreTrainedConfig) -> bool:
-        if self.problem_type == "regression":
+    def head_is_new(self, config: PreTrainedConfig, learned: dict[str, Any]) -> bool:
+        if learned.get("problem_type") == "regression":
             return config.problem_type != "regression"
-        return super().head_is_new(config)
+        return super().head_is_new(config, learned)
 
-    def prepare_config(self, config: PreTrainedConfig) -> None:
-        super().prepare_config(config)
-        if self.problem_type is None:  # a trained model knows
-            self.problem_type = config.problem_type or "single_label_classification"
-            self.metrics = METRICS[self.problem_type]
-        config.problem_type = self.problem_type
-        if self.problem_type == "regression":
-            config.num_labels = 1
-            return
-        known = [config.id2label[number] for number in sorted(config.id2label)]
-        if self.labels is None or set(known) == set(self.labels):
-            self.labels = known
-        config.id2label = dict(enumerate(self.labels))
-        config.label2id = {name: number for number, name in enumerate(self.labels)}
 
-    def encode_rows(self, rows: dict[str, list]) -> list[Encoded]:
-        texts = [rows[role] for role in self.text_roles() if role in rows]
-        columns = [self.column(role) for role in self.text_roles() if role in rows]
-        limit = self.max_lengths()[0]
-        clean = [[beginning(text, limit) for text in column] for column in texts]
-        encodings = self.tokenizer(*clean, verbose=False)["input_ids"]
-        encoded: list[Encoded] = []
-        for row, (ids, value) in enumerate(zip(encodings, rows["label"], strict=True)):
-            problems = [text_problem(name, column[row]) for name, column in zip(columns, texts, strict=True)]
-            label, problem = self._encode_label(value)
-            problem = next((found for found in (*problems, problem) if found), None)
+class TextClassificationPreprocessor(LabelledPreprocessor):
+    def __init__(self, reader: LabelledReader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        super().__init__(reader, tokenizer, config)
+        self.problem_type: ProblemType = config.problem_type
+        kinds = {"regression": FLOAT, "multi_label_classification": datasets.List(FLOAT)}
+        self.features = {"input_ids": INTS, "labels": kinds.get(self.problem_type, INT)}
+
+    @classmethod
+    def model_fields(
+        cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A model that does not say its problem type tells texts apart."""
+        fields = super().model_fields(reader, tokenizer, config, learned)
+        return {"problem_type": config.problem_type or "single_label_classification", **fields}
+
+    def _identity(self, is_scored: bool) -> list[Any]:
+        return [*super()._identity(is_scored), self.problem_type]
+
+    def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
+        limit = self.max_source_length
+        texts = [[beginning(text, limit) for text in rows[role]] for role in self.reader.text_roles() if role in rows]
+        encodings = self.tokenizer(*texts, verbose=False)["input_ids"]
+        encoded: list[EncodedRow | str] = []
+        for row, (ids, problem) in enumerate(zip(encodings, self.reader.problems(rows), strict=True)):
+            label, wrong = self._encode_label(rows["label"][row])
+            problem, notes = problem or wrong, Counter[str]()
             if problem is None and len(ids) > limit:
                 if self.recipe.batches.truncate:
-                    ids = self.tokenizer(*(column[row] for column in clean), truncation=True, max_length=limit)[
-                        "input_ids"
-                    ]
-                    self.cut_texts += 1
+                    cut = self.tokenizer(*(column[row] for column in texts), truncation=True, max_length=limit)
+                    ids, notes = cut["input_ids"], Counter({CUT: 1})
                 else:
                     problem = f"{len(ids)} tokens are more than the model's {limit} (batches.truncate=true cuts)"
-            encoded.append(problem or [{"input_ids": ids, "labels": label}])
+            encoded.append(problem or EncodedRow([{"input_ids": ids, "labels": label}], notes))
         return encoded
 
     def _encode_label(self, value: Any) -> tuple[Any, str | None]:
         """What the model is to say, or what is wrong with a label."""
-        column = self.column("label")
+        column = self.reader.column("label")
         if _is_empty(value):
             return None, f"column {column!r} is empty"
         if self.problem_type == "regression":
@@ -138,13 +129,12 @@ class TextClassificationTask(LabelledTask):
             except (TypeError, ValueError):
                 number = math.nan
             return number, None if math.isfinite(number) else f"column {column!r} holds {value!r}, not a number"
-        assert self.labels is not None  # learned, or taken from the model
         if self.problem_type == "multi_label_classification":
             if not isinstance(value, list):
                 return None, f"column {column!r} holds {shortened(repr(value))}, not a list of labels"
-            names = {str(self.name_of(label)) for label in value}
+            names = {str(self.reader.name_of(label)) for label in value}
         else:
-            names = {str(self.name_of(value))}
+            names = {str(self.reader.name_of(value))}
         if unseen := sorted(names - set(self.labels)):
             known = shortened(", ".join(self.labels), 200)
             return None, f"column {column!r} has the label {unseen[0]!r}, which training data has not; it has {known}"
@@ -152,45 +142,47 @@ class TextClassificationTask(LabelledTask):
             return [float(label in names) for label in self.labels], None
         return self.labels.index(names.pop()), None
 
-    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+    def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         dtype = torch.long if self.problem_type == "single_label_classification" else torch.float
         return {**self.padded(rows["input_ids"]), "labels": torch.tensor(rows["labels"], dtype=dtype)}
 
-    @torch.no_grad()
-    def evaluate(
-        self, model: PreTrainedModel, examples: datasets.Dataset, accelerator: Any, final: bool
-    ) -> dict[str, Any]:
-        encoded = self.encode(examples, "the evaluated split")
+
+class TextClassificationEvaluator(Evaluator):
+    preprocessor: TextClassificationPreprocessor
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return METRICS[self.preprocessor.problem_type]
+
+    def evaluate(self, model: PreTrainedModel, final: bool) -> dict[str, Any]:
         found = []
-        for indices, batch, output in self.outputs(model, encoded, accelerator):
+        for indices, batch, output in self.outputs(model):
             loss = float(output.loss) / batch["labels"].numel()
             answers = self._answers(output.logits.float())
             found += [(int(index), answer, loss) for index, answer in zip(indices, answers, strict=True)]
-        found = gathered(found, accelerator)
+        found = self.gathered(found)
         answers = [answer for _, answer, _ in found]
-        quality = QUALITIES[str(self.problem_type)](keep_in_memory=True)
-        scores = quality.compute(predictions=answers, references=encoded["labels"])
+        quality = QUALITIES[self.preprocessor.problem_type](keep_in_memory=True)
         return {
-            **scores,
+            **quality.compute(predictions=answers, references=self.split.examples["labels"]),
             "loss": sum(loss for _, _, loss in found) / len(found),
             "predictions": [self._spoken(answer) for answer in answers],
         }
 
     def _answers(self, logits: torch.Tensor) -> list:
-        if self.problem_type == "regression":
+        if self.preprocessor.problem_type == "regression":
             return logits[:, 0].tolist()
-        if self.problem_type == "multi_label_classification":
+        if self.preprocessor.problem_type == "multi_label_classification":
             return (logits > 0).long().tolist()
         return logits.argmax(dim=-1).tolist()
 
     def _spoken(self, answer: Any) -> Any:
         """A prediction in the words of the data."""
-        if self.problem_type == "regression":
+        if self.preprocessor.problem_type == "regression":
             return answer
-        assert self.labels is not None
-        if self.problem_type == "multi_label_classification":
-            return [label for label, is_given in zip(self.labels, answer, strict=True) if is_given]
-        return self.labels[answer]
+        if self.preprocessor.problem_type == "multi_label_classification":
+            return [label for label, is_given in zip(self.preprocessor.labels, answer, strict=True) if is_given]
+        return self.preprocessor.labels[answer]
 
 
 def _is_empty(label: Any) -> bool:
@@ -213,3 +205,19 @@ def _in_order(values: Iterable) -> list:
         return sorted(distinct, key=int)
     except (TypeError, ValueError):
         return sorted(distinct, key=str)
+
+
+TEXT_CLASSIFICATION = Task(
+    name="text-classification",
+    pipeline_tag="text-classification",
+    auto_class=AutoModelForSequenceClassification,
+    families=("trefoil_encoder", "trefoil_decoder"),
+    roles=("text", "label"),
+    optional_roles=("text_pair",),
+    options=TextClassificationOptions,
+    metrics=tuple(dict.fromkeys(name for names in METRICS.values() for name in names)),
+    minimized=("mean_squared_error",),
+    reader=TextClassificationReader,
+    preprocessor=TextClassificationPreprocessor,
+    evaluator=TextClassificationEvaluator,
+)

@@ -1,94 +1,98 @@
 """Text to text: what translation and summarization have in common. An encoder-decoder learns pairs, and generates."""
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import datasets
 import evaluate
 import numpy as np
 import torch
 from accelerate.utils import send_to_device
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..data.batching import plan_in_order
-from ..data.progress import progress_bar
-from ..data.tokenizer import TEXT_TO_TEXT
-from .base import INTS, Encoded, Task, beginning, gathered, pad, text_problem
+from ..data.encoded import list_lengths
+from ..data.tokenizer import TEXT_TO_TEXT, end_token_id
+from .evaluator import Evaluator
+from .preprocessor import CUT, INTS, EncodedRow, Preprocessor, Split, pad
+from .reader import Reader, Rows, beginning
+
+FAMILIES = ("trefoil_encoder_decoder", "trefoil_recurrent")
+ROOM = 1.5  # generated texts may be so many times as long as the longest that was learned
 
 
-class TextToTextTask(Task):
-    """Pairs of `source` and `target`. A subclass may generate from something else than text."""
+class TextToTextReader(Reader):
+    template = TEXT_TO_TEXT
 
-    auto_class = AutoModelForSeq2SeqLM
-    family: ClassVar[tuple[str, ...]] = ("trefoil_encoder_decoder", "trefoil_recurrent")
-    roles = ("source", "target")
+
+class TextToTextPreprocessor(Preprocessor):
+    """Pairs of `source` and `target`. A subclass may have something else than text for a source."""
+
     features = {"input_ids": INTS, "labels": INTS}
     encoded_as: ClassVar[dict[str, str]] = {"source": "input_ids", "target": "labels"}  # role of a text -> feature
     sides: ClassVar[tuple[str, ...]] = ("input_ids", "labels")
-    template = TEXT_TO_TEXT
 
-    def quality(self) -> evaluate.Metric:
-        """What compares the generated texts with the targets."""
-        raise NotImplementedError
+    @classmethod
+    def model_fields(
+        cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
+    ) -> dict[str, Any]:
+        start = tokenizer.bos_token_id
+        return super().model_fields(reader, tokenizer, config, learned) | {
+            "eos_token_id": end_token_id(tokenizer, reader.task.name),
+            "decoder_start_token_id": tokenizer.pad_token_id if start is None else start,
+        }
 
-    def prepare_config(self, config: PreTrainedConfig) -> None:
-        super().prepare_config(config)
-        start = self.tokenizer.bos_token_id
-        config.decoder_start_token_id = self.tokenizer.pad_token_id if start is None else start
-
-    def encode_rows(self, rows: dict[str, list]) -> list[Encoded]:
-        problems = self.scoring_problems(rows)
+    def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
+        problems = self.reader.problems(rows)
         ids = {role: self._token_ids(role, rows[role]) for role in self.encoded_as}
-        encoded: list[Encoded] = []
+        encoded: list[EncodedRow | str] = []
         for row, problem in enumerate(problems):
-            for role in self.encoded_as:
+            made = EncodedRow([{feature: ids[role][row] for role, feature in self.encoded_as.items()}])
+            for role, feature in self.encoded_as.items():
                 length, limit = len(ids[role][row]), self._limit(role)
-                if length > limit and self.recipe.batches.truncate:
-                    ids[role][row] = self._cut(role, rows[role][row], limit)
-                elif length > limit and problem is None:
+                if length <= limit or problem is not None:
+                    continue
+                if is_scored or self.recipe.batches.truncate:
+                    (made.examples[0][feature],) = self._token_ids(
+                        role, [rows[role][row]], truncation=True, max_length=limit
+                    )
+                    made.notes[CUT] += 1
+                else:
                     problem = (
-                        f"column {self.column(role)!r} has {length} tokens, more than the model's {limit} "
+                        f"column {self.reader.column(role)!r} has {length} tokens, more than the model's {limit} "
                         "(batches.truncate=true cuts)"
                     )
-            encoded.append(problem or [{feature: ids[role][row] for role, feature in self.encoded_as.items()}])
+            encoded.append(problem or made)
         return encoded
 
     def _limit(self, role: str) -> int:
-        source, target = self.max_lengths()
-        return target if self.encoded_as[role] == "labels" else source
-
-    def _cut(self, role: str, text: str, limit: int) -> list[int]:
-        self.cut_texts += 1
-        (ids,) = self._token_ids(role, [text], truncation=True, max_length=limit)
-        return ids
+        return self.max_target_length if self.encoded_as[role] == "labels" else self.max_source_length
 
     def _token_ids(self, role: str, texts: list[Any], **options: Any) -> list[list[int]]:
         """Token ids with an end token; a target without the start token, which the model puts there itself."""
-        texts = [beginning(text, max(self.max_lengths())) for text in texts]
+        texts = [beginning(text, max(self.max_source_length, self.max_target_length)) for text in texts]
         if self.encoded_as[role] == "input_ids":
             return self.tokenizer(texts, verbose=False, **options)["input_ids"]
         ids = self.tokenizer(text_target=texts, verbose=False, **options)["input_ids"]
-        start, end = self.tokenizer.bos_token_id, self.tokenizer.eos_token_id
-        ids = [row[1:] if row[:1] == [start] else row for row in ids]
+        starts = {self.tokenizer.bos_token_id, self.tokenizer.cls_token_id} - {None}
+        end = end_token_id(self.tokenizer, self.reader.task.name)
+        ids = [row[1:] if row[:1] and row[0] in starts else row for row in ids]
         return [row if row[-1:] == [end] else [*row, end] for row in ids]
 
-    def scoring_problems(self, rows: dict[str, list]) -> list[str | None]:
-        """A source that is too long is cut when it is generated from."""
-        return [
-            text_problem(self.column("source"), source) or text_problem(self.column("target"), target)
-            for source, target in zip(rows["source"], rows["target"], strict=True)
-        ]
-
-    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+    def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         return {**self.padded(rows["input_ids"]), "labels": pad(rows["labels"], -100)}
 
     def tokens(self, batch: dict[str, torch.Tensor]) -> int:
         return batch["input_ids"].numel() + batch["labels"].numel()
 
-    def generation_config(self, config: PreTrainedConfig) -> GenerationConfig:
+    def generation_config(self, config: PreTrainedConfig, train: Split | None = None) -> GenerationConfig:
+        """As long as the recipe says, or not much longer than what was learned."""
         evaluation = self.recipe.evaluation
+        longest = evaluation.max_new_tokens
+        if longest is None and train is not None:
+            learned = int(list_lengths(train.examples, "labels").max())
+            longest = min(self.max_target_length, math.ceil(ROOM * learned))
         return GenerationConfig(
-            max_new_tokens=evaluation.max_new_tokens or self.max_lengths()[1],
+            max_new_tokens=longest,
             num_beams=evaluation.num_beams,
             length_penalty=evaluation.length_penalty,
             early_stopping=evaluation.num_beams > 1,
@@ -98,28 +102,36 @@ class TextToTextTask(Task):
             decoder_start_token_id=config.decoder_start_token_id,
         )
 
-    def sources(self, examples: datasets.Dataset) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
+
+class TextToTextEvaluator(Evaluator):
+    """Generates from the sources of the split and compares with its targets."""
+
+    preprocessor: TextToTextPreprocessor
+    quality: ClassVar[Callable[..., evaluate.Metric]]  # what compares the generated texts with the targets
+
+    def sources(self) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
         """What is generated from: its lengths in tokens `(examples,)`, and what makes a batch of those with given indices."""
-        column = examples[self.column("source")]
-        ids = self._token_ids("source", column, truncation=True, max_length=self._limit("source"))
-        return np.array([len(row) for row in ids]), lambda indices: self.padded([ids[index] for index in indices])
+        examples: Any = self.split.examples
+        return (
+            list_lengths(examples, "input_ids"),
+            lambda indices: self.preprocessor.padded(examples[indices]["input_ids"]),
+        )
 
     @torch.no_grad()
-    def evaluate(
-        self, model: PreTrainedModel, examples: datasets.Dataset, accelerator: Any, final: bool
-    ) -> dict[str, Any]:
-        lengths, batch_of = self.sources(examples)
-        plan = plan_in_order(np.stack([lengths, lengths], axis=1), self.recipe.evaluation.tokens_per_batch)
-        mine = plan[accelerator.process_index :: accelerator.num_processes]
-        generation = self.generation_config(model.config)
+    def evaluate(self, model: PreTrainedModel, final: bool) -> dict[str, Any]:
+        lengths, batch_of = self.sources()
+        generation = self.preprocessor.generation_config(model.config)
+        if generation.max_new_tokens is None:  # a trained model knows
+            generation.max_new_tokens = model.generation_config.max_new_tokens or self.preprocessor.max_target_length
         if not final:
             generation.num_beams = self.recipe.evaluation.num_beams_while_training
             generation.early_stopping = generation.num_beams > 1
         predictions: list[tuple[int, str]] = []
-        for indices in progress_bar(mine, "generating", accelerator.is_main_process):
+        for indices in self.shared_batches(np.stack([lengths, lengths], axis=1), "generating"):
             outputs = model.generate(**send_to_device(batch_of(indices), model.device), generation_config=generation)
-            texts = self.tokenizer.batch_decode(outputs, skip_special_tokens=True)
+            texts = self.preprocessor.tokenizer.batch_decode(outputs, skip_special_tokens=True)
             predictions += zip((int(index) for index in indices), texts, strict=True)
-        texts = [text for _, text in gathered(predictions, accelerator)]
-        references = list(examples[self.column(self.roles[1])])
-        return {**self.quality().compute(predictions=texts, references=references), "predictions": texts}
+        texts = [text for _, text in self.gathered(predictions)]
+        references = list(self.split.rows[self.reader.column(self.reader.task.roles[1])])
+        quality = type(self).quality(keep_in_memory=True)
+        return {**quality.compute(predictions=texts, references=references), "predictions": texts}

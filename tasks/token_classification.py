@@ -1,19 +1,28 @@
 """Token classification: every token of a text gets a BIO2 tag, which together mark entities."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
 import torch
 from huggingface_hub.dataclasses import strict
-from transformers import AutoModelForTokenClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from ..configuration.errors import UserError
-from .base import INTS, Encoded, gathered, pad, shortened, text_problem
-from .labelled import LabelledTask
+from ..recipes.schema import Recipe
+from .evaluator import Evaluator
+from .labelled import LabelledPreprocessor, LabelledReader, label_fields
 from .metrics.tagging import EntityQuality
+from .preprocessor import INTS, EncodedRow, pad
+from .reader import Rows, shortened
+from .task import Task
 
 Span = tuple[int, int]  # first character, and the one behind the last
 
@@ -44,43 +53,21 @@ class TaggedText:
     repaired: int  # tags
 
 
-class TokenClassificationTask(LabelledTask):
-    """`tokens` and `tags`, two lists of the same length, and `text`, in which the tokens stand in that order.
+class TokenClassificationReader(LabelledReader):
+    """`tokens` and `tags`, two lists of the same length, and `text`, in which the tokens stand in that order."""
 
-    The text is tokenized as a whole, so that a model is trained on what `pipeline` will give it. A token is represented
-    by the first sub-word in it; one whose sub-word represents an earlier token already takes the tag that continues
-    that token's.
-    """
-
-    name = "token-classification"
-    auto_class = AutoModelForTokenClassification
-    family = ("trefoil_encoder", "trefoil_decoder")
-    roles = ("tokens", "tags")
-    optional_roles = ("text",)
-    options_class = TokenClassificationOptions
-    features = {
-        "input_ids": INTS,
-        "labels": INTS,
-        "represented": INTS,  # for each sub-word the token that it represents; -1 for none
-        "sources": INTS,  # for each token of the text the one whose tag it continues, itself, or -1; in its first window
-    }
-    metrics = ("f1", "precision", "recall", "token_accuracy")
     label_role = "tags"
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.noted: Counter[str] = Counter()  # REPAIRED and SHARED, so far
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        super().__init__(task, recipe)
         if self.options.stride < 0:
             raise UserError(f"options.stride={self.options.stride} must not be negative")
 
-    # --- tags
-
-    def learn(self, train: datasets.Dataset) -> None:
-        self.take_names(train)
-        name = self.column("tags")
+    def learn(self, train: datasets.Dataset) -> dict[str, Any]:
+        name = str(self.column("tags"))
         kinds: set[str] = set()
         problem = f"column {name!r} marks no entity in the training data: all tags are O"
-        for tags in train[name]:
+        for tags in self.prepared(train, "the training data")[name]:
             if isinstance(tags, list):
                 for tag in map(self.name_of, tags):
                     if _is_bio2(tag):
@@ -90,12 +77,7 @@ class TokenClassificationTask(LabelledTask):
         kinds.discard("")
         if not kinds:
             raise UserError(problem)
-        self._take_labels(["O", *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")])
-
-    def _take_labels(self, labels: list[str]) -> None:
-        self.labels = labels
-        self.numbers = {label: number for number, label in enumerate(labels)}
-        self.kinds = {label[2:] for label in labels if label.startswith("B-")}
+        return label_fields(["O", *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")])
 
     def _not_bio2(self, tag: Any) -> str:
         hint = "; options.names names numbers: {0: O, 1: B-PER}" if isinstance(tag, int) else ""
@@ -104,28 +86,16 @@ class TokenClassificationTask(LabelledTask):
             f"(O, B-TYPE or I-TYPE){hint}"
         )
 
-    def prepare_config(self, config: PreTrainedConfig) -> None:
-        super().prepare_config(config)
-        if not self.tokenizer.is_fast:
-            raise UserError(
-                f"{type(self.tokenizer).__name__} does not say where in a text its tokens stand; "
-                "the task token-classification needs a fast tokenizer"
-            )
-        known = [config.id2label[number] for number in sorted(config.id2label)]
-        if self.labels is None or set(known) == set(self.labels):
-            self._take_labels(known)
-        assert self.labels is not None
-        config.id2label = dict(enumerate(self.labels))
-        config.label2id = dict(self.numbers)
+    def read(self, rows: Rows, kinds: Collection[str] | None = None) -> list[TaggedText | str]:
+        """Rows, or what is wrong with them.
 
-    # --- rows
-
-    def _read(self, rows: dict[str, list]) -> list[TaggedText | str]:
-        """Raw rows, by role, or what is wrong with them."""
+        Args:
+            kinds: The types of entities that there may be. Default: any.
+        """
         texts = rows.get("text", [None] * len(rows["tokens"]))
-        return [self._read_row(*row) for row in zip(rows["tokens"], rows["tags"], texts, strict=True)]
+        return [self._read_row(*row, kinds) for row in zip(rows["tokens"], rows["tags"], texts, strict=True)]
 
-    def _read_row(self, tokens: Any, tags: Any, text: Any) -> TaggedText | str:
+    def _read_row(self, tokens: Any, tags: Any, text: Any, kinds: Collection[str] | None) -> TaggedText | str:
         columns = {role: self.column(role) for role in ("tokens", "tags", "text")}
         for role, values in (("tokens", tokens), ("tags", tags)):
             if not isinstance(values, list):
@@ -143,8 +113,8 @@ class TokenClassificationTask(LabelledTask):
         for tag in tags:
             if not _is_bio2(tag):
                 return self._not_bio2(tag)
-            if self.labels is not None and tag != "O" and tag[2:] not in self.kinds:
-                known = shortened(", ".join(sorted(self.kinds)), 200)
+            if kinds is not None and tag != "O" and tag[2:] not in kinds:
+                known = shortened(", ".join(sorted(kinds)), 200)
                 return (
                     f"column {columns['tags']!r} has the type {tag[2:]!r}, which training data has not; it has {known}"
                 )
@@ -160,7 +130,7 @@ class TokenClassificationTask(LabelledTask):
         if columns["text"] is None:
             text, spans = join(tokens, self.options.delimiter)
         else:
-            if problem := text_problem(columns["text"], text):
+            if problem := self.text_problem("text", text):
                 return problem
             spans = find(tokens, text)
             if len(spans) < len(tokens):
@@ -173,23 +143,32 @@ class TokenClassificationTask(LabelledTask):
         return TaggedText(text, spans, repaired, len(wrong))
 
     def texts(self, examples: datasets.Dataset) -> Iterator[list[str]]:
-        for rows in examples.select_columns(self.columns()).iter(batch_size=1000):
-            yield [row.text for row in self._read(self.by_role(rows)) if not isinstance(row, str)]
+        for rows in self.batches(self.prepared(examples, "the training data")):
+            yield [row.text for row in self.read(rows) if not isinstance(row, str)]
 
-    def encode(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        before = self.noted.copy()
-        encoded = super().encode(examples, where)
-        self.problems[where].notes = self.noted - before
-        return encoded
 
-    def scorable(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
-        before = self.noted.copy()
-        kept = super().scorable(examples, where)
-        self.problems[where].notes = self.noted - before
-        return kept
+class TokenClassificationPreprocessor(LabelledPreprocessor):
+    """The text is tokenized as a whole, so that a model is trained on what `pipeline` will give it. A token is represented
+    by the first sub-word in it; one whose sub-word represents an earlier token already takes the tag that continues
+    that token's.
+    """
 
-    def encode_rows(self, rows: dict[str, list]) -> list[Encoded]:
-        read = self._read(rows)
+    reader: TokenClassificationReader
+    features = {
+        "input_ids": INTS,
+        "labels": INTS,
+        "represented": INTS,  # for each sub-word the token that it represents; -1 for none
+        "sources": INTS,  # for each token of the text the one whose tag it continues, itself, or -1; in its first window
+    }
+    needs_places = True
+
+    def __init__(self, reader: LabelledReader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        super().__init__(reader, tokenizer, config)
+        self.numbers = {label: number for number, label in enumerate(self.labels)}
+        self.kinds = {label[2:] for label in self.labels if label.startswith("B-")}
+
+    def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
+        read = self.reader.read(rows, self.kinds)
         valid = [row for row in read if not isinstance(row, str)]
         if not valid:
             return [row for row in read if isinstance(row, str)]
@@ -203,20 +182,21 @@ class TokenClassificationTask(LabelledTask):
         mask = self.tokenizer("a", return_special_tokens_mask=True)["special_tokens_mask"]
         return mask.index(0), mask[::-1].index(0)
 
-    def _encode_row(self, row: TaggedText, ids: list[int], offsets: list[Span], before: int, after: int) -> Encoded:
+    def _encode_row(
+        self, row: TaggedText, ids: list[int], offsets: list[Span], before: int, after: int
+    ) -> EncodedRow | str:
         length = len(ids) - before - after
         offsets = [without_space(row.text, span) for span in offsets[before : before + length]]
         sources, represented = align(row.spans, offsets)
         if not any(token >= 0 for token in represented):
-            return f"column {self.column('tokens')!r} has no token in which the tokenizer finds a sub-word"
-        self.noted[REPAIRED] += row.repaired
-        self.noted[SHARED] += sum(
+            return f"column {self.reader.column('tokens')!r} has no token in which the tokenizer finds a sub-word"
+        shared = sum(
             0 <= source < token and row.tags[token] != continued(row.tags[source])
             for token, source in enumerate(sources)
         )
         tags = subword_tags(row, offsets, represented, self.options.label_all_subwords)
         labels = [-100 if tag is None else self.numbers[tag] for tag in tags]
-        limit = self.max_lengths()[0]
+        limit = self.max_source_length
         size = limit - before - after
         if size < 1:
             raise UserError(f"a longest length of {limit} leaves no room beside the {before + after} special tokens")
@@ -231,40 +211,39 @@ class TokenClassificationTask(LabelledTask):
                     "sources": sources if start == 0 else [],
                 }
             )
-        return encoded
+        return EncodedRow(encoded, +Counter({REPAIRED: row.repaired, SHARED: shared}))
 
-    def collate(self, rows: dict[str, list]) -> dict[str, torch.Tensor]:
+    def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         return {**self.padded(rows["input_ids"]), "labels": pad(rows["labels"], -100)}
 
-    # --- scores
 
-    @torch.no_grad()
-    def evaluate(
-        self, model: PreTrainedModel, examples: datasets.Dataset, accelerator: Any, final: bool
-    ) -> dict[str, Any]:
-        assert self.labels is not None  # learned, or taken from the model
-        encoded = self.encode(examples, "the evaluated split")
+class TokenClassificationEvaluator(Evaluator):
+    preprocessor: TokenClassificationPreprocessor
+    reader: TokenClassificationReader
+
+    def evaluate(self, model: PreTrainedModel, final: bool) -> dict[str, Any]:
+        examples = self.split.examples.select_columns(["represented", "sources"])
         found = []
-        for indices, batch, output in self.outputs(model, encoded, accelerator):
+        for indices, batch, output in self.outputs(model):
             answers = output.logits.argmax(dim=-1).tolist()
             loss, count = float(output.loss), int((batch["labels"] != -100).sum())
             for index, answer in zip(indices, answers, strict=True):
                 found.append((int(index), answer, loss, count))
                 loss, count = 0.0, 0  # of a batch, with its first row
-        _, answers, losses, counts = zip(*gathered(found, accelerator), strict=True)
+        _, answers, losses, counts = zip(*self.gathered(found), strict=True)
         predictions: list[list[str | None]] = []
         sources: list[list[int]] = []
-        for row, answer in zip(encoded.select_columns(["represented", "sources"]), answers, strict=True):
+        for row, answer in zip(examples, answers, strict=True):
             if row["sources"]:
                 sources.append(row["sources"])
                 predictions.append([None] * len(row["sources"]))
             for token, label in zip(row["represented"], answer, strict=False):  # the answer has padding
                 if token >= 0:
-                    predictions[-1][token] = self.labels[label]
+                    predictions[-1][token] = self.preprocessor.labels[label]
         references = [
             row.tags
-            for rows in examples.select_columns(self.columns()).iter(batch_size=1000)
-            for row in self._read(self.by_role(rows))
+            for rows in self.reader.batches(self.split.rows)
+            for row in self.reader.read(rows)
             if not isinstance(row, str)
         ]
         tags = [complete(*row) for row in zip(predictions, sources, strict=True)]
@@ -404,3 +383,18 @@ def complete(tags: Sequence[str | None], sources: Sequence[int]) -> list[str]:
             complete_tags.append(tag)
             known = tag
     return repair(complete_tags)
+
+
+TOKEN_CLASSIFICATION = Task(
+    name="token-classification",
+    pipeline_tag="token-classification",
+    auto_class=AutoModelForTokenClassification,
+    families=("trefoil_encoder", "trefoil_decoder"),
+    roles=("tokens", "tags"),
+    optional_roles=("text",),
+    options=TokenClassificationOptions,
+    metrics=("f1", "precision", "recall", "token_accuracy"),
+    reader=TokenClassificationReader,
+    preprocessor=TokenClassificationPreprocessor,
+    evaluator=TokenClassificationEvaluator,
+)

@@ -1,14 +1,24 @@
 """Translation: sentence pairs, BLEU."""
 
-import evaluate
+from transformers import AutoModelForSeq2SeqLM
 
 from .metrics.translation import TranslationQuality
-from .text_to_text import TextToTextTask
+from .task import Task
+from .text_to_text import FAMILIES, TextToTextEvaluator, TextToTextPreprocessor, TextToTextReader
 
 
-class TranslationTask(TextToTextTask):
-    name = "translation"
-    metrics = ("bleu", "chrf", "exact_match")
+class TranslationEvaluator(TextToTextEvaluator):
+    quality = TranslationQuality
 
-    def quality(self) -> evaluate.Metric:
-        return TranslationQuality(keep_in_memory=True)
+
+TRANSLATION = Task(
+    name="translation",
+    pipeline_tag="translation",
+    auto_class=AutoModelForSeq2SeqLM,
+    families=FAMILIES,
+    roles=("source", "target"),
+    metrics=("bleu", "chrf", "exact_match"),
+    reader=TextToTextReader,
+    preprocessor=TextToTextPreprocessor,
+    evaluator=TranslationEvaluator,
+)

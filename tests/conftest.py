@@ -34,16 +34,21 @@ VARIANTS = {
     },
     "t5": {
         "position_embedding_type": "relative", "relative_attention_num_buckets": 8,
-        "relative_attention_max_distance": 12, "scale_attention": False, "is_gated_act": False, "hidden_act": "relu",
+        "relative_attention_max_distance": 12, "query_pre_attn_scalar": 1, "is_gated_act": False, "hidden_act": "relu",
         "freeze_padding_embedding": False, "num_key_value_heads": 4,
     },
     "windows": {
-        "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "qk_norm": True,
+        "sliding_window": 4, "layer_types": ["sliding_attention", "full_attention"], "qk_norm": "head",
         "attention_bias": True, "attention_output_bias": False,
         "rope_parameters": {
             "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
             "full_attention": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.0},
         },
+    },
+    "olmo": {"norm_position": "output", "qk_norm": "projection"},
+    "gemma": {
+        "norm_position": "sandwich", "norm_type": "zero_centered_rms_norm", "qk_norm": "head",
+        "query_pre_attn_scalar": 12, "scale_embedding": True, "hidden_act": "gelu_pytorch_tanh",
     },
 }  # fmt: skip
 

@@ -62,7 +62,7 @@ PRESETS = """
 COMMANDS = {
     "train": "overrides recipe",
     "evaluate": "--predictions --split folder overrides",
-    "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --space --title output source",
+    "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",

@@ -28,6 +28,7 @@ def merged(content, changes):
 
 def tiny_content(output_dir, **changes):
     """A recipe of 20 steps of Korean to English, as it stands in YAML."""
+    steps = changes.get("training", {}).get("max_steps") or 20
     content = {
         "language": ["ko", "en"],
         "output_dir": str(output_dir),
@@ -38,7 +39,7 @@ def tiny_content(output_dir, **changes):
         "tokenizer": {"vocab_size": 300},
         "model": {"preset": "encoder-decoder-tiny", "config": dict(TINY_MODEL)},
         "batches": {"tokens_per_batch": 1200},
-        "optimization": {"learning_rate": 3e-3, "warmup_steps": 4},
+        "optimization": {"learning_rate": 3e-3, "warmup_steps": min(4, steps)},
         "training": {
             "max_steps": 20, "log_every": 1, "evaluate_every": 1000, "save_every": 6, "trackers": [],
         },

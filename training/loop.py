@@ -25,7 +25,7 @@ from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor, Split
 from .checkpoints import load_optimizers, load_state, save_checkpoint
 from .log import TrainingLog
-from .optimization import make_optimizers, make_schedule
+from .optimization import Schedule, make_optimizers, planned_steps, warmup_steps
 from .progress import TrainingProgress
 from .run_folder import RunFolder
 from .throughput import Meter
@@ -83,25 +83,22 @@ class TrainingLoop:
         self.recipe, self.accelerator, self.run_folder = recipe, accelerator, run_folder
         self.preprocessor, self.train, self.evaluator = preprocessor, train, evaluator
         self.lengths = preprocessor.lengths(train.examples)
-        self.horizon = self._horizon()
         self.meter = Meter(accelerator)
+        self.position = Position()
+        self.steps_per_epoch = len(self.plan(0))  # epochs differ by a few
+        warmup = warmup_steps(recipe.optimization, self.planned_steps())
         self.model = accelerator.prepare_model(model)
         self.optimizers = [
             accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(model, recipe.optimization)
         ]
-        self.schedules = [make_schedule(optimizer, recipe.optimization, self.horizon) for optimizer in self.optimizers]
-        self.position = Position()
+        self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.position = Position(**state["position"])
             load_optimizers(checkpoint, self.model, self._bare_optimizers())
-            for schedule in self.schedules:
-                schedule.last_epoch = self.position.step
-                groups = schedule.optimizer.param_groups
-                for group, rate, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-                    group["initial_lr"], group["lr"] = rate, rate * factor(self.position.step)  # the recipe's, now
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
+        self.schedule.set(self.position.step, self.planned_steps())
         batches = recipe.batches
         accumulation = 1
         if batches.tokens_per_device is not None:
@@ -118,13 +115,10 @@ class TrainingLoop:
         """The global batches of an epoch."""
         return plan_epoch(self.lengths, self.recipe.batches.tokens_per_batch, self.recipe.seed, epoch)
 
-    def _horizon(self) -> int | None:
-        """Optimiser steps to come in all, for schedules and the time left; epochs differ by a few steps."""
-        training = self.recipe.training
-        if training.max_epochs is None:
-            return training.max_steps
-        steps = training.max_epochs * len(self.plan(0))
-        return steps if training.max_steps is None else min(steps, training.max_steps)
+    def planned_steps(self) -> int | None:
+        """Optimiser steps of the whole run, for the schedule and the time left."""
+        position = self.position
+        return planned_steps(self.recipe.training, self.steps_per_epoch, position.step, position.seconds)
 
     def run(self) -> Position:
         """Train to the end, or until asked to stop (SIGTERM, SIGINT), and leave a checkpoint.
@@ -135,7 +129,7 @@ class TrainingLoop:
         training = self.recipe.training
         handlers = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         self.log = TrainingLog(self.accelerator, self.run_folder, self.position.step)
-        progress = TrainingProgress(self.horizon, self.position.step, self.accelerator.is_main_process)
+        progress = TrainingProgress(self.position.step, self.accelerator.is_main_process)
         try:
             while not self._finished():
                 plan = self.plan(self.position.epoch)
@@ -159,7 +153,7 @@ class TrainingLoop:
                     if evaluate or save or step % training.log_every == 0 or step == 1:
                         values = self._measured(values, micro_batches[0])
                         self.log.write(values)
-                        progress.show(step, values)
+                        progress.show(step, self.planned_steps(), values)
                     if evaluate:
                         self._evaluate()
                         finished = self._finished()
@@ -223,12 +217,12 @@ class TrainingLoop:
         norm = None
         if optimization.max_grad_norm is not None:
             norm = accelerator.clip_grad_norm_(self.model.parameters(), optimization.max_grad_norm)
-        for optimizer, schedule in zip(self.optimizers, self.schedules, strict=True):
-            learning_rate = optimizer.param_groups[0]["lr"]
+        learning_rate = self.optimizers[0].param_groups[0]["lr"]
+        for optimizer in self.optimizers:
             optimizer.step()
-            schedule.step()
             optimizer.zero_grad()
         self.position.step += 1
+        self.schedule.set(self.position.step, self.planned_steps())
         loss = accelerator.reduce(loss, "mean")
         self.elapsed = time.perf_counter() - started
         return {

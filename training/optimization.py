@@ -1,15 +1,18 @@
-"""Optimisers and learning-rate schedules."""
+"""Optimisers, learning-rate schedules, and how many steps they are for."""
 
+import math
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
 from ..configuration.errors import UserError
-from ..recipes.schema import OptimizationRecipe
+from ..recipes.schema import OptimizationRecipe, TrainingRecipe
+
+WARMUP, FAR = 400, 10**9  # steps
 
 
 def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.optim.Optimizer]:
@@ -56,25 +59,83 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.
     return [muon, torch.optim.AdamW(rest + embeddings + vectors, weight_decay=0.0, **adamw)]
 
 
-def make_schedule(optimizer: torch.optim.Optimizer, recipe: OptimizationRecipe, total_steps: int | None) -> LRScheduler:
-    """A schedule of transformers by its name, with linear warm-up.
+def planned_steps(recipe: TrainingRecipe, steps_per_epoch: int, step: int, seconds: float) -> int | None:
+    """How many steps a run will have taken at its end, by what is known after `step` of them.
+
+    Args:
+        seconds: That the steps before the last took; minutes become steps by that pace.
+
+    Returns:
+        None where only minutes bound the run and the pace is not known yet.
+    """
+    limits = []
+    if recipe.max_steps is not None:
+        limits.append(recipe.max_steps)
+    if recipe.max_epochs is not None:
+        limits.append(recipe.max_epochs * steps_per_epoch)
+    if recipe.max_minutes is not None and step > 1 and seconds > 0:
+        limits.append(max(step, math.ceil((step - 1) * 60 * recipe.max_minutes / seconds)))
+    return min(limits, default=None)
+
+
+def warmup_steps(recipe: OptimizationRecipe, steps: int | None) -> int:
+    """Those that the recipe says, or else 400, or a tenth of a run that is shorter than ten times that.
+
+    Args:
+        steps: Of the run, where only minutes bound it None.
 
     Raises:
-        UserError: The schedule needs the number of steps and the recipe does not give it, or unknown options.
+        UserError: The run ends before its warm-up does.
     """
-    try:
-        return get_scheduler(
-            recipe.schedule,
-            optimizer,
-            num_warmup_steps=recipe.warmup_steps,
-            num_training_steps=total_steps,
-            scheduler_specific_kwargs=dict(recipe.schedule_options),
+    usual = WARMUP if steps is None else min(WARMUP, steps // 10)
+    if recipe.warmup_steps is None:
+        return usual
+    if steps is not None and recipe.schedule != "constant" and recipe.warmup_steps > steps:
+        raise UserError(
+            f"optimization.warmup_steps={recipe.warmup_steps} is more than the run's {steps} steps; set fewer, such as "
+            f"{usual}, or train longer"
         )
-    except ValueError as error:
-        if total_steps is None:
-            raise UserError(
-                f"optimization.schedule={recipe.schedule!r} needs the number of steps; set training.max_steps"
-            ) from None
-        raise UserError(f"optimization.schedule_options={recipe.schedule_options}: {error}") from None
-    except TypeError as error:
-        raise UserError(f"optimization.schedule_options={recipe.schedule_options}: {error}") from None
+    return recipe.warmup_steps
+
+
+class Schedule:
+    """A schedule of transformers by its name, with linear warm-up.
+
+    The learning rate is a function of the step and of how many there will be, and of nothing else. So the number may
+    change from step to step, as it does where minutes bound a run, and a resumed run needs to know no more.
+
+    Raises:
+        UserError: Options that the schedule does not have.
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer], recipe: OptimizationRecipe, warmup: int) -> None:
+        self.optimizers, self.recipe, self.warmup = optimizers, recipe, warmup
+        self.steps, self.factor = FAR, self._factor(FAR)
+
+    def set(self, step: int, steps: int | None) -> None:
+        """Set the learning rate with which the optimizers go on after `step` steps of `steps`.
+
+        Args:
+            steps: None where it is not known yet; a schedule that ends then has its end far away.
+        """
+        steps = FAR if steps is None else steps
+        if steps != self.steps:
+            self.steps, self.factor = steps, self._factor(steps)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate * self.factor(step)
+
+    def _factor(self, steps: int) -> Callable[[int], float]:
+        recipe = self.recipe
+        stand_in = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=recipe.learning_rate)
+        try:
+            scheduler = get_scheduler(
+                recipe.schedule,
+                stand_in,
+                num_warmup_steps=self.warmup,
+                num_training_steps=steps,
+                scheduler_specific_kwargs=dict(recipe.schedule_options),
+            )
+        except (ValueError, TypeError) as error:
+            raise UserError(f"optimization.schedule_options={recipe.schedule_options}: {error}") from None
+        return scheduler.lr_lambdas[0]

@@ -12,17 +12,16 @@ from ..data.progress import duration, on_terminal, say
 class TrainingProgress:
     """A bar over optimiser steps, or a plain line for each logged step."""
 
-    def __init__(self, total: int | None, start: int, visible: bool) -> None:
-        self.visible, self.total, self.start, self.started = visible, total, start, time.monotonic()
-        bar = visible and on_terminal()
-        self.bar = tqdm(total=total, initial=start, desc="training", file=sys.stderr) if bar else None
+    def __init__(self, start: int, visible: bool) -> None:
+        self.visible, self.start, self.started = visible, start, time.monotonic()
+        self.bar = tqdm(initial=start, desc="training", file=sys.stderr) if visible and on_terminal() else None
 
     def step(self) -> None:
         if self.bar is not None:
             self.bar.update()
 
-    def show(self, step: int, values: dict[str, Any]) -> None:
-        """Show the values of a logged step, and the time left."""
+    def show(self, step: int, total: int | None, values: dict[str, Any]) -> None:
+        """Show the values of a logged step, and the time left until `total` steps are done."""
         if not self.visible:
             return
         shown = {
@@ -32,13 +31,14 @@ class TrainingProgress:
             "mfu": f"{values['mfu']:.0%}",
         }
         if self.bar is not None:
+            self.bar.total = total
             self.bar.set_postfix(shown)
             return
         left = ""
-        if self.total is not None and step > self.start:
+        if total is not None and step > self.start:
             pace = (time.monotonic() - self.started) / (step - self.start)
-            left = f"  left {duration(pace * (self.total - step))}"
-        of = f"/{self.total}" if self.total is not None else ""
+            left = f"  left {duration(pace * (total - step))}"
+        of = f"/{total}" if total is not None else ""
         say(f"step {step}{of}  epoch {values['epoch']:.2f}  " + "  ".join(f"{k} {v}" for k, v in shown.items()) + left)
 
     def close(self) -> None:

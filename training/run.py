@@ -201,7 +201,8 @@ def make_tokenizer(
     if not folder.exists() and accelerator.is_main_process:
         say(f"training a {recipe.tokenizer.kind} tokenizer on {len(examples):,} examples")
         trained = train_tokenizer(reader.texts(examples), recipe.tokenizer, reader.template)
-        say(f"{len(trained):,} token types")
+        asked = recipe.tokenizer.vocab_size
+        say(f"{len(trained):,} token types" + (f", not {asked:,}: the text fills no more" if len(trained) < asked else ""))
         write_folder(folder, lambda aside: trained.save_pretrained(aside))
     accelerator.wait_for_everyone()
     return load_tokenizer(folder)

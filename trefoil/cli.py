@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     publish.add_argument("source", nargs="?", help="a run's folder, or one that save_pretrained wrote")
     publish.add_argument("output", nargs="?", help="the folder to write")
     publish.add_argument("--check", metavar="FOLDER", help="check a published folder instead, in a clean process")
+    publish.add_argument("--trust-remote-code", action="store_true", help="with --check: let any code in FOLDER run")
     publish.add_argument("--overwrite", action="store_true", help="replace a published folder")
     publish.add_argument("--push-to-hub", metavar="NAME/MODEL", help="also push it to the Hub")
     publish.add_argument("--private", action="store_true", help="make a new Hub repository private")
@@ -138,7 +139,9 @@ def _publish(arguments: argparse.Namespace) -> int:
     if arguments.check is not None:
         if arguments.source is not None:
             raise UserError("trefoil publish: give either SOURCE and OUTPUT, or --check FOLDER")
-        return print_checks(check_published(arguments.check))
+        return print_checks(check_published(arguments.check, arguments.trust_remote_code))
+    if arguments.trust_remote_code:
+        raise UserError("trefoil publish: --trust-remote-code goes with --check FOLDER; publishing runs no code")
     if arguments.source is None or arguments.output is None:
         raise UserError("trefoil publish: give SOURCE and OUTPUT, or --check FOLDER")
     folder = publish(
@@ -188,7 +191,9 @@ def _translate(arguments: argparse.Namespace) -> int:
 
     folder = model_folder(arguments.folder)
     try:
-        translator = pipeline("translation", model=str(folder), model_kwargs={"use_safetensors": True})
+        translator = pipeline(
+            "translation", model=str(folder), model_kwargs={"use_safetensors": True}, trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
     if translator.model.main_input_name != "input_ids":

@@ -1,7 +1,8 @@
 """What the demo page does for each task: what is typed in, and how the model's answer is shown."""
 
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ SHOWN = 5  # of the most likely answers
 STRIDE = 32  # tokens that two windows of a long text share
 
 Texts = dict[str, str]
+Allowed = Callable[[Any], bool]  # whether a value is one that a parameter may have
 
 
 @dataclass(frozen=True)
@@ -23,12 +25,23 @@ class Task:
         button: What the button says.
         output: Makes the component that shows the answer.
         answer: Gives what that component shows, and the text that the model wrote, if it writes any.
+        parameters: What a card may choose of the pipeline's arguments. A card is a stranger's word: what is not plain
+            and harmless is not here, least of all what makes the pipeline run code.
     """
 
     boxes: Mapping[str, str]
     button: str
     output: Callable[[], gr.components.Component]
     answer: Callable[[Pipeline, Texts, dict[str, Any]], tuple[Any, str | None]]
+    parameters: Mapping[str, Allowed] = field(default_factory=dict)
+
+    def choose(self, wanted: Any) -> tuple[dict[str, Any], list[str]]:
+        """The parameters that are allowed, with the values that they may have, and the names of the others."""
+        given = wanted if isinstance(wanted, Mapping) else {}
+        chosen = {
+            name: value for name, value in given.items() if name in self.parameters and self.parameters[name](value)
+        }
+        return chosen, [str(name) for name in given if name not in chosen]
 
 
 def refusal(text: str) -> gr.Error:
@@ -160,12 +173,57 @@ def _entities() -> gr.HighlightedText:
     return gr.HighlightedText(label="Output", show_legend=True)
 
 
+def _switch(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _whole(least: int, most: int) -> Allowed:
+    return lambda value: type(value) is int and least <= value <= most
+
+
+def _number(least: float, most: float) -> Allowed:
+    return lambda value: type(value) in (int, float) and least <= value <= most
+
+
+def _one_of(*words: str) -> Allowed:
+    return lambda value: isinstance(value, str) and value in words
+
+
+def _language(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[A-Za-z]{2,8}([_-][A-Za-z0-9]{2,8})*", value) is not None
+
+
+LENGTHS = {"max_new_tokens": _whole(1, 4096), "max_length": _whole(1, 4096), "min_new_tokens": _whole(0, 4096)}
+GENERATION = LENGTHS | {
+    "num_beams": _whole(1, 64),
+    "do_sample": _switch,
+    "temperature": _number(0.01, 100),
+    "top_k": _whole(0, 1_000_000),
+    "top_p": _number(0.0, 1.0),
+    "repetition_penalty": _number(0.01, 100),
+    "length_penalty": _number(-100, 100),
+    "no_repeat_ngram_size": _whole(0, 4096),
+    "early_stopping": _switch,
+}
+TRANSLATION = GENERATION | {"src_lang": _language, "tgt_lang": _language}
+BEST = {"top_k": _whole(1, 1000)}
+SCORES = BEST | {"function_to_apply": _one_of("sigmoid", "softmax", "none")}
+TAGS = {"aggregation_strategy": _one_of("simple", "first", "average", "max")}
+SPANS = BEST | {
+    "doc_stride": _whole(0, 100_000),
+    "max_answer_len": _whole(1, 100_000),
+    "max_seq_len": _whole(1, 100_000),
+    "max_question_len": _whole(1, 100_000),
+    "handle_impossible_answer": _switch,
+    "align_to_words": _switch,
+}
+
 TASKS = {
-    "translation": Task({"text": "Text"}, "Translate", _written, _write_from),
-    "summarization": Task({"text": "Text"}, "Summarize", _written, _write_from),
-    "text-generation": Task({"text": "Beginning of a text"}, "Continue", _written, _continue),
-    "fill-mask": Task({"text": "Text"}, "Guess", _labels, _fill),
-    "text-classification": Task({"text": "Text"}, "Classify", _labels, _classify),
-    "token-classification": Task({"text": "Text"}, "Tag", _entities, _tag),
-    "question-answering": Task({"text": "Question", "context": "Context"}, "Answer", _labels, _find_answer),
+    "translation": Task({"text": "Text"}, "Translate", _written, _write_from, TRANSLATION),
+    "summarization": Task({"text": "Text"}, "Summarize", _written, _write_from, GENERATION),
+    "text-generation": Task({"text": "Beginning of a text"}, "Continue", _written, _continue, GENERATION),
+    "fill-mask": Task({"text": "Text"}, "Guess", _labels, _fill, BEST),
+    "text-classification": Task({"text": "Text"}, "Classify", _labels, _classify, SCORES),
+    "token-classification": Task({"text": "Text"}, "Tag", _entities, _tag, TAGS),
+    "question-answering": Task({"text": "Question", "context": "Context"}, "Answer", _labels, _find_answer, SPANS),
 }

@@ -62,7 +62,10 @@ def make_page(
     rows = [[example.get(name) for name in boxes] for example in examples]
     rows = [row for row in rows if all(isinstance(text, str) for text in row)]
     inference = metadata.get("inference")  # on the Hub also true or false
-    parameters = inference.get("parameters") if isinstance(inference, Mapping) else None
+    wanted = inference.get("parameters") if isinstance(inference, Mapping) else None
+    parameters, left_out = TASKS[task].choose(wanted)
+    if left_out:
+        print(f"{model}: of the card's parameters these are not used: {', '.join(left_out)}", file=sys.stderr)
 
     title = metadata.get("title") or Path(model).name
     with gr.Blocks(title=title, analytics_enabled=False) as page:
@@ -79,7 +82,7 @@ def make_page(
         attention = gr.HTML(label="Attention")
         gr.on(
             [button.click, *(box.submit for box in inputs)],
-            make_response(pipe, task, boxes, parameters if isinstance(parameters, Mapping) else {}),
+            make_response(pipe, task, boxes, parameters),
             inputs,
             [output, attention],
             api_name="run",

@@ -143,24 +143,26 @@ def require_few(weights: int, most_weights: int | None) -> None:
 
 
 def load_for_attention(place: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model and its tokenizer from a folder or Hub id: a head is loaded only where it generates.
+    """A model and its tokenizer from a folder or Hub id: a head is loaded only where it generates. No code there runs.
 
     Raises:
         OSError: There is no model with safetensors weights, or it cannot be read.
         ValueError: It has no tokenizer, does not read text, or is of a kind that transformers does not know.
     """
-    config = AutoConfig.from_pretrained(place)
+    config = AutoConfig.from_pretrained(place, trust_remote_code=False)
     if config.is_encoder_decoder and type(config) not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING:
         raise ValueError(f"a {config.model_type} does not read text, which the maps are of")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ValueError(f"no tokenizer to load ({reason(error)})") from None
     auto_class = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModel
     level = logging.get_verbosity()
     logging.set_verbosity_error()  # weights of a head that is left out are nothing to tell of
     try:
-        model = auto_class.from_pretrained(place, attn_implementation="eager", use_safetensors=True)
+        model = auto_class.from_pretrained(
+            place, attn_implementation="eager", use_safetensors=True, trust_remote_code=False
+        )
         return model.eval(), tokenizer
     finally:
         logging.set_verbosity(level)

@@ -22,7 +22,7 @@ SCORES = ("none", "dot", "general", "concat")
 
 def runs(multi30k: str | None) -> list[Run]:
     one_head = [heads_run(1, seed) for seed in (0, 1)]
-    unscaled = [heads_run(1, seed, "model.config.scale_attention=false", name="unscaled-") for seed in (0, 1)]
+    unscaled = [heads_run(1, seed, "model.config.query_pre_attn_scalar=1", name="unscaled-") for seed in (0, 1)]
     return [*translation_runs(SCORES, multi30k), *one_head, *unscaled]
 
 

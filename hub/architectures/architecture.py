@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from transformers import PreTrainedConfig
-from transformers.core_model_loading import ConversionOps, WeightConverter, WeightRenaming, WeightTransform
+from transformers.core_model_loading import Concatenate, ConversionOps, WeightConverter, WeightRenaming, WeightTransform
 
 from ...configuration.decoder import TrefoilDecoderConfig
 from ...configuration.encoder import TrefoilEncoderConfig
@@ -20,7 +20,7 @@ CONFIGS = {
     "decoder": TrefoilDecoderConfig,
     "encoder-decoder": TrefoilEncoderDecoderConfig,
 }
-HALVES = ("encoder", "decoder")
+HALVES = tuple(TrefoilEncoderDecoderConfig.sub_configs)
 
 
 def nothing(_: Any) -> dict[str, Any]:
@@ -43,8 +43,10 @@ class Architecture:
         heads: A Trefoil class to the stock class, and the modules of its head.
         converters: What is done to weights besides giving them other names; after that, on the way in.
         ignored: Stock fields that change nothing that a trained model computes.
+        computed: Weights of a stock class that are not learned; a checkpoint may do without them.
         duplicates: Weights that a stock class keeps twice: the one that is left behind, and the one that it is like.
         rope_by_layer_type: Whether rotary settings may differ between layer types.
+        partial_rope: Whether rotary positions may turn a part of each head.
         unknown_token: Whether tools want its tokenizers to name an unknown token.
         ties_by_weights: Whether weights that are alike are tied, whatever the configuration says.
         aliases: Former names of stock classes.
@@ -62,8 +64,10 @@ class Architecture:
     write: Callable[[Options], dict[str, Any]] = nothing
     converters: tuple[WeightConverter, ...] = ()
     ignored: frozenset[str] = frozenset()
+    computed: tuple[str, ...] = ()
     duplicates: dict[str, str] = field(default_factory=dict)
     rope_by_layer_type: bool = False
+    partial_rope: bool = False
     unknown_token: bool = False
     ties_by_weights: bool = False
     aliases: dict[str, str] = field(default_factory=dict)
@@ -73,6 +77,10 @@ class Architecture:
     def bare(self) -> str:
         """The stock class without a head."""
         return next(stock for ours, (stock, _) in self.heads.items() if ours.endswith("Model"))
+
+    def is_computed(self, weight: str) -> bool:
+        """Whether a weight, as the bare model or one with a head calls it, is not learned."""
+        return f"{self.prefix}.{weight.removeprefix(f'{self.prefix}.')}" in self.computed
 
     def to_options(self, config: PreTrainedConfig) -> Options:
         """The options that a stock configuration stands for."""
@@ -110,9 +118,38 @@ def both(option: str) -> tuple[str, ...]:
     return tuple(f"{half}.{option}" for half in reversed(HALVES))
 
 
+def after_padding(config: PreTrainedConfig) -> int:
+    """What positions count from where the padding token's id is its position, too (fairseq)."""
+    if config.pad_token_id is None:
+        raise ValueError("pad_token_id=None: positions count from it")
+    return config.pad_token_id + 1
+
+
 def of_both(**options: Any) -> Options:
     """Options that both halves have."""
     return {f"{half}.{name}": value for half in HALVES for name, value in options.items()}
+
+
+def rope_by_layer_type(options: Options) -> dict[str, dict[str, Any]]:
+    """The rotary settings of each layer type, also where there is one setting for all layers."""
+    types = ("full_attention", "sliding_attention")
+    rope = options["rope_parameters"] or {}
+    return rope if set(rope) & set(types) else {layer_type: dict(rope) for layer_type in types}
+
+
+class SplitQueryKeyValue(ConversionOps):
+    """One projection to queries, keys and values into three, by the number of heads of each."""
+
+    def convert(self, input_dict: dict, source_patterns: list[str], target_patterns: list[str], **kwargs) -> dict:
+        (tensors,) = input_dict.values()
+        config = kwargs["config"]
+        heads = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
+        parts = tensors[0].split([count * config.head_dim for count in heads])
+        return {target: part.contiguous() for target, part in zip(target_patterns, parts, strict=True)}
+
+    @property
+    def reverse_op(self) -> ConversionOps:
+        return Concatenate(dim=0)
 
 
 class AddLeadingDimension(ConversionOps):

@@ -1,15 +1,19 @@
-"""GPT-2, Llama, Mistral, Qwen2 and Qwen3."""
+"""GPT-2, Llama, Mistral, Qwen2, Qwen3, OLMo 2, Gemma 2, Gemma 3 (text), Phi-3 and SmolLM3."""
 
 from typing import Any
 
+import transformers
 from transformers import PreTrainedConfig
 from transformers.core_model_loading import Chunk, Transpose, WeightConverter
 
-from .architecture import Architecture, Options, inside
+from .architecture import Architecture, Options, SplitQueryKeyValue, inside, rope_by_layer_type
 
 
 def read_gpt2(config: PreTrainedConfig) -> Options:
-    return {"intermediate_size": config.n_inner or 4 * config.n_embd}
+    return {
+        "intermediate_size": config.n_inner or 4 * config.n_embd,
+        "query_pre_attn_scalar": None if config.scale_attn_weights else 1,
+    }
 
 
 def write_gpt2(options: Options) -> dict[str, Any]:
@@ -18,6 +22,7 @@ def write_gpt2(options: Options) -> dict[str, Any]:
         "n_inner": None if inner == 4 * options["hidden_size"] else inner,
         "embd_pdrop": options["hidden_dropout"],
         "resid_pdrop": options["hidden_dropout"],
+        "scale_attn_weights": options["query_pre_attn_scalar"] != 1,
     }
 
 
@@ -50,7 +55,6 @@ GPT2 = Architecture(
         "attn_pdrop": "attention_dropout",
         "layer_norm_epsilon": "norm_eps",
         "initializer_range": "initializer_range",
-        "scale_attn_weights": "scale_attention",
         "use_cache": "use_cache",
     },
     read=read_gpt2,
@@ -138,14 +142,18 @@ LLAMA_NAMES = {
 }
 
 
+QK_NORM_NAMES = inside("model.layers.*.self_attn", "model.layers.*.self_attn", {"q_norm": "q_norm", "k_norm": "k_norm"})
+
+
 def llama_kind(stock: str, model_type: str, **table: Any) -> Architecture:
-    """Llama and its relatives, which differ in their options only."""
+    """Llama and its relatives, which differ in their options and in how their norms are called."""
     heads = {
         "TrefoilDecoderModel": (f"{stock}Model", {}),
-        "TrefoilDecoderForCausalLM": (f"{stock}ForCausalLM", {"lm_head": "lm_head"}),
+        "TrefoilDecoderForCausalLM": (f"{stock.removesuffix('Text')}ForCausalLM", {"lm_head": "lm_head"}),
         "TrefoilDecoderForSequenceClassification": (f"{stock}ForSequenceClassification", {"score": "score"}),
         "TrefoilDecoderForTokenClassification": (f"{stock}ForTokenClassification", {"score": "score"}),
     }
+    heads = {name: head for name, head in heads.items() if hasattr(transformers, head[0])}
     defaults = {"options": LLAMA_OPTIONS, "fields": LLAMA_FIELDS, "names": LLAMA_NAMES, "leftovers": ("lm_head",)}
     return Architecture(model_type=model_type, family="decoder", prefix="model", heads=heads, **(defaults | table))
 
@@ -202,16 +210,148 @@ QWEN2 = llama_kind(
 QWEN3 = llama_kind(
     "Qwen3",
     "qwen3",
-    options=LLAMA_OPTIONS | {"qk_norm": True},
+    options=LLAMA_OPTIONS | {"qk_norm": "head"},
     fields=LLAMA_FIELDS
     | {
         "head_dim": "head_dim",
         "layer_types": "layer_types",
         "attention_bias": ("attention_bias", "attention_output_bias"),
     },
-    names=LLAMA_NAMES
-    | inside("model.layers.*.self_attn", "model.layers.*.self_attn", {"q_norm": "q_norm", "k_norm": "k_norm"}),
+    names=LLAMA_NAMES | QK_NORM_NAMES,
     read=read_windows,
     write=write_windows,
     ignored=WINDOWS,
+)
+
+OLMO2 = llama_kind(
+    "Olmo2",
+    "olmo2",
+    options=LLAMA_OPTIONS | {"norm_position": "output", "qk_norm": "projection"},
+    fields=LLAMA_FIELDS | {"attention_bias": ("attention_bias", "attention_output_bias")},
+    names=LLAMA_NAMES
+    | QK_NORM_NAMES
+    | inside(
+        "model.layers.*",
+        "model.layers.*",
+        {"post_attention_layernorm": "self_attn_norm", "post_feedforward_layernorm": "mlp_norm"},
+    ),
+)
+
+GEMMA_OPTIONS = LLAMA_OPTIONS | {
+    "norm_type": "zero_centered_rms_norm", "norm_position": "sandwich", "scale_embedding": True,
+}  # fmt: skip
+
+GEMMA_FIELDS = {name: ours for name, ours in LLAMA_FIELDS.items() if name != "hidden_act"} | {
+    "hidden_activation": "hidden_act",
+    "head_dim": "head_dim",
+    "attention_bias": ("attention_bias", "attention_output_bias"),
+    "layer_types": "layer_types",
+    "sliding_window": "sliding_window",
+    "query_pre_attn_scalar": "query_pre_attn_scalar",
+    "final_logit_softcapping": "final_logit_softcapping",
+}
+
+GEMMA_NAMES = LLAMA_NAMES | inside(
+    "model.layers.*",
+    "model.layers.*",
+    {
+        "post_attention_layernorm": "self_attn_output_norm",
+        "pre_feedforward_layernorm": "mlp_norm",
+        "post_feedforward_layernorm": "mlp_output_norm",
+    },
+)
+
+GEMMA2 = llama_kind(
+    "Gemma2",
+    "gemma2",
+    options=GEMMA_OPTIONS,
+    fields=GEMMA_FIELDS | {"attn_logit_softcapping": "attn_logit_softcapping"},
+    names=GEMMA_NAMES,
+)
+
+
+def write_gemma3(options: Options) -> dict[str, Any]:
+    return {"rope_parameters": rope_by_layer_type(options)}
+
+
+GEMMA3 = llama_kind(
+    "Gemma3Text",
+    "gemma3_text",
+    options=GEMMA_OPTIONS | {"qk_norm": "head"},
+    fields=GEMMA_FIELDS,
+    names=GEMMA_NAMES | QK_NORM_NAMES,
+    write=write_gemma3,
+    rope_by_layer_type=True,
+    ignored=frozenset({"attn_logit_softcapping"}),  # of Gemma 2; no attention reads it
+)
+
+
+def read_phi3(config: PreTrainedConfig) -> Options:
+    rope = {
+        name: value for name, value in config.rope_parameters.items() if (name, value) != ("partial_rotary_factor", 1.0)
+    }
+    return {"rope_parameters": rope}
+
+
+def write_phi3(options: Options) -> dict[str, Any]:
+    rope = options["rope_parameters"] or {}
+    pretrained = rope.get("original_max_position_embeddings", options["max_position_embeddings"])
+    return {"embd_pdrop": options["hidden_dropout"], "original_max_position_embeddings": pretrained}
+
+
+PHI3 = llama_kind(
+    "Phi3",
+    "phi3",
+    fields=LLAMA_FIELDS | {"resid_pdrop": "hidden_dropout", "sliding_window": "sliding_window"},
+    names={
+        name: ours
+        for name, ours in LLAMA_NAMES.items()
+        if not name.endswith(("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"))
+    }
+    | inside(
+        "model.layers.*",
+        "model.layers.*",
+        {"self_attn.qkv_proj": "self_attn.qkv_proj", "mlp.gate_up_proj": "mlp.gate_up_proj"},
+    ),
+    read=read_phi3,
+    write=write_phi3,
+    converters=(
+        WeightConverter(
+            "self_attn.qkv_proj.weight", [f"self_attn.{name}_proj.weight" for name in "qkv"], [SplitQueryKeyValue()]
+        ),
+        WeightConverter(
+            "mlp.gate_up_proj.weight", [f"mlp.{name}_proj.weight" for name in ("gate", "up")], [Chunk(dim=0)]
+        ),
+    ),
+    partial_rope=True,
+    ignored=frozenset({"original_max_position_embeddings"}),  # read where rotary settings have it
+)
+
+
+def read_smollm3(config: PreTrainedConfig) -> Options:
+    turned = config.no_rope_layers[: config.num_hidden_layers]
+    return read_windows(config) | {"no_rope_layers": None if all(turned) else turned}
+
+
+def write_smollm3(options: Options) -> dict[str, Any]:
+    return {
+        "no_rope_layers": options["no_rope_layers"] or [1] * options["num_hidden_layers"],
+        "use_sliding_window": "sliding_attention" in options["layer_types"],
+        "sliding_window": options["sliding_window"],
+    }
+
+
+SMOLLM3 = llama_kind(
+    "SmolLM3",
+    "smollm3",
+    fields=LLAMA_FIELDS
+    | {
+        "layer_types": "layer_types",
+        "attention_bias": ("attention_bias", "attention_output_bias"),
+        "mlp_bias": "mlp_bias",
+    },
+    read=read_smollm3,
+    write=write_smollm3,
+    # of the last, what is beyond the last layer
+    ignored=frozenset({"use_sliding_window", "sliding_window", "no_rope_layer_interval", "no_rope_layers"}),
 )

@@ -1,11 +1,21 @@
-"""BART, mBART, Marian and T5."""
+"""BART, mBART, Marian, M2M-100, Pegasus and T5."""
 
 from typing import Any
 
 from transformers import PreTrainedConfig
 from transformers.core_model_loading import WeightConverter
 
-from .architecture import HALVES, Architecture, DropLeadingDimension, Names, Options, both, inside, of_both
+from .architecture import (
+    HALVES,
+    Architecture,
+    DropLeadingDimension,
+    Names,
+    Options,
+    after_padding,
+    both,
+    inside,
+    of_both,
+)
 
 BART_FIELDS: dict[str, str | tuple[str, ...]] = {
     "vocab_size": both("vocab_size"),
@@ -64,7 +74,7 @@ def bart_names() -> Names:
 
 
 def bart_kind(stock: str, model_type: str, head: str = "ForConditionalGeneration", **table: Any) -> Architecture:
-    """BART and its relatives, whose logits have a bias of their own."""
+    """BART and its relatives, most of whose logits have a bias of their own."""
     heads = {
         "TrefoilEncoderDecoderModel": (f"{stock}Model", {}),
         "TrefoilEncoderDecoderForConditionalGeneration": (f"{stock}{head}", {"lm_head": "lm_head"}),
@@ -76,11 +86,10 @@ def bart_kind(stock: str, model_type: str, head: str = "ForConditionalGeneration
         prefix="model",
         heads=heads,
         names=bart_names(),
-        converters=(bias,),
         duplicates={"model.shared.weight": "model.encoder.embed_tokens.weight"},
         unknown_token=True,
         ignored=frozenset({"is_encoder_decoder", "forced_eos_token_id", "encoder_layerdrop", "decoder_layerdrop"}),
-        **({"fields": BART_FIELDS} | table),
+        **({"fields": BART_FIELDS, "converters": (bias,)} | table),
     )
 
 
@@ -126,19 +135,50 @@ def write_marian(options: Options) -> dict[str, Any]:
     return {"vocab_size": options["encoder.vocab_size"], "decoder_vocab_size": options["decoder.vocab_size"]}
 
 
+SINUSOIDAL: Options = {
+    "is_gated_act": False, "norm_type": "layer_norm", "norm_eps": 1e-5, "attention_bias": True, "mlp_bias": True,
+    "position_embedding_type": "sinusoidal", "interleave_sinusoids": False, "rope_parameters": None,
+}  # fmt: skip
+
+TABLES = tuple(f"model.{half}.embed_positions.weight" for half in HALVES)
+
 MARIAN = bart_kind(
     "Marian",
     "marian",
     head="MTModel",
-    options=of_both(
-        is_gated_act=False, norm_type="layer_norm", norm_position="post", norm_eps=1e-5, attention_bias=True,
-        mlp_bias=True, position_embedding_type="sinusoidal", interleave_sinusoids=False, rope_parameters=None,
-    )
-    | {"decoder.lm_head_bias": True},
+    options=of_both(**SINUSOIDAL, norm_position="post") | {"decoder.lm_head_bias": True},
     fields=BART_FIELDS | {"share_encoder_decoder_embeddings": "share_encoder_decoder_embeddings"},
     read=read_marian,
     write=write_marian,
-)  # fmt: skip
+    computed=TABLES,
+)
+
+
+def read_m2m(config: PreTrainedConfig) -> Options:
+    return shared(config) | of_both(position_offset=after_padding(config))
+
+
+M2M_100 = bart_kind(
+    "M2M100",
+    "m2m_100",
+    options=of_both(**SINUSOIDAL, norm_position="pre", inclusive_sinusoids=True),
+    read=read_m2m,
+    converters=(),
+)
+
+
+def write_pegasus(_: Options) -> dict[str, Any]:
+    return {"normalize_before": True, "normalize_embedding": False}
+
+
+PEGASUS = bart_kind(
+    "Pegasus",
+    "pegasus",
+    options=of_both(**SINUSOIDAL, norm_position="pre") | {"decoder.lm_head_bias": True},
+    read=shared,
+    write=write_pegasus,
+    computed=TABLES,
+)
 
 
 def read_t5(config: PreTrainedConfig) -> Options:
@@ -191,7 +231,7 @@ T5 = Architecture(
     family="encoder-decoder",
     prefix="",
     options=of_both(
-        norm_type="rms_norm", norm_position="pre", position_embedding_type="relative", scale_attention=False,
+        norm_type="rms_norm", norm_position="pre", position_embedding_type="relative", query_pre_attn_scalar=1,
         freeze_padding_embedding=False, rope_parameters=None,
     )
     | {"share_encoder_decoder_embeddings": True},

@@ -1,4 +1,4 @@
-"""BERT, RoBERTa, DistilBERT and ModernBERT."""
+"""BERT, RoBERTa, XLM-RoBERTa, ELECTRA, DistilBERT and ModernBERT."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 from transformers.core_model_loading import Chunk, WeightConverter
 
-from .architecture import Architecture, Names, Options, inside
+from .architecture import Architecture, Names, Options, after_padding, inside, rope_by_layer_type
 
 POST_NORM: Options = {
     "is_gated_act": False, "norm_type": "layer_norm", "norm_position": "post", "embedding_norm": True,
@@ -98,10 +98,7 @@ BERT = Architecture(
 
 
 def read_roberta(config: PreTrainedConfig) -> Options:
-    # position ids count from the padding token's, which has a row of its own
-    if config.pad_token_id is None:
-        raise ValueError("pad_token_id=None: positions count from it")
-    offset = config.pad_token_id + 1
+    offset = after_padding(config)
     return {"position_offset": offset, "max_position_embeddings": config.max_position_embeddings - offset}
 
 
@@ -110,30 +107,71 @@ def write_roberta(options: Options) -> dict[str, Any]:
     return write_bert(options) | {"max_position_embeddings": positions}
 
 
-ROBERTA = Architecture(
-    model_type="roberta",
+def roberta_kind(stock: str, model_type: str) -> Architecture:
+    """RoBERTa and XLM-RoBERTa (Conneau et al. 2020), which differ in their data and tokenizers only."""
+    return Architecture(
+        model_type=model_type,
+        family="encoder",
+        prefix="roberta",
+        options=POST_NORM | {"transform_act": "gelu"},
+        fields=BERT_FIELDS,
+        read=read_roberta,
+        write=write_roberta,
+        names=bert_names("roberta"),
+        heads={
+            "TrefoilEncoderModel": (f"{stock}Model", {}),
+            "TrefoilEncoderForMaskedLM": (
+                f"{stock}ForMaskedLM",
+                {
+                    "lm_head.dense": "transform.dense",
+                    "lm_head.layer_norm": "transform.norm",
+                    "lm_head.decoder": "lm_head",
+                },
+            ),
+            "TrefoilEncoderForSequenceClassification": (
+                f"{stock}ForSequenceClassification",
+                {"classifier.dense": "pooler.classifier", "classifier.out_proj": "score"},
+            ),
+            "TrefoilEncoderForTokenClassification": (f"{stock}ForTokenClassification", {"classifier": "score"}),
+            "TrefoilEncoderForQuestionAnswering": (f"{stock}ForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
+        },
+        duplicates={"lm_head.bias": "lm_head.decoder.bias"},
+        leftovers=("roberta.pooler", "lm_head"),
+    )
+
+
+ROBERTA = roberta_kind("Roberta", "roberta")
+XLM_ROBERTA = roberta_kind("XLMRoberta", "xlm-roberta")
+
+ELECTRA = Architecture(
+    model_type="electra",
     family="encoder",
-    prefix="roberta",
-    options=POST_NORM | {"transform_act": "gelu"},
-    fields=BERT_FIELDS,
-    read=read_roberta,
-    write=write_roberta,
-    names=bert_names("roberta"),
+    prefix="electra",
+    options=POST_NORM | {"transform_act": "gelu", "pooler_act": "gelu"},
+    fields=BERT_FIELDS | {"embedding_size": "embedding_size"},
+    write=write_bert,
+    names=bert_names("electra") | {"electra.embeddings_project": "model.embed_proj"},
     heads={
-        "TrefoilEncoderModel": ("RobertaModel", {}),
+        "TrefoilEncoderModel": ("ElectraModel", {}),
         "TrefoilEncoderForMaskedLM": (
-            "RobertaForMaskedLM",
-            {"lm_head.dense": "transform.dense", "lm_head.layer_norm": "transform.norm", "lm_head.decoder": "lm_head"},
+            "ElectraForMaskedLM",
+            {
+                "generator_predictions.dense": "transform.dense",
+                "generator_predictions.LayerNorm": "transform.norm",
+                "generator_lm_head": "lm_head",
+            },
         ),
         "TrefoilEncoderForSequenceClassification": (
-            "RobertaForSequenceClassification",
+            "ElectraForSequenceClassification",
             {"classifier.dense": "pooler.classifier", "classifier.out_proj": "score"},
         ),
-        "TrefoilEncoderForTokenClassification": ("RobertaForTokenClassification", {"classifier": "score"}),
-        "TrefoilEncoderForQuestionAnswering": ("RobertaForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
+        "TrefoilEncoderForTokenClassification": ("ElectraForTokenClassification", {"classifier": "score"}),
+        "TrefoilEncoderForQuestionAnswering": ("ElectraForQuestionAnswering", {"qa_outputs": "qa_outputs"}),
     },
-    duplicates={"lm_head.bias": "lm_head.decoder.bias"},
-    leftovers=("roberta.pooler", "lm_head"),
+    # of the summary that chooses between several texts
+    ignored=frozenset({"summary_type", "summary_use_proj", "summary_activation", "summary_last_dropout"}),
+    aliases={"ElectraForPreTraining": "ElectraModel"},  # the discriminator
+    leftovers=("discriminator_predictions", "generator_predictions", "generator_lm_head"),
 )
 
 DISTILBERT = Architecture(
@@ -201,11 +239,8 @@ def read_modernbert(config: PreTrainedConfig) -> Options:
 
 
 def write_modernbert(options: Options) -> dict[str, Any]:
-    rope = options["rope_parameters"] or {}
-    if not set(rope) & {"full_attention", "sliding_attention"}:  # one setting for all layers
-        rope = {layer_type: dict(rope) for layer_type in ("full_attention", "sliding_attention")}
     window = options["sliding_window"]
-    fields = write_head_dropout("classifier_dropout")(options) | {"rope_parameters": rope}
+    fields = write_head_dropout("classifier_dropout")(options) | {"rope_parameters": rope_by_layer_type(options)}
     return fields if window is None else fields | {"local_attention": 2 * window}
 
 

@@ -272,7 +272,7 @@ def test_a_run_is_trained_once_and_its_failure_said_in_a_line(folders, monkeypat
         texts.write_rows(folders / "data", split, [{"text": "오늘 🍎 three apples were sold at noon"}] * 30)
     small = runs.Run(
         "some/run", "language-model",
-        (f"data.path={folders}/data", "training.max_steps=1", "tokenizer.kind=characters"),
+        (f"data.path={folders}/data", "training.max_steps=1", "optimization.warmup_steps=0", "tokenizer.kind=characters"),
     )  # fmt: skip
     assert set(runs.train_all([small, small], jobs=1)) == {"some/run"}
     assert small.is_finished()

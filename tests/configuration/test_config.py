@@ -9,7 +9,14 @@ from conftest import FAMILIES, tiny_config, tiny_model
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 from transformers import AutoConfig
 
-from trefoil import TrefoilDecoderConfig, TrefoilEncoderConfig, TrefoilEncoderDecoderConfig
+from trefoil import (
+    TrefoilDecoderConfig,
+    TrefoilEncoderConfig,
+    TrefoilEncoderDecoderConfig,
+    TrefoilRecurrentConfig,
+    preset_config,
+)
+from trefoil.configuration.halves import halves
 
 
 def test_a_saved_config_loads_as_it_was(family_and_variant, tmp_path):
@@ -46,6 +53,8 @@ def test_defaults_that_follow_other_fields():
         ),
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0 must lie in [0, 1)"),
         ({"attention_dropout": -0.1}, "attention_dropout=-0.1 must lie in [0, 1)"),
+        ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar=0 must be positive"),
+        ({"attn_logit_softcapping": -1.0}, "attn_logit_softcapping=-1.0 must be positive"),
         ({"classifier_dropout": 1.5}, "classifier_dropout=1.5 must lie in [0, 1)"),
     ],
 )
@@ -58,6 +67,25 @@ def test_fields_that_do_not_fit_are_named_with_their_values(config_class, fields
 def test_dropout_of_a_classification_head():
     assert TrefoilEncoderConfig(hidden_dropout=0.25).head_dropout == 0.25
     assert TrefoilDecoderConfig(hidden_dropout=0.25, classifier_dropout=0).head_dropout == 0
+
+
+def test_embeddings_may_be_of_another_width():
+    config = TrefoilEncoderConfig(hidden_size=64)
+    assert config.embedding_size == 64
+    config.hidden_size = 32
+    assert config.embedding_size == 32
+    config = TrefoilEncoderConfig(hidden_size=64, embedding_size=16)
+    config.hidden_size = 32
+    assert TrefoilEncoderConfig(**config.to_dict()).embedding_size == 16
+    with pytest.raises(StrictDataclassClassValidationError, match="embedding_size=0 must be positive"):
+        TrefoilEncoderConfig(embedding_size=0)
+    with pytest.raises(StrictDataclassClassValidationError, match="embedding_size=7 must be even"):
+        TrefoilEncoderConfig(embedding_size=7, position_embedding_type="sinusoidal")
+    half = {"vocab_size": 50, "hidden_size": 64}
+    narrow = half | {"embedding_size": 32}
+    assert not TrefoilEncoderDecoderConfig(encoder=narrow, decoder=half).share_encoder_decoder_embeddings
+    with pytest.raises(StrictDataclassClassValidationError, match="encoder's embedding is 50 x 32"):
+        TrefoilEncoderDecoderConfig(encoder=narrow, decoder=half, share_encoder_decoder_embeddings=True)
 
 
 def test_what_an_encoder_classifies_by():
@@ -163,3 +191,28 @@ def test_layers_that_are_all_alike_stay_so_when_the_depth_changes():
     mixed.num_hidden_layers = 3
     with pytest.raises(ValueError, match="layer_types names 2 layers, but num_hidden_layers=3"):
         mixed.validate_architecture()
+
+
+@pytest.mark.parametrize(("former", "now"), [(True, "head"), (False, "none")])
+def test_fields_of_former_releases_load(former, now, tmp_path):
+    TrefoilDecoderConfig().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    fields = json.loads(path.read_text())
+    del fields["query_pre_attn_scalar"]
+    path.write_text(json.dumps(fields | {"qk_norm": former, "scale_attention": former}))
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert config.qk_norm == now
+    assert config.query_pre_attn_scalar == (config.head_dim if former else 1)
+    assert not hasattr(config, "scale_attention")
+    config.save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).to_dict() == config.to_dict()
+    config.qk_norm = former
+    assert config.qk_norm == now
+
+
+def test_the_halves_of_a_configuration():
+    whole = TrefoilEncoderDecoderConfig()
+    assert halves(whole) == {"encoder": whole.encoder, "decoder": whole.decoder}
+    vision = preset_config("vision-encoder-decoder-tiny")
+    assert halves(vision) == {"encoder": vision.encoder, "decoder": vision.decoder}
+    assert halves(whole.encoder) == halves(AutoConfig.for_model("bert")) == halves(TrefoilRecurrentConfig()) == {}

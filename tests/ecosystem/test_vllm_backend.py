@@ -141,11 +141,14 @@ def test_plans_name_every_part(family, variant):
     with torch.device("meta"):
         model = AutoModel.from_config(tiny_config(family, variant))
     linear = {name for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    whole = model.config.qk_norm == "projection"  # queries and keys are normed over all heads
     for name in linear:
         styles = [style for plan, style in model.tp_plan.items() if re.match(plan, name)]
-        assert styles == ["rowwise" if name.endswith(("o_proj", "down_proj")) else "colwise"]
+        style = "rowwise" if name.endswith(("o_proj", "down_proj")) else "colwise"
+        gathered = {"rowwise": "rowwise_split_input", "colwise": "colwise_gather_output"}
+        assert styles == [gathered[style] if whole and "self_attn" in name else style]
     for plan, style in model.tp_plan.items():
-        assert any(re.match(plan, name) for name in linear) == (style in ("colwise", "rowwise"))
+        assert any(re.match(plan, name) for name in linear) == style.startswith(("colwise", "rowwise"))
 
     assert model.supports_pp_plan
     stages = [model.get_submodule(name) for name in model._pp_plan]

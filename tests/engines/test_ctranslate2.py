@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from exported_models import TEXTS, exported, random_model, small_preset, trained_tokenizer
+from stock_checkpoints import Case, stock_model
 from transformers import AutoTokenizer, MarianConfig, MarianMTModel, MarianTokenizer
 
 import trefoil
-from benchmarks.stock_checkpoints import Case, stock_model
 from trefoil.hub.stock import import_stock, to_trefoil
 
 ctranslate2 = pytest.importorskip("ctranslate2")
@@ -164,7 +164,7 @@ def test_other_decoders(architecture, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta", "distilbert"])
 def test_encoders(architecture, tmp_path):
     model, tokenizer, folder = imported(architecture, "Model", "encoder", tmp_path)
     encoder = ctranslate2.Encoder(folder, device="cpu", intra_threads=1)
@@ -175,14 +175,15 @@ def test_encoders(architecture, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", ["mbart", "t5"])
+@pytest.mark.parametrize("architecture", ["mbart", "m2m_100", "pegasus", "t5"])
 def test_other_encoder_decoders(architecture, tmp_path):
     model, tokenizer, folder = imported(architecture, "ForConditionalGeneration", "encoder-decoder", tmp_path)
     translator = ctranslate2.Translator(folder, device="cpu", intra_threads=1)
+    start = model.config.decoder_start_token_id
     for text, translation in zip(TEXTS, reversed(TEXTS), strict=True):
         source, target = (tokenizer(one, return_tensors="pt").input_ids for one in (text, translation))
-        # mBART is given the first token, which names the language; T5 starts from the padding token
-        given = target if architecture == "mbart" else torch.nn.functional.pad(target, (1, 0), value=0)
+        # mBART is given the first token, which names the language; the others start from one of their own
+        given = target if architecture == "mbart" else torch.nn.functional.pad(target, (1, 0), value=start)
         tokens = [tokenizer.convert_ids_to_tokens(ids[0].tolist()) for ids in (source, target[:, :-1])]
         (score,) = translator.score_batch(tokens[:1], tokens[1:])
         logits = model(input_ids=source, decoder_input_ids=given[:, :-1]).logits

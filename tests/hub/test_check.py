@@ -1,6 +1,11 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -46,25 +51,24 @@ def test_a_tampered_file_is_reported_and_not_run(copy, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_another_version_is_a_note(copy, unloaded):
+def test_another_version_is_checked_with_that_one(copy, unloaded):
     (copy / "modeling_layer.py").write_text("")
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"trefoil_version": "0.0.1"}))
-    code = next(check for check in check_published(copy) if check.name == "code")
-    assert code.ok
-    assert "note: published by trefoil-transformers 0.0.1" in code.message
-    assert "modeling_layer.py" in code.message
+    assert failures(copy)["code"].startswith("modeling_layer.py: not what trefoil-transformers")
+    assert failures(copy)["code"].endswith("config.json says that 0.0.1 has, so check with that one")
+    assert all(check.ok for check in check_published(copy, trust_remote_code=True))
 
 
 @pytest.mark.parametrize(
     ("name", "content", "failed"),
     [
-        ("pytorch_model.bin", b"", {"files", "weights"}),
-        ("vocab.txt", b"PK\x03\x04", {"weights"}),
-        ("merges.txt", b"\x80\x04\x95", {"weights"}),
-        ("notes.txt", b"mine", {"files"}),
+        ("pytorch_model.bin", b"", {"files", "weights", "loading"}),
+        ("vocab.txt", b"PK\x03\x04", {"weights", "loading"}),
+        ("merges.txt", b"\x80\x04\x95", {"weights", "loading"}),
+        ("notes.txt", b"mine", {"files", "loading"}),
         ("modeling_more.py", b"", {"code", "loading"}),
-        ("model-00001-of-00002.safetensors", b"", {"weights"}),
+        ("model-00001-of-00002.safetensors", b"", {"weights", "loading"}),
     ],
 )
 def test_files_that_should_not_be_there(copy, unloaded, name, content, failed):
@@ -111,3 +115,57 @@ def test_what_is_no_published_folder_is_said_so(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(UserError, match="model_type 'bert'"):
         check_published(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "key"),
+    [
+        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["../evil.Mine", None]}}, "auto_map"),
+        ("generation_config.json", {"custom_generate": "."}, "custom_generate"),
+        ("config.json", {"task_specific_params": {"translation": [{"trust_remote_code": 1}]}}, "trust_remote_code"),
+        ("config.json", {"encoder": {"custom_pipelines": {}}}, "custom_pipelines"),
+    ],
+)
+def test_a_key_that_names_code_is_reported(copy, unloaded, name, content, key):
+    before = json.loads((copy / name).read_text())
+    (copy / name).write_text(json.dumps(before | content))
+    found = failures(copy)
+    assert found["config"] == f"{name}: has {key}, which names code to run; remove it"
+    assert found["loading"].startswith("not tried, as config failed; mend that")
+
+
+def test_templates_may_lie_in_their_folder_and_nothing_else(copy, unloaded):
+    (copy / "additional_chat_templates").mkdir()
+    (copy / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
+    assert failures(copy) == {}
+    (copy / "additional_chat_templates" / "tools.py").write_text("")
+    assert failures(copy)["files"].startswith("additional_chat_templates/tools.py: ")
+
+
+STARTS = """
+import subprocess, sys
+from pathlib import Path
+from trefoil.hub import check
+
+class Told(subprocess.Popen):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        print(self.pid, flush=True)
+
+subprocess.Popen = Told
+check._run_clean_process(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_the_clean_process_ends_with_its_parent(tmp_path):
+    folder, scratch = tmp_path / "folder", tmp_path / "scratch"
+    folder.mkdir()
+    scratch.mkdir()
+    os.mkfifo(folder / "config.json")  # reading it never ends
+    arguments = [sys.executable, "-c", STARTS, str(folder), str(scratch)]
+    parent = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    psutil.wait_procs([child], timeout=60)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE

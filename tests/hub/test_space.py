@@ -149,8 +149,13 @@ def test_a_space_passes_the_check_and_its_model_loads_alone(space):
     [
         ("app.py", "import os\n", {"code", "loading"}, "app.py: not what trefoil-transformers"),
         ("visualization_page.py", None, {"code", "loading"}, "visualization_page.py: not what"),
-        ("requirements.txt", None, {"space"}, "there is no requirements.txt; publish again with --space"),
-        ("README.md", "---\nlibrary_name: transformers\npipeline_tag: translation\n---\n", {"space"}, "lacks title, "),
+        ("requirements.txt", None, {"space", "loading"}, "there is no requirements.txt; publish again with --space"),
+        (
+            "README.md",
+            "---\nlibrary_name: transformers\npipeline_tag: translation\n---\n",
+            {"space", "loading"},
+            "lacks title, ",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_space_is_said(space, tmp_path, monkeypatch, name, content, failed, message):

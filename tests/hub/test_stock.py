@@ -11,10 +11,10 @@ import transformers
 from conftest import tiny_config, tiny_model
 from exported_models import TEXTS, exported, small_preset, trained_tokenizer
 from safetensors.torch import load_file, save_file
+from stock_checkpoints import CASES, SMALL, stock_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 import trefoil
-from benchmarks.stock_checkpoints import CASES, SMALL, stock_model
 from tests.hub.conftest import tiny_tokenizer
 from trefoil.configuration.errors import UserError
 from trefoil.hub.architectures import ARCHITECTURES
@@ -108,6 +108,19 @@ def test_half_precision_stays(tmp_path, stock_folder):
     }
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_sinusoids_of_a_model_in_half_precision(dtype, tmp_path, stock_folder):
+    folder = stock_folder("m2m_100")
+    transformers.M2M100ForConditionalGeneration.from_pretrained(folder, dtype=dtype).save_pretrained(folder)
+    converted = import_stock(folder, tmp_path / "trefoil")
+    assert converted.model.dtype == dtype
+    assert converted.difference < 1e-5
+    ids = torch.tensor([[5, 6, 7, 8]])
+    stock = transformers.M2M100ForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    logits = [model(ids, decoder_input_ids=ids).logits for model in (converted.model, stock)]
+    torch.testing.assert_close(*logits, atol=0.1, rtol=0)
+
+
 def test_a_checkpoint_in_several_files(tmp_path):
     stock_model(FIRST["bert"]).save_pretrained(tmp_path / "stock", max_shard_size="20KB")
     assert len(list((tmp_path / "stock").glob("*.safetensors"))) > 1
@@ -195,9 +208,9 @@ def test_no_stock_model_is_called_at_run_time(tmp_path, stock_folder):
 
 
 def test_an_unknown_architecture(tmp_path):
-    transformers.ElectraConfig().save_pretrained(tmp_path / "stock")
+    transformers.AlbertConfig().save_pretrained(tmp_path / "stock")
     message = refusal(import_stock, tmp_path / "stock", tmp_path / "out")
-    assert "'electra' is not one of bert, roberta" in message
+    assert "'albert' is not one of bert, roberta" in message
 
 
 def test_a_head_without_counterpart(tmp_path, stock_folder):
@@ -214,6 +227,8 @@ def test_a_head_without_counterpart(tmp_path, stock_folder):
         ("bert", "is_decoder", True),
         ("bert", "add_cross_attention", True),
         ("roberta", "is_decoder", True),
+        ("electra", "add_cross_attention", True),
+        ("gemma3_text", "use_bidirectional_attention", True),
     ],
 )
 def test_a_setting_without_counterpart(tmp_path, stock_folder, architecture, field, value):
@@ -234,6 +249,16 @@ def test_weights_of_another_shape_are_named(tmp_path, stock_folder):
     message = refusal(import_stock, folder, tmp_path / "out")
     assert "shapes do not fit config.json" in message
     assert "model.embed_tokens.weight" in message
+
+
+@pytest.mark.parametrize("architecture", ["marian", "pegasus"])
+def test_computed_weights_may_be_missing_but_not_be_others(architecture, tmp_path, stock_folder):
+    folder, name = stock_folder(architecture), "model.encoder.embed_positions.weight"
+    change_weights(folder, lambda weights: weights.pop(name, None))
+    import_stock(folder, tmp_path / "trefoil")
+    change_weights(folder, lambda weights: weights.update({name: torch.randn(64, 32)}))
+    message = refusal(import_stock, folder, tmp_path / "out")
+    assert f"{name} are not the sinusoids that {architecture} computes" in message
 
 
 def test_unknown_weights_are_named(tmp_path, stock_folder):
@@ -281,11 +306,11 @@ def test_a_full_folder_is_not_overwritten(tmp_path, stock_folder):
     [
         ("norm_type", "layer_norm", "rms_norm"),
         ("position_embedding_type", "alibi", "rotary"),
-        ("qk_norm", True, False),
+        ("qk_norm", "head", "none"),
         ("is_gated_act", False, True),
         ("norm_position", "post", "pre"),
         ("sliding_window", 4, None),
-        ("scale_attention", False, True),
+        ("query_pre_attn_scalar", 1, 8),
         ("attention_output_bias", True, False),
     ],
 )
@@ -309,6 +334,15 @@ def test_halves_that_bart_does_not_have():
     to_stock(model, "bart")
     model.config.encoder.hidden_act = "relu"
     assert "bart cannot express encoder.hidden_act='relu' (it has 'gelu')" in refusal(to_stock, model, "bart")
+
+
+def test_positions_that_m2m_100_and_marian_do_not_have():
+    model = to_trefoil(stock_model(FIRST["m2m_100"])).model
+    message = refusal(to_stock, model, "marian")
+    for option in ("encoder.inclusive_sinusoids=True", "decoder.position_offset=2", "encoder.norm_position='pre'"):
+        assert option in message
+    model.config.decoder.position_offset = 0
+    assert "m2m_100 cannot express decoder.position_offset=0 (it has 2)" in refusal(to_stock, model, "m2m_100")
 
 
 def test_an_architecture_of_another_family():
@@ -364,6 +398,18 @@ def test_what_is_left_behind_is_noted(tmp_path, stock_folder):
     (note,) = import_stock(folder, tmp_path / "trefoil").notes
     assert note.startswith("left behind, since BertForMaskedLM does not have them: ")
     assert "cls.seq_relationship.weight" in note
+
+
+def test_an_electra_discriminator_is_an_encoder(tmp_path, stock_folder):
+    folder = stock_folder("electra")
+    stock = transformers.ElectraForPreTraining(transformers.ElectraConfig.from_pretrained(folder)).eval()
+    stock.save_pretrained(folder)
+    converted = import_stock(folder, tmp_path / "trefoil")
+    assert type(converted.model) is trefoil.TrefoilEncoderModel
+    (note,) = converted.notes
+    assert note.startswith("left behind, since ElectraModel does not have them: discriminator_predictions.")
+    ids = torch.tensor([[5, 6, 7]])
+    torch.testing.assert_close(converted.model(ids)[0], stock.electra(ids)[0])
 
 
 def test_weights_of_the_own_head_are_never_left_behind(tmp_path, stock_folder):
@@ -431,8 +477,8 @@ def test_heads_without_a_dropout_of_their_own(to):
 
 
 def test_every_option_that_does_not_fit_is_named():
-    message = refusal(to_stock, tiny_model("decoder", qk_norm=True, scale_attention=False), "llama")
-    assert "scale_attention=False (it has True), qk_norm=True (it has False)" in message
+    message = refusal(to_stock, tiny_model("decoder", qk_norm="head", query_pre_attn_scalar=1), "llama")
+    assert "query_pre_attn_scalar=1 (it has 8), qk_norm='head' (it has 'none')" in message
 
 
 @pytest.mark.parametrize(
@@ -445,6 +491,11 @@ def test_every_option_that_does_not_fit_is_named():
 def test_rotary_settings_that_llama_does_not_have(rope, message):
     model = tiny_model("decoder", rope_parameters=rope)
     assert f"llama cannot express rope_parameters {message}" in refusal(to_stock, model, "llama")
+
+
+def test_embeddings_of_another_width():
+    model = tiny_model("encoder", "bert", type_vocab_size=2, embedding_size=16)
+    assert "bert cannot express embedding_size=16 (it has 32)" in refusal(to_stock, model, "bert")
 
 
 def test_an_encoder_without_segments():
@@ -460,6 +511,7 @@ def test_an_encoder_without_segments():
         ("llama", {"hidden_size": "wide"}, "config.json does not describe a llama"),
         ("llama", {"rope_parameters": {"rope_type": "spiral", "rope_theta": 1.0}}, "spiral"),
         ("roberta", {"pad_token_id": None}, "pad_token_id=None"),
+        ("m2m_100", {"pad_token_id": None}, "pad_token_id=None"),
         ("bert", {"pad_token_id": 99}, "the model does not load"),
         ("bert", {"architectures": "BertForNextSentencePrediction"}, "no counterpart of BertForNextSentencePrediction"),
         ("bert", {"architectures": None}, "names no architecture"),

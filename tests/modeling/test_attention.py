@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import tiny_model
+from conftest import FAMILIES, tiny_config, tiny_model
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from trefoil.modeling.attention import MultiHeadAttention, scaled_dot_product_attention
@@ -35,9 +35,7 @@ def test_masked_keys_get_no_weight_and_rows_sum_to_one(boolean):
 
 def test_grouped_heads_share_keys_and_values():
     torch.manual_seed(0)
-    config = tiny_model("decoder").config
-    grouped = MultiHeadAttention(config, 0, 32, num_heads=4, num_key_value_heads=2, head_dim=8)
-    full = MultiHeadAttention(config, 0, 32, num_heads=4, num_key_value_heads=4, head_dim=8)
+    grouped, full = (MultiHeadAttention(tiny_config("decoder", num_key_value_heads=heads), 0) for heads in (2, 4))
     weights = grouped.state_dict()
     for name in ("k_proj.weight", "v_proj.weight"):
         weights[name] = weights[name].view(2, 8, 32).repeat_interleave(2, dim=0).reshape(32, 32)
@@ -92,3 +90,47 @@ def test_a_registered_attention_function_is_used(token_ids):
     model = tiny_model("decoder", attn_implementation="spy")
     model(token_ids)
     assert used == ["MultiHeadAttention"] * 2
+
+
+def test_capped_scores():
+    query, key, value = torch.randn(3, 2, 5, 16, generator=torch.Generator().manual_seed(0)).unbind()
+    scores = query @ key.mT / 4
+    capped = torch.softmax(2 * torch.tanh(scores / 2), dim=-1) @ value
+    torch.testing.assert_close(scaled_dot_product_attention(query, key, value, softcap=2.0)[0], capped)
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+def test_scores_are_capped_where_the_implementation_can(family, token_ids):
+    outputs = {}
+    for cap in (None, 0.1):
+        config = tiny_config(family, "gemma", initializer_range=0.2, attn_logit_softcapping=cap)
+        torch.manual_seed(0)
+        model = FAMILIES[family][1](config).eval()
+        assert model.config._attn_implementation == ("sdpa" if cap is None else "eager")
+        outputs[cap] = model(input_ids=token_ids, labels=token_ids).logits
+    assert (outputs[None] - outputs[0.1]).abs().max() > 1e-3
+    with pytest.raises(ValueError, match="attn_implementation='sdpa' cannot cap scores"):
+        model.set_attn_implementation("sdpa")
+    config._attn_implementation = "sdpa"
+    with pytest.raises(ValueError, match="attn_implementation='sdpa' cannot cap scores"):
+        model(input_ids=token_ids, labels=token_ids)
+
+
+@pytest.mark.parametrize("family", ["decoder", "encoder-decoder"])
+def test_logits_are_capped(family, token_ids):
+    plain, capped = (
+        tiny_model(family, final_logit_softcapping=cap)(input_ids=token_ids, labels=token_ids).logits
+        for cap in (None, 1.5)
+    )
+    assert plain.abs().max() > 1.5
+    torch.testing.assert_close(capped, 1.5 * torch.tanh(plain / 1.5))
+
+
+def test_a_norm_of_queries_and_keys_is_over_a_head_or_over_all():
+    states = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    for kind in ("head", "projection"):
+        attention = MultiHeadAttention(tiny_config("decoder", qk_norm=kind), 0)
+        query = attention._normed_heads(states, attention.q_norm)
+        wide = states if kind == "projection" else states.view(2, 5, 4, 8)
+        expected = wide / (wide.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt()
+        torch.testing.assert_close(query, expected.view(2, 5, 4, 8).transpose(1, 2))

@@ -355,6 +355,36 @@ def test_an_answer_outside_of_the_sequence_does_not_count(outside):
     torch.testing.assert_close(found, (counted + end) / 3)
 
 
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_a_row_is_batched_with_does_not_change_where_its_answer_is(side, label_smoothing, token_ids):
+    model = headed(ANSWERS["encoder"])
+    alone = model(token_ids[:1, :5], start_positions=torch.tensor([1]), end_positions=torch.tensor([3]),
+                  label_smoothing=label_smoothing).loss  # fmt: skip
+    ids, mask = token_ids.clone(), torch.ones_like(token_ids)
+    padding = slice(5, None) if side == "right" else slice(None, -5)
+    real = slice(None, 5) if side == "right" else slice(-5, None)
+    ids[0, real], ids[0, padding], mask[0, padding] = token_ids[0, :5], 0, 0
+    moved = 0 if side == "right" else 4
+    outside = torch.tensor([-100])
+    padded = model(
+        ids,
+        attention_mask=mask,
+        start_positions=torch.cat((torch.tensor([1 + moved]), outside)),
+        end_positions=torch.cat((torch.tensor([3 + moved]), outside)),
+        label_smoothing=label_smoothing,
+    ).loss
+    torch.testing.assert_close(padded, alone)
+
+
+def test_an_answer_in_the_padding_does_not_count():
+    logits = torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
+    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1]]).bool()
+    starts, ends = torch.tensor([4, 2]), torch.tensor([5, 3])
+    found = span_cross_entropy(logits, logits, starts, ends, mask)
+    torch.testing.assert_close(found, span_cross_entropy(logits[1:], logits[1:], starts[1:], ends[1:]))
+
+
 def test_answers_that_are_all_outside_give_zeros(token_ids):
     model = headed(ANSWERS["encoder"])
     outside = torch.tensor([-100, 9])

@@ -6,7 +6,7 @@ from conftest import FAMILIES, tiny_config, tiny_model
 from torch import nn
 from transformers import set_seed
 
-from trefoil.modeling.norms import RMSNorm
+from trefoil.modeling.norms import RMSNorm, ZeroCenteredRMSNorm
 
 STD = 0.05
 LAYERS = 4
@@ -27,7 +27,7 @@ def test_the_table_of_initial_weights(family_and_variant):
             values = parameter.detach()
             if isinstance(module, RMSNorm | nn.LayerNorm) and name == "weight":
                 kinds.add("norm")
-                assert (values == 1).all(), place
+                assert (values == (0 if isinstance(module, ZeroCenteredRMSNorm) else 1)).all(), place
             elif name == "bias":
                 kinds.add("bias")
                 assert (values == 0).all(), place

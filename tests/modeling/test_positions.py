@@ -4,13 +4,20 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_model
 
+import trefoil
+from trefoil.configuration.positions import POSITION_KINDS, PositionKind
 from trefoil.modeling.positions import (
+    POSITION_CLASSES,
     AlibiPositions,
+    EmbeddingPositions,
     LearnedPositions,
+    QueryKeyPositions,
     RelativePositions,
     RotaryEmbedding,
+    ScorePositions,
     SinusoidalPositions,
     apply_rotary_positions,
+    register_positions,
 )
 
 
@@ -67,6 +74,13 @@ def test_sines_before_cosines():
     apart = SinusoidalPositions(8, interleave=False)(torch.tensor([[3]]))[0, 0]
     alternating = SinusoidalPositions(8)(torch.tensor([[3]]))[0, 0]
     assert torch.equal(apart, torch.cat((alternating[::2], alternating[1::2])))
+
+
+def test_slowest_sinusoids_that_reach_the_end():
+    angles = [4 * 10000 ** (-dim / 3) for dim in range(4)]
+    encoding = SinusoidalPositions(8, interleave=False, inclusive=True, offset=1)(torch.tensor([[3]]))[0, 0]
+    expected = [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+    assert encoding.tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_far_positions_are_exact():
@@ -162,3 +176,107 @@ def test_without_positions_outputs_move_along_with_inputs(attn_implementation, t
     moved = {family: model(token_ids[:, order]).logits for family, model in models.items()}
     torch.testing.assert_close(moved["encoder"], models["encoder"](token_ids).logits[:, order], atol=1e-4, rtol=1e-4)
     assert (moved["decoder"] - models["decoder"](token_ids).logits[:, order]).abs().max() > 1e-2
+
+
+def test_every_kind_has_a_class():
+    assert POSITION_CLASSES.keys() == POSITION_KINDS.keys() - {"none"}
+
+
+class Parity(EmbeddingPositions):
+    """Odd positions are told from even ones."""
+
+    def __init__(self, hidden_size):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(2, hidden_size))
+
+    @classmethod
+    def from_config(cls, config, is_causal):
+        return cls(config.hidden_size)
+
+    def forward(self, position_ids):
+        return self.weight[position_ids % 2]
+
+
+class Shrinking(QueryKeyPositions):
+    """Queries and keys get smaller with their position."""
+
+    def forward(self, hidden_states, position_ids):
+        return {"full_attention": (1 / (1 + position_ids[:, None, :, None]),)}
+
+    @staticmethod
+    def turn(states, factor):
+        return states * factor
+
+
+class Near(ScorePositions):
+    """A trained number for how much the own position counts."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, distances):
+        return self.weight * (distances == 0)[None, None].float()
+
+
+def even(config):
+    if config.hidden_size % 2:
+        raise ValueError(f"hidden_size={config.hidden_size} must be even")
+
+
+@pytest.mark.parametrize("position_class", [Parity, Shrinking, Near])
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+def test_a_kind_from_outside_is_trained_saved_and_loaded(family, position_class, token_ids, tmp_path, monkeypatch):
+    monkeypatch.setitem(POSITION_KINDS, "toy", None)
+    monkeypatch.setitem(POSITION_CLASSES, "toy", None)
+    register_positions("toy", position_class, PositionKind(check=even))
+    model = tiny_model(family, position_embedding_type="toy").train()
+    before = {name: weight.clone() for name, weight in model.named_parameters()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(3):
+        losses.append(model(input_ids=token_ids, labels=token_ids).loss)
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+    trained = [
+        name for name, weight in model.named_parameters() if "positions" in name and weight.ne(before[name]).any()
+    ]
+    assert bool(trained) == (position_class is not Shrinking)
+    model.eval().save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path).eval()
+    assert torch.equal(loaded(token_ids).logits, model(token_ids).logits)
+    with pytest.raises(Exception, match="hidden_size=33 must be even"):
+        trefoil.TrefoilEncoderConfig(position_embedding_type="toy", hidden_size=33, num_attention_heads=3)
+
+
+def test_an_unknown_kind_is_told_what_there_is():
+    known = "rotary, learned, sinusoidal, relative, alibi, none"
+    with pytest.raises(Exception, match=f"position_embedding_type='rotery' is no kind of positions; there are {known}"):
+        trefoil.TrefoilDecoderConfig(position_embedding_type="rotery")
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder"])
+def test_layers_without_rotary_positions(family, token_ids):
+    """Where no layer turns queries and keys, it is as if there were no positions."""
+    logits = {
+        name: tiny_model(family, **fields)(token_ids).logits
+        for name, fields in {
+            "all": {"no_rope_layers": [1, 1]}, "default": {}, "some": {"no_rope_layers": [1, 0]},
+            "no": {"no_rope_layers": [0, 0]}, "none": {"position_embedding_type": "none"},
+        }.items()
+    }  # fmt: skip
+    assert torch.equal(logits["all"], logits["default"])
+    assert torch.equal(logits["no"], logits["none"])
+    assert (logits["some"] - logits["all"]).abs().max() > 1e-3
+    assert (logits["some"] - logits["no"]).abs().max() > 1e-3
+
+
+def test_as_many_layers_with_or_without_rotary_positions_as_there_are():
+    config = tiny_config("decoder", no_rope_layers=[1, 0])
+    config.num_hidden_layers = 1
+    assert config.no_rope_layers == [1]
+    config.num_hidden_layers = 2
+    with pytest.raises(ValueError, match="no_rope_layers names 1 layers, but num_hidden_layers=2"):
+        config.validate_architecture()

@@ -9,17 +9,19 @@ import subprocess
 import sys
 
 import pytest
+from stock_checkpoints import CASES, stock_model
 from training_runs import tiny_content, tiny_recipe
 
-from benchmarks.stock_checkpoints import CASES, stock_model
 from trefoil.cli import main
 from trefoil.training.run import train
+
+QUICK = {"training": {"max_steps": 2}, "optimization": {"warmup_steps": 0}}
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
-    train(tiny_recipe(folder, training={"max_steps": 2}))
+    train(tiny_recipe(folder, **QUICK))
     return folder
 
 
@@ -33,7 +35,7 @@ def published(trained, tmp_path_factory):
 @pytest.fixture
 def recipe(tmp_path):
     """A recipe's file whose run takes two steps."""
-    (tmp_path / "my.yaml").write_text(tiny_recipe(tmp_path / "run", training={"max_steps": 2}).to_yaml())
+    (tmp_path / "my.yaml").write_text(tiny_recipe(tmp_path / "run", **QUICK).to_yaml())
     return tmp_path / "my.yaml"
 
 
@@ -239,9 +241,8 @@ def one_error_line(capsys, arguments):
         (["model.preset=huge"], "model.preset='huge' is no preset"),
         (["model.config.hiden_size=3"], "unknown field 'hiden_size'"),
         (["model.config.num_attention_heads=3"], "hidden_size=32 is not a multiple of num_attention_heads=3"),
-        (["model.preset=null", "model.init_from=nowhere/none"], "nowhere/none: no tokenizer to load"),
-        (["tokenizer.path=nowhere/none"], "nowhere/none: no tokenizer to load"),
-        (["tokenizer.vocab_size=5000"], "is more than the training text fills"),
+        (["model.preset=null", "model.init_from=nowhere/none", "tokenizer={}"], "nowhere/none: no tokenizer to load"),
+        (["tokenizer={path: nowhere/none}"], "nowhere/none: no tokenizer to load"),
         (["tokenizer.vocab_size=100"], "has no room for the 259 bytes and special tokens"),
         (["data.embedded=false", "data.path=nowhere"], "nowhere: no such file or folder"),
         (["data.embedded=false", "data.name=nobody/nothing"], "data set 'nobody/nothing', split 'train'"),

@@ -93,3 +93,6 @@ def test_what_a_config_lists_for_the_task_counts_where_others_are_silent(model, 
     assert pipe._with_defaults({}) == {"max_length": 9}
     translate = TranslationPipeline(model=model, tokenizer=tokenizer, device="cpu", task="translation")
     assert translate.preprocess("one")["input_ids"].tolist() == [[5, 1]]
+    consent = {"custom_generate": str(tmp_path), "trust_remote_code": True, "streamer": "x"}
+    model.config.task_specific_params = {"translation": consent}
+    assert translate._with_defaults({}).keys() & consent.keys() == set()

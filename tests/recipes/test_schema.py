@@ -150,10 +150,58 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
         ("training.max_steps=null", "training needs max_steps, max_epochs or max_minutes, or it would never end"),
         ("data.embedded=false", "data needs one of name (a Hub data set), path (local files) or embedded: true"),
         ("data.path=x", "data.embedded excludes data.path; set one of them"),
+        ("training.mixed_precision=1", "training.mixed_precision=1 is not one of 'no', 'bf16', 'fp16'"),
+        ("model.init_from=5", "model.init_from=5 is not str | dict[str, str] | None"),
+        (
+            "model.init_from={encoder: a}",
+            "model.init_from={'encoder': 'a'} must name one encoder and one decoder, or be the place of one model",
+        ),
+        (
+            "model.init_from=runs/a",
+            "model.preset='encoder-decoder-tiny' starts from nothing and model.init_from='runs/a' from weights; set one of "
+            "them (on the command line model.preset=null)",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named(file, override, message):
     assert refused(file, override).startswith(f"{file}: {message}")
+
+
+READY = {
+    "model.init_from": ["model={init_from: runs/a}"],
+    "tokenizer.path": ["tokenizer.path=runs/a"],
+}
+
+
+@pytest.mark.parametrize("source", READY)
+@pytest.mark.parametrize(
+    "key", ["vocab_size=8000", "vocab_size=300", "kind=byte_bpe", "lowercase=false", "min_frequency=2"]
+)
+def test_keys_of_a_tokenizer_that_is_not_trained_are_refused_also_where_they_say_the_default(file, source, key):
+    name, kept = key.partition("=")[0], "path: runs/a" if source == "tokenizer.path" else ""
+    message = refused(file, *READY[source], f"tokenizer.{key}")
+    assert message.startswith(f"{file}: tokenizer.{name}=")
+    assert message.endswith(
+        f" does nothing, because {source} brings a tokenizer; leave it out (on the command line tokenizer='{{{kept}}}')"
+    )
+    cleared = f"tokenizer={{{kept}}}"
+    assert load_recipe(file, [*READY[source], f"tokenizer.{key}", cleared]).ready_tokenizer() == source
+
+
+@pytest.mark.parametrize("source", READY)
+def test_a_recipe_with_a_ready_tokenizer_is_the_same_read_again(file, tmp_path, source):
+    recipe = load_recipe(file, READY[source])
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(recipe.to_yaml())
+    assert load_recipe(saved) == recipe
+    assert "vocab_size" not in recipe.to_yaml()
+
+
+def test_what_was_given_is_remembered(file):
+    recipe = load_recipe(file, ["optimization.beta1=0.9"])
+    assert recipe.given == {"data", "model", "training", "optimization"}
+    assert recipe.optimization.given == {"beta1"}
+    assert recipe.batches.given == set()
 
 
 @pytest.mark.parametrize(

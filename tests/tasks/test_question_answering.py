@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
-from accelerate import Accelerator
+from task_parts import evaluator_for, preprocessor_for, reader_for, scores_of
 from training_runs import TINY_MODEL, merged
 from transformers import AutoModelForQuestionAnswering, AutoTokenizer, pipeline
 
@@ -16,8 +16,9 @@ import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.data.tokenizer import BIDIRECTIONAL, train_tokenizer
 from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
-from trefoil.tasks import TASKS, base
-from trefoil.tasks.question_answering import QuestionAnsweringTask, answer_tokens
+from trefoil.tasks import TASKS, evaluator
+from trefoil.tasks.preprocessor import CUT
+from trefoil.tasks.question_answering import QUESTION_ANSWERING, answer_tokens
 from trefoil.training.run import evaluate, load_splits, make_accelerator, train
 
 ENGLISH = ("When was the tower built?", "The old tower was built in 1863, by hand.", "1863")
@@ -47,7 +48,10 @@ def content(output_dir="runs/qa", **changes):
             "tokenizer": {"vocab_size": 300},
             "model": {"preset": "encoder-tiny", "config": dict(TINY_MODEL)},
             "batches": {"tokens_per_batch": 1500},
-            "optimization": {"learning_rate": 1e-3, "warmup_steps": 4},
+            "optimization": {
+                "learning_rate": 1e-3,
+                "warmup_steps": min(4, changes.get("training", {}).get("max_steps", 4)),
+            },
             "training": {"max_steps": 20, "log_every": 1, "evaluate_every": 10, "trackers": []},
         },
         changes,
@@ -70,16 +74,14 @@ def tokenizer_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def make_task(tokenizer_folder):
-    """A task that is ready to encode, and its configuration."""
+def make_preprocessor(tokenizer_folder):
+    """What encodes, for a model that learns from rows or is trained, and the model's configuration."""
 
-    def make(train=None, config=None, **changes):
-        task = QuestionAnsweringTask(make_recipe(**changes), AutoTokenizer.from_pretrained(tokenizer_folder))
-        if train is not None:
-            task.learn(datasets.Dataset.from_list(train))
-        config = config or trefoil.TrefoilEncoderConfig(**TINY_MODEL, vocab_size=len(task.tokenizer))
-        task.prepare_config(config)
-        return task, config
+    def make(train=None, config=None, tokenizer=None, **changes):
+        tokenizer = tokenizer or AutoTokenizer.from_pretrained(tokenizer_folder)
+        config = config or trefoil.TrefoilEncoderConfig(**TINY_MODEL, vocab_size=len(tokenizer))
+        train = None if train is None else datasets.Dataset.from_list(train)
+        return preprocessor_for(make_recipe(**changes), train, tokenizer, config), config
 
     return make
 
@@ -137,45 +139,47 @@ def test_a_window_without_the_whole_answer_has_none():
         (EMOJI, [" 사과", " 세", " 개를"]),
     ],
 )
-def test_tokens_of_an_answer(make_task, example, tokens):
-    task, _ = make_task()
-    encoded = task.encode(datasets.Dataset.from_list([row(*example)]), "train.jsonl")
+def test_tokens_of_an_answer(make_preprocessor, example, tokens):
+    preprocessor, _ = make_preprocessor()
+    encoded = preprocessor.encode(datasets.Dataset.from_list([row(*example)]), "train.jsonl").examples
     assert encoded.column_names == ["input_ids", "start_positions", "end_positions", "example"]
     (window,) = encoded
     found = window["input_ids"][window["start_positions"] : window["end_positions"] + 1]
-    assert [task.tokenizer.decode([token]) for token in found] in (tokens, [" ", *tokens])
-    assert window["input_ids"] == task.tokenizer(example[0], example[1])["input_ids"]
+    assert [preprocessor.tokenizer.decode([token]) for token in found] in (tokens, [" ", *tokens])
+    assert window["input_ids"] == preprocessor.tokenizer(example[0], example[1])["input_ids"]
 
 
 @pytest.mark.parametrize(("kind", "said"), [("byte_bpe", True), ("characters", False)])
-def test_answers_that_are_not_whole_tokens_are_told(make_task, capsys, kind, said):
-    task, _ = make_task()
-    if kind == "characters":
-        task.tokenizer = train_tokenizer([KOREAN[:2]], TokenizerRecipe(kind=kind), BIDIRECTIONAL)
+@pytest.mark.parametrize("is_scored", [False, True])
+def test_answers_that_are_not_whole_tokens_are_told(make_preprocessor, kind, said, is_scored):
+    characters = train_tokenizer([KOREAN[:2]], TokenizerRecipe(kind="characters"), BIDIRECTIONAL)
+    preprocessor, _ = make_preprocessor(tokenizer=characters if kind == "characters" else None)
     rows = [row(*ENGLISH[:2], " 1863")] * 4 + [row(*KOREAN)] * 2 + [row(*KOREAN[:2])]
-    task.encode(datasets.Dataset.from_list(rows), "train.jsonl")
-    message = "train.jsonl: 33% of the answers begin or end within a token, and cannot be given exactly; "
-    assert (message in capsys.readouterr().err) is said
+    split = preprocessor.encode(datasets.Dataset.from_list(rows), "train.jsonl", is_scored)
+    assert split.remarks() == [
+        "train.jsonl: 33% of the answers begin or end within a token, and cannot be given exactly; "
+        "a smaller tokenizer.vocab_size or tokenizer.kind=characters cuts finer"
+    ] * said  # fmt: skip
 
 
-def test_the_first_answer_is_learned(make_task):
-    task, _ = make_task()
+def test_the_first_answer_is_learned(make_preprocessor):
+    preprocessor, _ = make_preprocessor()
     question, context, _ = KOREAN
     examples = datasets.Dataset.from_list([row(question, context, "부산", "서울"), row(question, context, "부산")])
-    one, other = task.encode(examples, "train.jsonl")
+    one, other = preprocessor.encode(examples, "train.jsonl").examples
     assert one | {"example": 1} == other
 
 
-def test_windows(make_task):
-    task, config = make_task(batches={"max_source_length": 24}, options={"stride": 6})
+def test_windows(make_preprocessor):
+    preprocessor, config = make_preprocessor(batches={"max_source_length": 24}, options={"stride": 6})
     context = " ".join(["민수는"] * 30 + ["서울에서"] + ["왔고"] * 30)
     examples = datasets.Dataset.from_list([row("어디?", context, "서울"), row(KOREAN[0], KOREAN[1], "부산")])
-    encoded = task.encode(examples, "train.jsonl")
+    encoded = preprocessor.encode(examples, "train.jsonl").examples
     windows = [window for window in encoded if window["example"] == 0]
     assert len(windows) > 2
     assert encoded["example"][:] == sorted(encoded["example"])
     assert set(encoded["example"]) == {0, 1}
-    question = task.tokenizer("어디?")["input_ids"]
+    question = preprocessor.tokenizer("어디?")["input_ids"]
     contexts = []
     for window in windows:
         ids = window["input_ids"]
@@ -183,8 +187,8 @@ def test_windows(make_task):
         assert ids[: len(question)] == question
         contexts.append(ids[len(question) : -1])
         first, last = window["start_positions"], window["end_positions"]
-        if " 서울에서" in task.tokenizer.decode(contexts[-1]):
-            assert task.tokenizer.decode(ids[first : last + 1]) == " 서울에서"
+        if " 서울에서" in preprocessor.tokenizer.decode(contexts[-1]):
+            assert preprocessor.tokenizer.decode(ids[first : last + 1]) == " 서울에서"
         else:
             assert (first, last) == (0, 0)
     assert any(window["start_positions"] for window in windows)
@@ -195,58 +199,62 @@ def test_windows(make_task):
     assert config.task_specific_params["question-answering"]["doc_stride"] == 6
 
 
-def test_a_batch(make_task):
-    task, _ = make_task()
-    encoded = task.encode(datasets.Dataset.from_list([*ROWS, ROWS[0] | {"answers": NO_ANSWER}]), "train.jsonl")
-    batch = task.collate(encoded[:])
+def test_a_batch(make_preprocessor):
+    preprocessor, _ = make_preprocessor()
+    rows = datasets.Dataset.from_list([*ROWS, ROWS[0] | {"answers": NO_ANSWER}])
+    encoded = preprocessor.encode(rows, "train.jsonl").examples
+    batch = preprocessor.collate(encoded[:])
     assert batch.keys() == {"input_ids", "attention_mask", "start_positions", "end_positions"}
     assert batch["start_positions"].tolist()[3:] == batch["end_positions"].tolist()[3:] == [0]
     assert all(batch["start_positions"][:3] > 0)
     lengths = [len(ids) for ids in encoded["input_ids"]]
-    assert batch["attention_mask"].sum(dim=1).tolist() == lengths == task.lengths(encoded)[:, 0].tolist()
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths == preprocessor.lengths(encoded)[:, 0].tolist()
 
 
-def test_token_types_tell_question_and_context_apart(make_task, tmp_path):
+def test_token_types_tell_question_and_context_apart(make_preprocessor, tmp_path):
     config = trefoil.TrefoilEncoderConfig(**TINY_MODEL, vocab_size=369, type_vocab_size=2)
-    task, _ = make_task(config=config)
+    preprocessor, _ = make_preprocessor(config=config)
     examples = datasets.Dataset.from_list(ROWS)
-    encoded = task.encode(examples, "train.jsonl")
-    batch = task.collate(encoded[:])
-    length = len(task.tokenizer(KOREAN[0])["input_ids"])
+    encoded = preprocessor.encode(examples, "train.jsonl").examples
+    batch = preprocessor.collate(encoded[:])
+    length = len(preprocessor.tokenizer(KOREAN[0])["input_ids"])
     assert batch["token_type_ids"][1, :length].tolist() == [0] * length
     assert set(batch["token_type_ids"][1, length : len(encoded[1]["input_ids"])].tolist()) == {1}
     model = tiny_model(config)
     with torch.no_grad():
         model.model.embed_types.weight.mul_(3)
     model.save_pretrained(tmp_path)
-    task.tokenizer.save_pretrained(tmp_path)
-    predictions = task.evaluate(model, examples, Accelerator(), final=True)["predictions"]
+    preprocessor.tokenizer.save_pretrained(tmp_path)
+    predictions = scores_of(model, preprocessor, examples)["predictions"]
     assert predictions == [answer["answer"] for answer in ask(tmp_path, ROWS)]
 
 
-def test_a_tokenizer_with_token_types_for_a_model_without(make_task):
-    task, config = make_task()
-    task.tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
-    task.prepare_config(config)
-    assert "token_type_ids" not in task.tokenizer(*KOREAN[:2])
+def test_a_tokenizer_with_token_types_for_a_model_without(make_preprocessor, tokenizer_folder):
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    preprocessor, _ = make_preprocessor(
+        tokenizer=AutoTokenizer.from_pretrained(tokenizer_folder, model_input_names=names)
+    )
+    assert "token_type_ids" not in preprocessor.tokenizer(*KOREAN[:2])
 
 
-def test_each_context_is_a_text_once(make_task):
-    task, _ = make_task()
+def test_each_context_is_a_text_once(make_preprocessor):
+    preprocessor, _ = make_preprocessor()
     examples = datasets.Dataset.from_list([ROWS[0], ROWS[1], ROWS[0] | {"question": "Who?"}] * 700)
-    texts = [text for batch in task.texts(examples) for text in batch]
+    texts = [text for batch in preprocessor.reader.texts(examples) for text in batch]
     assert texts.count(ENGLISH[1]) == texts.count(KOREAN[1]) == 1
     assert texts.count("Who?") == texts.count(ENGLISH[0]) == 700
 
 
-def test_other_columns(make_task):
+def test_other_columns(make_preprocessor):
     columns = {"question": "q", "context": "passage", "answers": "spans"}
-    task, _ = make_task(data={"columns": columns})
+    preprocessor, _ = make_preprocessor(data={"columns": columns})
     renamed = [{columns[name]: value for name, value in example.items()} for example in ROWS]
-    encoded = task.encode(datasets.Dataset.from_list(renamed), "train.jsonl")
-    task, _ = make_task()
-    assert encoded[:] == task.encode(datasets.Dataset.from_list(ROWS), "train.jsonl")[:]
-    assert list(task.texts(datasets.Dataset.from_list(ROWS)))[1] == [example["context"] for example in ROWS]
+    encoded = preprocessor.encode(datasets.Dataset.from_list(renamed), "train.jsonl").examples
+    preprocessor, _ = make_preprocessor()
+    assert encoded[:] == preprocessor.encode(datasets.Dataset.from_list(ROWS), "train.jsonl").examples[:]
+    assert list(preprocessor.reader.texts(datasets.Dataset.from_list(ROWS)))[1] == [
+        example["context"] for example in ROWS
+    ]
 
 
 # --- what is refused
@@ -288,45 +296,53 @@ BAD = [
 
 
 @pytest.mark.parametrize(("change", "problem"), BAD)
-def test_a_bad_row(make_task, change, problem):
+def test_a_bad_row(make_preprocessor, change, problem):
     good = {"question": "어디?", "context": CONTEXT, "answers": answers("부산", 4)}
     examples = datasets.Dataset.from_list([good, good | change])
-    task, _ = make_task()
-    with pytest.raises(UserError) as error:
-        task.encode(examples, "train.jsonl")
-    message = str(error.value)
-    assert message == f"train.jsonl example 2: {problem}; mend it or set data.invalid_examples=skip"
-    task, _ = make_task(data={"invalid_examples": "skip"})
-    assert task.encode(examples, "train.jsonl")["example"][:] == [0]
-    assert (task.problems["train.jsonl"].count, task.problems["train.jsonl"].first) == (1, f"example 2, {problem}")
-    if "tokens" not in problem:  # a question that is too long can still be asked
-        assert task.scorable(examples, "test.jsonl")[:] == examples.select([0])[:]
+    can_be_asked = "tokens" in problem  # though it is too long
+    for is_scored in [False] if can_be_asked else [False, True]:
+        preprocessor, _ = make_preprocessor()
+        with pytest.raises(UserError) as error:
+            preprocessor.encode(examples, "train.jsonl", is_scored)
+        message = str(error.value)
+        assert message == f"train.jsonl example 2: {problem}; mend it or set data.invalid_examples=skip"
+        preprocessor, _ = make_preprocessor(data={"invalid_examples": "skip"})
+        split = preprocessor.encode(examples, "train.jsonl", is_scored)
+        assert split.examples["example"][:] == [0]
+        assert split.rows[:] == examples.select([0])[:]
+        assert (split.skipped, split.first_skipped) == (1, f"example 2, {problem}")
 
 
-def test_answers_that_are_no_lists(make_task):
-    task, _ = make_task(data={"invalid_examples": "skip"})
+def test_answers_that_are_no_lists(make_preprocessor):
+    preprocessor, _ = make_preprocessor(data={"invalid_examples": "skip"})
     examples = datasets.Dataset.from_list([{"question": "어디?", "context": CONTEXT, "answers": "부산"}])
     message = f"train.jsonl: no valid example is left of 1; example 1, column 'answers' holds '부산', not {FORM}"
     with pytest.raises(UserError, match=re.escape(message)):
-        task.encode(examples, "train.jsonl")
+        preprocessor.encode(examples, "train.jsonl")
 
 
-def test_an_answer_that_no_window_holds(make_task):
-    task, _ = make_task(batches={"max_source_length": 24}, options={"stride": 2})
+def test_an_answer_that_no_window_holds(make_preprocessor):
+    preprocessor, _ = make_preprocessor(batches={"max_source_length": 24}, options={"stride": 2})
     context = " ".join(["민수는"] * 40)
+    examples = datasets.Dataset.from_list([row("어디?", context, context)])
     with pytest.raises(
         UserError, match=r"1: no window holds the whole answer '민수는 민수는.*…'; raise options\.stride=2 or "
     ):
-        task.encode(datasets.Dataset.from_list([row("어디?", context, context)]), "train.jsonl")
+        preprocessor.encode(examples, "train.jsonl")
+    windows = preprocessor.encode(examples, "test.jsonl", is_scored=True).examples
+    assert len(windows) > 1
+    assert not any(windows["start_positions"])
 
 
-def test_a_long_question_is_cut_if_the_recipe_says_so(make_task):
-    task, _ = make_task(batches={"truncate": True})
+@pytest.mark.parametrize(("truncate", "is_scored"), [(True, False), (False, True)])
+def test_a_long_question_is_cut_if_the_recipe_says_so_or_it_is_asked(make_preprocessor, truncate, is_scored):
+    preprocessor, _ = make_preprocessor(batches={"truncate": truncate})
     examples = datasets.Dataset.from_list([row("어디? " * 40, CONTEXT, "부산")])
-    (window,) = task.encode(examples, "train.jsonl")
+    split = preprocessor.encode(examples, "train.jsonl", is_scored)
+    (window,) = split.examples
     assert len(window["input_ids"]) <= 96
     assert window["start_positions"] > 48
-    assert task.problems["train.jsonl"].cut == 1
+    assert split.notes == {CUT: 1}
 
 
 @pytest.mark.parametrize(
@@ -344,9 +360,9 @@ def test_a_long_question_is_cut_if_the_recipe_says_so(make_task):
          "batches.max_source_length: 5 tokens have no room for a question and a context"),
     ],
 )  # fmt: skip
-def test_a_recipe_that_asks_for_what_cannot_be(make_task, changes, message):
+def test_a_recipe_that_asks_for_what_cannot_be(make_preprocessor, changes, message):
     with pytest.raises(UserError) as error:
-        make_task(**changes)
+        make_preprocessor(**changes)
     assert str(error.value) == message
 
 
@@ -362,20 +378,20 @@ def test_a_recipe_that_asks_for_what_cannot_be(make_task, changes, message):
         (ROWS, True, True),
     ],
 )
-def test_whether_there_may_be_no_answer_is_learned_and_kept(make_task, rows, option, expected):
-    task, config = make_task(train=rows, options={"no_answer": option})
+def test_whether_there_may_be_no_answer_is_learned_and_kept(make_preprocessor, rows, option, expected):
+    preprocessor, config = make_preprocessor(train=rows, options={"no_answer": option})
     assert config.task_specific_params["question-answering"]["handle_impossible_answer"] is expected
-    assert task.settings["handle_impossible_answer"] is expected
+    assert preprocessor.settings["handle_impossible_answer"] is expected
     # to evaluate a trained model, nothing is learned
-    task, config = make_task(config=config)
+    preprocessor, config = make_preprocessor(config=config)
     assert config.task_specific_params["question-answering"]["handle_impossible_answer"] is expected
-    task, config = make_task(config=config, options={"no_answer": not expected})
+    preprocessor, config = make_preprocessor(config=config, options={"no_answer": not expected})
     assert config.task_specific_params["question-answering"]["handle_impossible_answer"] is not expected
 
 
-def test_other_task_specific_parameters_stay(make_task):
+def test_other_task_specific_parameters_stay(make_preprocessor):
     config = trefoil.TrefoilEncoderConfig(**TINY_MODEL, vocab_size=369, task_specific_params={"ner": {"a": 1}})
-    make_task(config=config)
+    make_preprocessor(config=config)
     assert config.task_specific_params["ner"] == {"a": 1}
 
 
@@ -384,7 +400,7 @@ class Sure(torch.nn.Module):
 
     def __init__(self, start, end):
         super().__init__()
-        self.start, self.end, self.device = start, end, torch.device("cpu")
+        self.start, self.end = start, end
 
     def forward(self, input_ids, attention_mask, start_positions, end_positions, num_items_in_batch):
         def logits(wanted):
@@ -393,23 +409,23 @@ class Sure(torch.nn.Module):
         return SimpleNamespace(start_logits=logits(self.start), end_logits=logits(self.end))
 
 
-def test_scores_of_known_answers(make_task):
+def test_scores_of_known_answers(make_preprocessor):
     rows = [row(*KOREAN), row(KOREAN[0], KOREAN[1], "부산"), row(*KOREAN[:2])]
-    task, _ = make_task(train=rows)
-    (token,) = task.tokenizer(" 서울에서", add_special_tokens=False)["input_ids"]
+    preprocessor, _ = make_preprocessor(train=rows)
+    (token,) = preprocessor.tokenizer(" 서울에서", add_special_tokens=False)["input_ids"]
     examples = datasets.Dataset.from_list(rows)
-    scores = task.evaluate(Sure([token], [token]), examples, Accelerator(), final=True)
+    scores = scores_of(Sure([token], [token]), preprocessor, examples)
     assert scores["predictions"] == ["서울에서"] * 3
     assert (scores["exact_match"], scores["f1"]) == (0.0, 0.0)
     # once in three, the two of its four characters that are right are all that there are
     assert scores["character_f1"] == pytest.approx(100 * (2 * 2 / (4 + 2)) / 3)
-    start = task.tokenizer.bos_token_id
-    scores = task.evaluate(Sure([start], [start]), examples, Accelerator(), final=True)
+    start = preprocessor.tokenizer.bos_token_id
+    scores = scores_of(Sure([start], [start]), preprocessor, examples)
     assert scores["predictions"] == [""] * 3
     assert scores["exact_match"] == pytest.approx(100 / 3)
     assert (scores["has_answer_exact_match"], scores["no_answer_exact_match"]) == (0.0, 100.0)
-    task, _ = make_task(options={"no_answer": False})
-    predictions = task.evaluate(Sure([start], [start]), examples, Accelerator(), final=True)["predictions"]
+    preprocessor, _ = make_preprocessor(options={"no_answer": False})
+    predictions = scores_of(Sure([start], [start]), preprocessor, examples)["predictions"]
     assert all(predictions)
 
 
@@ -431,14 +447,14 @@ def ask(folder, rows, **options):
     return pipe([{name: example[name] for name in ("question", "context")} for example in rows], **options)
 
 
-def test_the_loss_is_the_mean_over_labels(make_task):
-    task, config = make_task(train=long_rows())
+def test_the_loss_is_the_mean_over_labels(make_preprocessor):
+    preprocessor, config = make_preprocessor(train=long_rows())
     model, examples = tiny_model(config), datasets.Dataset.from_list(long_rows())
-    scores = task.evaluate(model, examples, Accelerator(), final=False)
-    encoded = task.encode(examples, "validation.jsonl")
+    scores = evaluator_for(preprocessor, examples).evaluate(model, final=False)
+    encoded = preprocessor.encode(examples, "validation.jsonl").examples
     assert len(encoded) > len(examples)
     with torch.no_grad():
-        losses = [float(model(**task.collate(encoded[[index]])).loss) for index in range(len(encoded))]
+        losses = [float(model(**preprocessor.collate(encoded[[index]])).loss) for index in range(len(encoded))]
     assert scores["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
@@ -446,10 +462,10 @@ class Stop(Exception):
     """Enough was seen of a process."""
 
 
-def test_windows_of_one_example_may_be_on_several_processes(make_task, monkeypatch):
-    task, config = make_task(train=long_rows(), evaluation={"tokens_per_batch": 300})
+def test_windows_of_one_example_may_be_on_several_processes(make_preprocessor, monkeypatch):
+    preprocessor, config = make_preprocessor(train=long_rows(), evaluation={"tokens_per_batch": 300})
     model, examples = tiny_model(config), datasets.Dataset.from_list(long_rows())
-    expected = task.evaluate(model, examples, Accelerator(), final=True)
+    expected = scores_of(model, preprocessor, examples)
     parts = []
 
     def gather(items):
@@ -458,27 +474,27 @@ def test_windows_of_one_example_may_be_on_several_processes(make_task, monkeypat
             raise Stop
         return [item for part in parts for item in part]
 
-    monkeypatch.setattr(base, "gather_object", gather)
+    monkeypatch.setattr(evaluator, "gather_object", gather)
     for rank in range(3):
-        process = SimpleNamespace(process_index=rank, num_processes=3, is_main_process=False)
+        process = SimpleNamespace(process_index=rank, num_processes=3, is_main_process=False, device="cpu")
         if rank < 2:
             with pytest.raises(Stop):
-                task.evaluate(model, examples, process, final=True)
+                evaluator_for(preprocessor, examples, process).evaluate(model, final=True)
     assert all(parts)
-    assert task.evaluate(model, examples, process, final=True) == expected
+    assert evaluator_for(preprocessor, examples, process).evaluate(model, final=True) == expected
 
 
 @pytest.mark.parametrize("no_answer", [True, False])
-def test_the_pipeline_gives_the_same_answers(make_task, tmp_path, no_answer):
+def test_the_pipeline_gives_the_same_answers(make_preprocessor, tmp_path, no_answer):
     changes = {"batches": {"max_source_length": 40}, "options": {"no_answer": no_answer, "stride": 10}}
-    task, config = make_task(**changes)
+    preprocessor, config = make_preprocessor(**changes)
     model, rows = tiny_model(config), long_rows(30)
     rows.append(row("어디? " * 40, KOREAN[1], "서울"))  # a question that is cut
     with torch.no_grad():
         model.qa_outputs.bias.zero_()
     model.save_pretrained(tmp_path)
-    task.tokenizer.save_pretrained(tmp_path)
-    predictions = task.evaluate(model, datasets.Dataset.from_list(rows), Accelerator(), final=True)["predictions"]
+    preprocessor.tokenizer.save_pretrained(tmp_path)
+    predictions = scores_of(model, preprocessor, datasets.Dataset.from_list(rows))["predictions"]
     assert len(set(predictions)) > 5
     assert predictions == [answer["answer"] for answer in ask(tmp_path, rows)]
     assert predictions == [answer["answer"] for answer in ask(tmp_path, rows, batch_size=4)]
@@ -490,7 +506,7 @@ def test_the_pipeline_gives_the_same_answers(make_task, tmp_path, no_answer):
 
 
 def test_it_is_a_task():
-    assert TASKS["question-answering"] is QuestionAnsweringTask
+    assert TASKS["question-answering"] is QUESTION_ANSWERING
     assert list(TASKS).index("question-answering") < list(TASKS).index("translation")
 
 
@@ -550,12 +566,12 @@ def test_parts_of_one_file_in_the_form_of_squad(tmp_path, write, whole_folder):
         "test_split": "small_v1.0[90%:]",
     }
     recipe = make_recipe(tmp_path / "run", data=data, training={"max_steps": 1}, tokenizer={"min_frequency": 1})
-    task = QuestionAnsweringTask(recipe)
-    splits = load_splits(recipe, task, make_accelerator(recipe))
+    reader = reader_for(recipe)
+    splits = load_splits(reader, make_accelerator(recipe))
     assert [splits[kind]["id"][:] for kind in ("train", "validation", "test")] == [
         [str(number) for number in range(first, last)] for first, last in ((0, 16), (16, 18), (18, 20))
     ]
-    task.learn(splits["train"])
-    assert task.no_answer is False
+    params = reader.learn(splits["train"])["task_specific_params"]
+    assert params["question-answering"]["handle_impossible_answer"] is False
     if not whole_folder:
         assert train(recipe)["steps"] == 1

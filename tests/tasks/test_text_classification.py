@@ -7,7 +7,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator
+from task_parts import preprocessor_for, reader_for, scores_of
 from training_runs import TINY_MODEL, losses, merged
 from transformers import AutoModelForSequenceClassification, pipeline
 
@@ -16,7 +16,8 @@ from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
 from trefoil.data.tokenizer import BIDIRECTIONAL, train_tokenizer
 from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
-from trefoil.tasks.text_classification import TextClassificationTask
+from trefoil.tasks.preprocessor import CUT
+from trefoil.tasks.text_classification import TextClassificationEvaluator
 from trefoil.training.run import evaluate, train
 
 GOOD, BAD = "정말 좋다", "아주 나쁘다"
@@ -33,7 +34,10 @@ def content(output_dir="runs/labels", **changes):
             "tokenizer": {"kind": "characters"},
             "model": {"preset": "encoder-tiny", "config": TINY_MODEL | {"hidden_dropout": 0.0}},
             "batches": {"tokens_per_batch": 400},
-            "optimization": {"learning_rate": 3e-3, "warmup_steps": 4},
+            "optimization": {
+                "learning_rate": 3e-3,
+                "warmup_steps": min(4, changes.get("training", {}).get("max_steps", 4)),
+            },
             "training": {"max_steps": 30, "log_every": 1, "evaluate_every": 15, "trackers": []},
         },
         changes,
@@ -53,18 +57,23 @@ def with_labels(*labels, feature=None):
 
 
 def learned(examples, **changes):
-    """A task that has learned what labels there are."""
-    task = TextClassificationTask(make_recipe(**changes))
-    task.learn(examples)
-    return task
+    """What a model is told of the labels that there are."""
+    return reader_for(make_recipe(**changes)).learn(examples)
 
 
-def ready(task, texts=(GOOD, BAD, LONG), **fields):
-    """The task, with a tokenizer, and a model of this configuration."""
-    task.tokenizer = train_tokenizer([list(texts)], TokenizerRecipe(kind="characters"), BIDIRECTIONAL)
-    config = preset_config("encoder-tiny", vocab_size=len(task.tokenizer), **{"max_position_embeddings": 40} | fields)
-    task.prepare_config(config)
-    return task, config
+def ready(train, texts=(GOOD, BAD, LONG), changes=None, **fields):
+    """What encodes for a model of this configuration, and that."""
+    tokenizer = train_tokenizer([list(texts)], TokenizerRecipe(kind="characters"), BIDIRECTIONAL)
+    config = preset_config("encoder-tiny", vocab_size=len(tokenizer), **{"max_position_embeddings": 40} | fields)
+    return preprocessor_for(make_recipe(**changes or {}), train, tokenizer, config), config
+
+
+def encoded(preprocessor, examples):
+    return preprocessor.encode(examples, "train").examples
+
+
+def metric_of(preprocessor):
+    return TextClassificationEvaluator(preprocessor, None, None).metric
 
 
 # --- which labels there are
@@ -87,13 +96,12 @@ SENTIMENT = datasets.ClassLabel(names=["positive", "negative", "neutral"])
     ],
 )
 def test_labels_are_numbered_in_order(examples, options, labels):
-    task = learned(examples, options=options)
-    assert task.labels == labels
-    assert (task.problem_type, task.metric) == ("single_label_classification", "accuracy")
-    _, config = ready(task)
+    preprocessor, config = ready(examples, changes={"options": options})
+    assert preprocessor.labels == labels
+    assert metric_of(preprocessor) == "accuracy"
     assert config.id2label == dict(enumerate(labels))
     assert config.label2id == {name: number for number, name in enumerate(labels)}
-    assert config.problem_type == "single_label_classification"
+    assert config.problem_type == preprocessor.problem_type == "single_label_classification"
 
 
 @pytest.mark.parametrize(
@@ -106,35 +114,37 @@ def test_labels_are_numbered_in_order(examples, options, labels):
     ],
 )
 def test_a_list_is_several_labels(examples, labels):
-    task = learned(examples)
-    assert task.labels == labels
-    assert (task.problem_type, task.metric) == ("multi_label_classification", "micro_f1")
-    _, config = ready(task)
+    preprocessor, config = ready(examples)
+    assert preprocessor.labels == labels
     assert list(config.id2label.values()) == labels
-    assert config.problem_type == "multi_label_classification"
+    assert config.problem_type == preprocessor.problem_type == "multi_label_classification"
+    assert metric_of(preprocessor) == "micro_f1"
 
 
 def test_several_labels_are_a_row_of_ones_and_zeros():
     examples = with_labels(["b", "a"], [], ["c", "c"])
-    task, _ = ready(learned(examples))
-    assert task.encode(examples, "train")["labels"] == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    preprocessor, _ = ready(examples)
+    assert encoded(preprocessor, examples)["labels"] == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
 
 
 def test_a_fraction_is_a_number_to_estimate():
-    task = learned(with_labels(0.5, -1.0, 2.0))
-    assert (task.problem_type, task.metric) == ("regression", "pearson")
-    task, config = ready(task)
+    preprocessor, config = ready(with_labels(0.5, -1.0, 2.0))
+    assert metric_of(preprocessor) == "pearson"
     assert (config.num_labels, config.problem_type) == (1, "regression")
-    assert task.encode(with_labels(0.5, -1.0), "train")["labels"] == [0.5, -1.0]
+    assert encoded(preprocessor, with_labels(0.5, -1.0))["labels"] == [0.5, -1.0]
 
 
 def test_what_cannot_be_seen_can_be_said():
-    assert learned(with_labels(1, 2), options={"problem_type": "regression"}).problem_type == "regression"
+    to_estimate = {"options": {"problem_type": "regression"}}
+    for examples in (with_labels(1, 2), with_labels(1, 2, feature=SENTIMENT)):
+        preprocessor, config = ready(examples, changes=to_estimate)
+        assert config.problem_type == "regression"
+        assert encoded(preprocessor, examples)["labels"] == [1.0, 2.0]
     # a CSV file holds nothing but texts
-    task, _ = ready(learned(with_labels("0.5", "2"), options={"problem_type": "regression"}))
-    assert task.encode(with_labels("0.5", "2"), "train")["labels"] == [0.5, 2.0]
-    task = learned(with_labels(0.0, 1.0), options={"problem_type": "single_label_classification"})
-    assert task.labels == ["0.0", "1.0"]
+    preprocessor, _ = ready(with_labels("0.5", "2"), changes=to_estimate)
+    assert encoded(preprocessor, with_labels("0.5", "2"))["labels"] == [0.5, 2.0]
+    told = learned(with_labels(0.0, 1.0), options={"problem_type": "single_label_classification"})
+    assert told["id2label"] == {0: "0.0", 1: "1.0"}
 
 
 @pytest.mark.parametrize(
@@ -170,13 +180,18 @@ def test_options_are_checked():
 
 
 def test_of_an_error_less_is_better():
-    task = learned(with_labels(0.5, 1.5), evaluation={"metric": "mean_squared_error"})
-    assert task.is_better(0.1, 0.2)
-    task = learned(with_labels("a", "b"))
-    assert task.is_better(0.2, 0.1)
+    preprocessor, _ = ready(with_labels(0.5, 1.5), changes={"evaluation": {"metric": "mean_squared_error"}})
+    assert TextClassificationEvaluator(preprocessor, None, None).is_better(0.1, 0.2)
+    preprocessor, _ = ready(with_labels("a", "b"))
+    assert TextClassificationEvaluator(preprocessor, None, None).is_better(0.2, 0.1)
 
 
 # --- what a model that is trained already knows
+
+
+def head_is_new(config, examples):
+    reader = reader_for(make_recipe())
+    return reader.head_is_new(config, reader.learn(examples))
 
 
 @pytest.mark.parametrize(
@@ -184,20 +199,20 @@ def test_of_an_error_less_is_better():
     [(("good", "bad"), False), (("bad", "good"), False), (("bad", "fair"), True), (("bad", "fair", "good"), True)],
 )
 def test_a_head_is_of_use_if_it_has_the_same_labels(labels, is_new):
-    task = learned(with_labels("bad", "good"))
-    config = preset_config("encoder-tiny", vocab_size=99, id2label=dict(enumerate(labels)))
-    assert task.head_is_new(config) is is_new
-    task, config = ready(task, id2label=dict(enumerate(labels)))
-    assert task.labels == (["bad", "good"] if is_new else list(labels))
-    (row,) = task.encode(with_labels("good"), "train")
+    known = dict(enumerate(labels))
+    config = preset_config("encoder-tiny", vocab_size=99, id2label=known)
+    assert head_is_new(config, with_labels("bad", "good")) is is_new
+    preprocessor, config = ready(with_labels("bad", "good"), id2label=known)
+    assert preprocessor.labels == list(config.id2label.values()) == (["bad", "good"] if is_new else list(labels))
+    (row,) = encoded(preprocessor, with_labels("good"))
     assert config.id2label[row["labels"]] == "good"
 
 
 def test_a_head_that_estimates_is_of_use_to_estimate_only():
     estimating = preset_config("encoder-tiny", vocab_size=99, id2label={0: "LABEL_0"}, problem_type="regression")
-    assert not learned(with_labels(0.5, 1.5)).head_is_new(estimating)
-    assert learned(with_labels("a", "b")).head_is_new(estimating)
-    assert learned(with_labels(0.5, 1.5)).head_is_new(preset_config("encoder-tiny", vocab_size=99))
+    assert not head_is_new(estimating, with_labels(0.5, 1.5))
+    assert head_is_new(estimating, with_labels("a", "b"))
+    assert head_is_new(preset_config("encoder-tiny", vocab_size=99), with_labels(0.5, 1.5))
 
 
 @pytest.mark.parametrize("names", [{0: "good", 1: "bad"}, {0: "bad", 1: "good"}])
@@ -208,26 +223,27 @@ def test_numbers_with_names_are_measured_by_a_trained_models_labels(names):
         (with_labels(0, 1, feature=feature), {}),
         (with_labels(0, 1), {"names": names}),
     ):
-        task = TextClassificationTask(make_recipe(options=options))
-        ready(task, id2label={0: "good", 1: "bad"}, problem_type="single_label_classification")
-        assert task.scorable(examples, "test") is examples
-        labels = task.encode(examples, "test")["labels"]
-        assert [task.labels[label] for label in labels] == list(names.values())
+        trained = {"id2label": {0: "good", 1: "bad"}, "problem_type": "single_label_classification"}
+        preprocessor, _ = ready(None, changes={"options": options}, **trained)
+        split = preprocessor.encode(examples, "test", is_scored=True)
+        assert split.rows["text"] == examples["text"]
+        assert [preprocessor.labels[label] for label in split.examples["labels"]] == list(names.values())
 
 
 # --- rows
 
 
 def test_a_pair_of_texts_is_one_input():
-    task = TextClassificationTask(make_recipe(data={"columns": {"text": "premise", "text_pair": "hypothesis"}}))
+    changes = {"data": {"columns": {"text": "premise", "text_pair": "hypothesis"}}}
     rows = [{"premise": GOOD, "hypothesis": BAD, "label": "no"}, {"premise": BAD, "hypothesis": BAD, "label": "yes"}]
     examples = datasets.Dataset.from_list(rows)
-    task.learn(examples)
-    task, _ = ready(task)
-    encoded = task.encode(examples, "train")
-    assert encoded["input_ids"] == [task.tokenizer(row["premise"], row["hypothesis"])["input_ids"] for row in rows]
-    assert encoded["labels"] == [0, 1]
-    assert [text for texts in task.texts(examples) for text in texts] == [GOOD, BAD, BAD, BAD]
+    preprocessor, _ = ready(examples, changes=changes)
+    found = encoded(preprocessor, examples)
+    assert found["input_ids"] == [
+        preprocessor.tokenizer(row["premise"], row["hypothesis"])["input_ids"] for row in rows
+    ]
+    assert found["labels"] == [0, 1]
+    assert [text for texts in preprocessor.reader.texts(examples) for text in texts] == [GOOD, BAD, BAD, BAD]
 
 
 def test_a_long_pair_is_cut_where_it_is_longer():
@@ -235,11 +251,11 @@ def test_a_long_pair_is_cut_where_it_is_longer():
     examples = datasets.Dataset.from_list(
         [{"text": GOOD, "pair": LONG, "label": "a"}, {"text": LONG, "pair": GOOD, "label": "b"}]
     )
-    task, _ = ready(learned(examples, **changes))
-    encoded = task.encode(examples, "train")
-    assert [len(ids) for ids in encoded["input_ids"]] == [40, 40]
-    assert all(GOOD in task.tokenizer.decode(ids) for ids in encoded["input_ids"])
-    assert task.problems["train"].cut == 2
+    preprocessor, _ = ready(examples, changes=changes)
+    split = preprocessor.encode(examples, "train")
+    assert [len(ids) for ids in split.examples["input_ids"]] == [40, 40]
+    assert all(GOOD in preprocessor.tokenizer.decode(ids) for ids in split.examples["input_ids"])
+    assert split.notes == {CUT: 2}
 
 
 TOO_LONG = "152 tokens are more than the model's 40 (batches.truncate=true cuts)"
@@ -261,23 +277,23 @@ def test_a_bad_row_is_named_or_skipped_and_counted(change, problem):
     good = {"text": GOOD, "label": "좋음"}
     examples = datasets.Dataset.from_list([good, good | change, {"text": BAD, "label": "나쁨"}])
     labels = with_labels("좋음", "나쁨")
-    for step in ("encode", "scorable"):
-        task, _ = ready(learned(labels))
+    for is_scored in (False, True):
+        preprocessor, _ = ready(labels)
         with pytest.raises(UserError) as error:
-            getattr(task, step)(examples, "valid.jsonl")
+            preprocessor.encode(examples, "valid.jsonl", is_scored)
         assert str(error.value) == (f"valid.jsonl example 2: {problem}; mend it or set data.invalid_examples=skip")
-        task, _ = ready(learned(labels, data={"invalid_examples": "skip"}))
-        assert len(getattr(task, step)(examples, "valid.jsonl")) == 2
-        problems = task.problems["valid.jsonl"]
-        assert (problems.count, problems.first) == (1, f"example 2, {problem}")
+        preprocessor, _ = ready(labels, changes={"data": {"invalid_examples": "skip"}})
+        split = preprocessor.encode(examples, "valid.jsonl", is_scored)
+        assert len(split.examples) == len(split.rows) == 2
+        assert (split.skipped, split.first_skipped) == (1, f"example 2, {problem}")
 
 
 @pytest.mark.parametrize("text", [5, ["좋다"], {"text": "좋다"}])
 def test_a_text_that_is_none(text):
     examples = datasets.Dataset.from_list([{"text": text, "label": "좋음"}])
-    task, _ = ready(learned(with_labels("좋음", "나쁨")))
+    preprocessor, _ = ready(with_labels("좋음", "나쁨"))
     with pytest.raises(UserError, match=re.escape(f"train example 1: column 'text' holds {text!r}, not a text")):
-        task.encode(examples, "train")
+        preprocessor.encode(examples, "train")
 
 
 @pytest.mark.parametrize(
@@ -293,28 +309,27 @@ def test_a_text_that_is_none(text):
     ],
 )  # fmt: skip
 def test_a_bad_label(labels, bad, problem):
-    task, _ = ready(learned(with_labels(*labels)))
-    (found,) = task.encode_rows({"text": [GOOD], "label": [bad]})
+    preprocessor, _ = ready(with_labels(*labels))
+    (found,) = preprocessor.encode_rows({"text": [GOOD], "label": [bad]}, is_scored=False)
     assert found.startswith(problem)
 
 
 def test_a_label_that_the_data_set_has_no_name_for():
     """Hidden labels of a test split are -1."""
-    examples = with_labels(0, 1, feature=SENTIMENT)
-    task, _ = ready(learned(examples))
+    preprocessor, _ = ready(with_labels(0, 1, feature=SENTIMENT))
     hidden = with_labels(-1, feature=SENTIMENT)
     with pytest.raises(UserError, match="test example 1: column 'label' has the label '-1', which training data has"):
-        task.scorable(hidden, "test")
+        preprocessor.encode(hidden, "test", is_scored=True)
 
 
 def test_a_long_text_is_cut_if_the_recipe_says_so():
-    task, _ = ready(learned(with_labels("좋음", "나쁨"), batches={"truncate": True}))
+    preprocessor, _ = ready(with_labels("좋음", "나쁨"), changes={"batches": {"truncate": True}})
     examples = datasets.Dataset.from_list([{"text": LONG, "label": "좋음"}, {"text": GOOD, "label": "좋음"}])
-    encoded = task.encode(examples, "train")
-    whole = task.tokenizer(LONG)["input_ids"]
-    assert encoded["input_ids"][0] == [*whole[:39], whole[-1]]
-    assert encoded["input_ids"][1] == task.tokenizer(GOOD)["input_ids"]
-    assert task.problems["train"].cut == 1
+    split = preprocessor.encode(examples, "train")
+    whole = preprocessor.tokenizer(LONG)["input_ids"]
+    assert split.examples["input_ids"][0] == [*whole[:39], whole[-1]]
+    assert split.examples["input_ids"][1] == preprocessor.tokenizer(GOOD)["input_ids"]
+    assert split.notes == {CUT: 1}
 
 
 # --- scores
@@ -343,17 +358,16 @@ def loss_of(problem_type, logits, label):
 @pytest.mark.parametrize("problem_type", MIXED)
 def test_predictions_and_loss_are_those_of_a_computation_text_by_text(problem_type):
     labels, numbers = MIXED[problem_type]
-    examples = with_labels(*labels)
-    task = learned(examples, evaluation={"tokens_per_batch": 12})  # batches of several texts, with padding
+    several = {"evaluation": {"tokens_per_batch": 12}}  # texts in a batch, with padding
+    preprocessor, config = ready(with_labels(*labels), changes=several, initializer_range=0.4)
     examples = datasets.Dataset.from_dict({"text": [GOOD * 2, "좋", BAD, LONG[:9], GOOD], "label": labels})
-    task, config = ready(task, initializer_range=0.4)
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(config).eval()
-    scores = task.evaluate(model, examples, Accelerator(), final=True)
+    scores = scores_of(model, preprocessor, examples)
     total = count = 0
     for text, number, prediction in zip(examples["text"], numbers, scores["predictions"], strict=True):
         with torch.no_grad():
-            logits = model(**task.tokenizer(text, return_tensors="pt")).logits[0]
+            logits = model(**preprocessor.tokenizer(text, return_tensors="pt")).logits[0]
         loss, size = loss_of(problem_type, logits, number)
         total, count = total + loss, count + size
         if problem_type == "single_label_classification":
@@ -482,6 +496,8 @@ def test_names_of_the_data_set_are_known_to_evaluate(tmp_path, write):
     for split in ("train", "validation", "test"):
         examples.to_parquet(folder / f"{split}.parquet")
     results = train(make_recipe(tmp_path / "run", data={"path": str(folder)}))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert [line["label"] for line in lines] == [row["label"] for row in rows_of("single_label_classification")]
     best = tmp_path / "run" / "best"
     assert trefoil.TrefoilEncoderConfig.from_pretrained(best).id2label == {0: "부정", 1: "긍정", 2: "모름"}
     assert evaluate(best) == results["test"]

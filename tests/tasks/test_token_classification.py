@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
-from accelerate import Accelerator
+from task_parts import evaluator_for, preprocessor_for, reader_for, scores_of
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from torch.nn.functional import cross_entropy, one_hot
 from training_runs import TINY_MODEL, merged
@@ -24,15 +24,10 @@ from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
 from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, train_tokenizer
 from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
-from trefoil.tasks import base, get_task
+from trefoil.tasks import evaluator, get_task
 from trefoil.tasks.metrics import EntityQuality
-from trefoil.tasks.token_classification import (
-    TokenClassificationTask,
-    align,
-    complete,
-    repair,
-    windows,
-)
+from trefoil.tasks.preprocessor import EncodedRow
+from trefoil.tasks.token_classification import align, complete, repair, windows
 from trefoil.training.run import evaluate, train
 
 BYTES = 256 + 4  # a vocabulary of single bytes and <pad> <s> </s> <mask>
@@ -60,7 +55,7 @@ def content(output_dir="runs/ner", **changes):
             "tokenizer": {"kind": "characters"},
             "model": {"preset": "encoder-tiny", "config": dict(TINY_MODEL)},
             "batches": {"tokens_per_batch": 1200},
-            "optimization": {"learning_rate": 3e-3, "warmup_steps": 4},
+            "optimization": {"learning_rate": 3e-3, "warmup_steps": min(4, changes.get("training", {}).get("max_steps", 4))},
             "training": {"max_steps": 20, "log_every": 1, "evaluate_every": 10, "trackers": []},
         },
         changes,
@@ -89,20 +84,20 @@ def labelled(*names):
     return make_config(id2label=dict(enumerate(names)))
 
 
-def make_task(tokenizer, examples, positions=64, trained=None, **changes):
-    """A task that has learned from the examples, or that has the configuration of a trained model instead, and that
-    can encode them where it has a tokenizer."""
+def recipe_for(examples, **changes):
+    """A recipe for these rows, with no more options than the changes say."""
     columns = {"text": "text"} if "text" in examples.column_names else {}
     changes = merged({"data": {"columns": columns}}, changes)
     recipe = content(**changes)
     recipe["data"]["columns"] = changes["data"]["columns"]
     recipe["options"] = changes.get("options", {})
-    task = TokenClassificationTask(build(Recipe, recipe, "ner.yaml"), tokenizer)
-    if trained is None:
-        task.learn(examples)
-    if tokenizer is not None:
-        task.prepare_config(trained or make_config(max_position_embeddings=positions))
-    return task
+    return build(Recipe, recipe, "ner.yaml")
+
+
+def make_preprocessor(tokenizer, examples, positions=64, trained=None, **changes):
+    """For a new model that learns from the examples, or for a trained one with this configuration."""
+    config = trained or make_config(max_position_embeddings=positions)
+    return preprocessor_for(recipe_for(examples, **changes), examples if trained is None else None, tokenizer, config)
 
 
 def make_tokenizer(kind, texts, size=2000, template=BIDIRECTIONAL):
@@ -122,18 +117,18 @@ def wordpiece(*pieces, pre_tokenizer=None, cleans=False):
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="[CLS]", eos_token="[SEP]", **names)
 
 
-def encoded_tags(task, examples, number=0):
+def encoded_tags(preprocessor, examples, number=0):
     """The sub-words of an encoded row, each with its tag; `.` where it has none."""
-    row = task.encode(examples, "train")[number]
-    pieces = task.tokenizer.convert_ids_to_tokens(row["input_ids"])
-    tags = ["." if label == -100 else task.labels[label] for label in row["labels"]]
+    row = preprocessor.encode(examples, "train").examples[number]
+    pieces = preprocessor.tokenizer.convert_ids_to_tokens(row["input_ids"])
+    tags = ["." if label == -100 else preprocessor.labels[label] for label in row["labels"]]
     return " ".join(f"{piece}/{tag}" for piece, tag in zip(pieces, tags, strict=True))
 
 
-def token_tags(task, rows):
+def token_tags(preprocessor, rows):
     """The tags of the sub-words that represent tokens."""
     return [
-        task.labels[label]
+        preprocessor.labels[label]
         for row in rows
         for label, token in zip(row["labels"], row["represented"], strict=True)
         if token >= 0
@@ -158,7 +153,6 @@ def oracle(change=lambda labels: labels):
         answers = change(labels).clamp(min=0)
         return SimpleNamespace(loss=torch.tensor(0.5), logits=one_hot(answers, 13).float())
 
-    forward.device = torch.device("cpu")
     return forward
 
 
@@ -167,51 +161,53 @@ def oracle(change=lambda labels: labels):
 
 def test_english_bytes():
     examples = make_rows((["To", "Éa", "a"], ["B-PER", "I-PER", "O"]))
-    task = make_task(make_tokenizer("byte_bpe", ["ab"], BYTES), examples)
+    preprocessor = make_preprocessor(make_tokenizer("byte_bpe", ["ab"], BYTES), examples)
     # É has two bytes; a space of its own is no part of the word behind it, but of the entity in which it stands
-    assert encoded_tags(task, examples) == "<s>/. T/B-PER o/. Ġ/I-PER Ã/I-PER ī/. a/. Ġ/O a/O </s>/."
+    assert encoded_tags(preprocessor, examples) == "<s>/. T/B-PER o/. Ġ/I-PER Ã/I-PER ī/. a/. Ġ/O a/O </s>/."
 
 
 def test_words_that_begin_with_their_space():
     examples = make_rows((["ab", "ab", "ab"], ["O", "B-X", "I-X"]))
     for template in (BIDIRECTIONAL, LEFT_TO_RIGHT):  # offsets without and with the space
         tokenizer = make_tokenizer("byte_bpe", ["ab ab ab"] * 3, BYTES - (not template.mask) + 2, template)
-        task = make_task(tokenizer, examples)
-        assert encoded_tags(task, examples).removesuffix(" </s>/.") == "<s>/. ab/O Ġab/B-X Ġab/I-X"
+        preprocessor = make_preprocessor(tokenizer, examples)
+        assert encoded_tags(preprocessor, examples).removesuffix(" </s>/.") == "<s>/. ab/O Ġab/B-X Ġab/I-X"
 
 
 def test_korean_characters_in_a_text_without_spaces_between_tokens():
     examples = make_rows((["서울", "에서", "3", "일"], ["B-LOC", "O", "B-DAT", "I-DAT"], "서울에서 3 일"))
     tokenizer = make_tokenizer("characters", examples["text"])
-    task = make_task(tokenizer, examples)
+    preprocessor = make_preprocessor(tokenizer, examples)
     # the space within the date belongs to it, that before it does not
     expected = "<s>/. 서/B-LOC 울/. 에/O 서/.  /O 3/B-DAT  /I-DAT 일/I-DAT </s>/."
-    assert encoded_tags(task, examples) == expected
-    task = make_task(tokenizer, examples, options={"label_all_subwords": True})
+    assert encoded_tags(preprocessor, examples) == expected
+    preprocessor = make_preprocessor(tokenizer, examples, options={"label_all_subwords": True})
     expected = "<s>/. 서/B-LOC 울/I-LOC 에/O 서/O  /O 3/B-DAT  /I-DAT 일/I-DAT </s>/."
-    assert encoded_tags(task, examples) == expected
+    assert encoded_tags(preprocessor, examples) == expected
 
 
 def test_emoji_of_several_characters_and_many_bytes():
     thumb = "👍🏽"  # two characters of four bytes each
     examples = make_rows(([thumb, "🍎"], ["B-X", "B-Y"], f"{thumb}🍎"))
-    task = make_task(make_tokenizer("byte_bpe", ["ab"], BYTES), examples)
-    row = task.encode(examples, "train")[0]
+    preprocessor = make_preprocessor(make_tokenizer("byte_bpe", ["ab"], BYTES), examples)
+    row = preprocessor.encode(examples, "train").examples[0]
     assert row["represented"] == [-1, 0, *[-1] * 7, 1, *[-1] * 3, -1]
     assert row["sources"] == [0, 1]
 
 
 def test_wordpiece():
     examples = make_rows((["Unbelievable", "Seoul", "!"], ["O", "B-LOC", "O"]))
-    task = make_task(wordpiece("un", "##believ", "##able", "seoul", "!", cleans=True), examples)
-    assert encoded_tags(task, examples) == "[CLS]/. un/O ##believ/. ##able/. seoul/B-LOC !/O [SEP]/."
-    task = make_task(task.tokenizer, examples, options={"label_all_subwords": True})
-    assert encoded_tags(task, examples) == "[CLS]/. un/O ##believ/O ##able/O seoul/B-LOC !/O [SEP]/."
+    preprocessor = make_preprocessor(wordpiece("un", "##believ", "##able", "seoul", "!", cleans=True), examples)
+    assert encoded_tags(preprocessor, examples) == "[CLS]/. un/O ##believ/. ##able/. seoul/B-LOC !/O [SEP]/."
+    preprocessor = make_preprocessor(preprocessor.tokenizer, examples, options={"label_all_subwords": True})
+    assert encoded_tags(preprocessor, examples) == "[CLS]/. un/O ##believ/O ##able/O seoul/B-LOC !/O [SEP]/."
 
 
 def test_unknown_words_have_a_subword():
     examples = make_rows((["Zoë", "sings"], ["B-PER", "O"]))
-    assert encoded_tags(make_task(wordpiece("sings"), examples), examples) == "[CLS]/. [UNK]/B-PER sings/O [SEP]/."
+    assert (
+        encoded_tags(make_preprocessor(wordpiece("sings"), examples), examples) == "[CLS]/. [UNK]/B-PER sings/O [SEP]/."
+    )
 
 
 def test_tokens_that_share_a_subword_take_the_tag_that_continues_the_first():
@@ -220,16 +216,15 @@ def test_tokens_that_share_a_subword_take_the_tag_that_continues_the_first():
         (["민", "수"], ["O", "O"], "민수"),
     )
     examples = make_rows(*rows)
-    task = make_task(wordpiece("서울에서", "민수"), examples)
-    encoded = task.encode(examples, "train")
-    assert encoded["represented"] == [[-1, 0, 2, -1], [-1, 0, -1]]
-    assert encoded["sources"] == [[0, 0, 2, 2], [0, 0]]
+    preprocessor = make_preprocessor(wordpiece("서울에서", "민수"), examples)
+    split = preprocessor.encode(examples, "train")
+    assert split.examples["represented"] == [[-1, 0, 2, -1], [-1, 0, -1]]
+    assert split.examples["sources"] == [[0, 0, 2, 2], [0, 0]]
     # 에서 has another tag than 서울 and does not continue it; 수 does
-    [(note, count)] = task.problems["train"].notes.items()
-    assert count == 1
-    assert note.format("1").startswith("1 tokens share a sub-word with the token before them")
-    assert "tokenizer.kind=characters" in note
-    scores = task.evaluate(oracle(), examples, Accelerator(), final=True)
+    [remark] = split.remarks()
+    assert remark.startswith("train: 1 tokens share a sub-word with the token before them")
+    assert "tokenizer.kind=characters" in remark
+    scores = scores_of(oracle(), preprocessor, examples)
     assert scores["predictions"] == [["B-LOC", "I-LOC", "B-PER", "I-PER"], ["O", "O"]]
 
 
@@ -245,21 +240,21 @@ def test_spaces_as_tokens_in_character_level_data():
     tokens, tags = list("3 일 민"), ["B-DAT", "I-DAT", "I-DAT", "O", "B-PER"]
     examples = make_rows((tokens, tags))
     characters = make_tokenizer("characters", ["3 일 민수"])
-    task = make_task(characters, examples, options={"delimiter": ""})
-    assert encoded_tags(task, examples) == "<s>/. 3/B-DAT  /I-DAT 일/I-DAT  /O 민/B-PER </s>/."
-    task = make_task(wordpiece("3", "일", "민"), examples, options={"delimiter": ""})
-    assert encoded_tags(task, examples) == "[CLS]/. 3/B-DAT 일/I-DAT 민/B-PER [SEP]/."
-    scores = task.evaluate(oracle(), examples, Accelerator(), final=True)
+    preprocessor = make_preprocessor(characters, examples, options={"delimiter": ""})
+    assert encoded_tags(preprocessor, examples) == "<s>/. 3/B-DAT  /I-DAT 일/I-DAT  /O 민/B-PER </s>/."
+    preprocessor = make_preprocessor(wordpiece("3", "일", "민"), examples, options={"delimiter": ""})
+    assert encoded_tags(preprocessor, examples) == "[CLS]/. 3/B-DAT 일/I-DAT 민/B-PER [SEP]/."
+    scores = scores_of(oracle(), preprocessor, examples)
     assert scores["predictions"] == [tags]
 
 
 def test_a_space_as_a_token_does_not_take_the_subword_of_the_word_behind_it():
     examples = make_rows((list("a b"), ["B-X", "I-X", "I-X"]), (list("a b"), ["O", "O", "B-X"]))
     tokenizer = make_tokenizer("byte_bpe", ["a b"] * 3, BYTES, LEFT_TO_RIGHT)  # without a mask, room for a merge
-    task = make_task(tokenizer, examples, options={"delimiter": ""})
-    assert encoded_tags(task, examples, 0) == "<s>/. a/B-X Ġb/I-X"
-    assert encoded_tags(task, examples, 1) == "<s>/. a/O Ġb/B-X"
-    predictions = task.evaluate(oracle(), examples, Accelerator(), final=True)["predictions"]
+    preprocessor = make_preprocessor(tokenizer, examples, options={"delimiter": ""})
+    assert encoded_tags(preprocessor, examples, 0) == "<s>/. a/B-X Ġb/I-X"
+    assert encoded_tags(preprocessor, examples, 1) == "<s>/. a/O Ġb/B-X"
+    predictions = scores_of(oracle(), preprocessor, examples)["predictions"]
     assert predictions == examples["tags"]
 
 
@@ -273,8 +268,8 @@ def test_tokens_without_a_subword_continue_an_entity_that_goes_on():
 
 def test_special_tokens_in_a_text_are_text():
     examples = make_rows((["<s>", "a", "</s>"], ["B-X", "O", "B-X"]))
-    task = make_task(make_tokenizer("characters", ["a b"]), examples)
-    assert encoded_tags(task, examples) == "<s>/. <s>/B-X  /O a/O  /O </s>/B-X </s>/."
+    preprocessor = make_preprocessor(make_tokenizer("characters", ["a b"]), examples)
+    assert encoded_tags(preprocessor, examples) == "<s>/. <s>/B-X  /O a/O  /O </s>/B-X </s>/."
 
 
 # --- long documents
@@ -304,8 +299,8 @@ def test_a_long_document_is_cut_as_its_tokenizer_cuts_it():
     tags = [f"B-{token}" if token != "b" else "O" for token in tokens]
     examples = make_rows((tokens, tags), (["b"], ["O"]), (tokens[:40], tags[:40]))
     tokenizer = make_tokenizer("characters", ["ab "])
-    task = make_task(tokenizer, examples, positions=32, options={"stride": 10})
-    encoded = task.encode(examples, "train")
+    preprocessor = make_preprocessor(tokenizer, examples, positions=32, options={"stride": 10})
+    encoded = preprocessor.encode(examples, "train").examples
     own = tokenizer(
         " ".join(tokens), max_length=32, stride=10, truncation=True, return_overflowing_tokens=True
     )["input_ids"]  # fmt: skip
@@ -315,24 +310,26 @@ def test_a_long_document_is_cut_as_its_tokenizer_cuts_it():
     for example, count in ((0, 90), (1, 1), (2, 40)):
         rows = [row for row in encoded if row["example"] == example]
         assert [token for row in rows for token in row["represented"] if token >= 0] == list(range(count))
-        assert token_tags(task, rows) == examples["tags"][example]
-    scores = task.evaluate(oracle(), examples, Accelerator(), final=True)
+        assert token_tags(preprocessor, rows) == examples["tags"][example]
+    scores = scores_of(oracle(), preprocessor, examples)
     assert scores["f1"] == scores["token_accuracy"] == 100
     assert scores["predictions"] == examples["tags"]
 
 
 def test_the_overlap_is_at_most_half_a_window():
     examples = make_rows((["a"] * 60, ["B-X"] * 60))
-    task = make_task(make_tokenizer("characters", ["ab "]), examples, positions=12, options={"stride": 500})
-    encoded = task.encode(examples, "train")
-    assert token_tags(task, encoded) == examples["tags"][0]
+    preprocessor = make_preprocessor(
+        make_tokenizer("characters", ["ab "]), examples, positions=12, options={"stride": 500}
+    )
+    encoded = preprocessor.encode(examples, "train").examples
+    assert token_tags(preprocessor, encoded) == examples["tags"][0]
 
 
 def test_no_room_for_a_window():
     examples = make_rows((["a"], ["B-X"]))
-    task = make_task(make_tokenizer("characters", ["ab "]), examples, batches={"max_source_length": 2})
+    preprocessor = make_preprocessor(make_tokenizer("characters", ["ab "]), examples, batches={"max_source_length": 2})
     with pytest.raises(UserError, match=r"^a longest length of 2 leaves no room beside the 2 special tokens$"):
-        task.encode(examples, "train")
+        preprocessor.encode(examples, "train").examples
 
 
 # --- what is refused
@@ -354,15 +351,13 @@ def test_repair(tags, expected):
 def test_repaired_tags_are_counted_and_learned():
     examples = make_rows((["a", "b", "c"], ["I-X", "I-X", "I-Y"]), (["a", "b", "c"], ["O", "O", "I-X"]))
     tokenizer = make_tokenizer("characters", ["ab c"])
-    task = make_task(tokenizer, examples)
-    assert encoded_tags(task, examples) == "<s>/. a/B-X  /I-X b/I-X  /O c/B-Y </s>/."
-    assert task.scorable(examples, "test") is examples
-    for where in ("train", "test"):
-        [(note, count)] = task.problems[where].notes.items()
-        assert note.format(count) == "turned 3 tags I-TYPE that continue no entity into B-TYPE"
-    task.encode(examples, "test")  # the same rows are not counted twice
-    assert list(task.problems["test"].notes.values()) == [3]
-    scores = task.evaluate(oracle(), examples, Accelerator(), final=True)
+    preprocessor = make_preprocessor(tokenizer, examples)
+    assert encoded_tags(preprocessor, examples) == "<s>/. a/B-X  /I-X b/I-X  /O c/B-Y </s>/."
+    for is_scored in (False, True, True):  # the same rows are not counted twice
+        split = preprocessor.encode(examples, "test", is_scored)
+        assert split.rows is examples
+        assert split.remarks() == ["test: turned 3 tags I-TYPE that continue no entity into B-TYPE"]
+    scores = scores_of(oracle(), preprocessor, examples)
     assert scores["f1"] == 100
     assert scores["predictions"] == [["B-X", "I-X", "B-Y"], ["O", "O", "B-X"]]
 
@@ -403,11 +398,11 @@ BAD = {
 
 @pytest.mark.parametrize(("row", "problem"), BAD.values(), ids=BAD)
 def test_a_bad_row(row, problem):
-    task = make_task(make_tokenizer("characters", ["Anna sings"]), make_rows(GOOD))
-    found = task.encode_rows({"tokens": [GOOD[0], row[0]], "tags": [GOOD[1], row[1]]})
-    assert isinstance(found[0], list)
+    preprocessor = make_preprocessor(make_tokenizer("characters", ["Anna sings"]), make_rows(GOOD))
+    found = preprocessor.encode_rows({"tokens": [GOOD[0], row[0]], "tags": [GOOD[1], row[1]]}, is_scored=False)
+    assert isinstance(found[0], EncodedRow)
     assert found[1] == problem
-    assert task.encode_rows({"tokens": [row[0]], "tags": [row[1]]}) == [problem]
+    assert preprocessor.encode_rows({"tokens": [row[0]], "tags": [row[1]]}, is_scored=False) == [problem]
 
 
 @pytest.mark.parametrize(
@@ -419,10 +414,11 @@ def test_a_bad_row(row, problem):
 )
 def test_invalid_sequences_are_refused_if_wanted(tags, problem):
     examples = make_rows(GOOD)
-    task = make_task(make_tokenizer("characters", ["Anna sings"]), examples, options={"repair_tags": False})
-    assert task.encode_rows({"tokens": [GOOD[0]], "tags": [tags]}) == [
-        f"{problem}options.repair_tags=true makes it a B- tag"
-    ]
+    preprocessor = make_preprocessor(
+        make_tokenizer("characters", ["Anna sings"]), examples, options={"repair_tags": False}
+    )
+    found = preprocessor.encode_rows({"tokens": [GOOD[0]], "tags": [tags]}, is_scored=False)
+    assert found == [f"{problem}options.repair_tags=true makes it a B- tag"]
 
 
 @pytest.mark.parametrize(
@@ -436,41 +432,44 @@ def test_invalid_sequences_are_refused_if_wanted(tags, problem):
 )
 def test_tokens_that_are_not_in_the_text(text, problem):
     examples = make_rows((*GOOD, "Anna sings"))
-    task = make_task(make_tokenizer("characters", ["Anna sings"]), examples)
-    assert task.encode_rows({"tokens": [GOOD[0]], "tags": [GOOD[1]], "text": [text]}) == [problem]
+    preprocessor = make_preprocessor(make_tokenizer("characters", ["Anna sings"]), examples)
+    assert preprocessor.encode_rows({"tokens": [GOOD[0]], "tags": [GOOD[1]], "text": [text]}, is_scored=False) == [
+        problem
+    ]
 
 
 def test_tokens_in_which_the_tokenizer_finds_nothing():
     examples = make_rows((["a"], ["B-X"]), (["\u200b\x01"], ["O"]))
-    task = make_task(wordpiece("a", cleans=True), examples, data={"invalid_examples": "skip"})
-    assert len(task.encode(examples, "train")) == 1
-    assert task.problems["train"].first == (
-        "example 2, column 'tokens' has no token in which the tokenizer finds a sub-word"
-    )
+    preprocessor = make_preprocessor(wordpiece("a", cleans=True), examples, data={"invalid_examples": "skip"})
+    split = preprocessor.encode(examples, "train")
+    assert len(split.examples) == 1
+    assert split.first_skipped == "example 2, column 'tokens' has no token in which the tokenizer finds a sub-word"
 
 
 def test_bad_rows_stop_a_run_or_are_skipped():
     examples = make_rows(GOOD, (["Anna", "sings"], ["S-PER", "O"]), (["Tom"], ["B-PER"]))
     tokenizer = make_tokenizer("characters", ["Anna sings Tom"])
     problem = r"example 2: column 'tags' has 'S-PER', which is no BIO2 tag \(O, B-TYPE or I-TYPE\)"
-    for step in ("encode", "scorable"):
+    preprocessor = make_preprocessor(tokenizer, examples)
+    for is_scored in (False, True):
         with pytest.raises(UserError, match=f"^train {problem}; mend it or set data.invalid_examples=skip$"):
-            getattr(make_task(tokenizer, examples), step)(examples, "train")
-    task = make_task(tokenizer, examples, data={"invalid_examples": "skip"})
-    assert task.encode(examples, "train")["example"] == [0, 2]
-    assert task.problems["train"].count == 1
-    kept = task.scorable(examples, "test")
-    assert kept["tokens"] == [["Anna", "sings"], ["Tom"]]
-    assert task.evaluate(oracle(), kept, Accelerator(), final=True)["predictions"] == [["B-PER", "O"], ["B-PER"]]
+            preprocessor.encode(examples, "train", is_scored)
+    preprocessor = make_preprocessor(tokenizer, examples, data={"invalid_examples": "skip"})
+    for is_scored in (False, True):
+        split = preprocessor.encode(examples, "train", is_scored)
+        assert split.examples["example"] == [0, 2]
+        assert split.rows["tokens"] == [["Anna", "sings"], ["Tom"]]
+        assert split.skipped == 1
+    assert scores_of(oracle(), preprocessor, examples)["predictions"] == [["B-PER", "O"], ["B-PER"]]
 
 
 def test_options_are_checked():
     with pytest.raises(UserError, match=r"^options.stride=-1 must not be negative$"):
-        make_task(None, make_rows(GOOD), options={"stride": -1})
+        reader_for(recipe_for(make_rows(GOOD), options={"stride": -1}))
     with pytest.raises(UserError, match=r"unknown key options.strides; did you mean stride\?"):
-        make_task(None, make_rows(GOOD), options={"strides": 1})
+        reader_for(recipe_for(make_rows(GOOD), options={"strides": 1}))
     with pytest.raises(UserError, match=r"data.columns.label: the task token-classification has no such column"):
-        make_task(None, make_rows(GOOD), data={"columns": {"label": "x"}})
+        reader_for(recipe_for(make_rows(GOOD), data={"columns": {"label": "x"}}))
 
 
 def test_a_tokenizer_must_know_offsets():
@@ -481,15 +480,22 @@ def test_a_tokenizer_must_know_offsets():
             return 10
 
     with pytest.raises(UserError, match=r"^SlowTokenizer does not say where .* needs a fast tokenizer$"):
-        make_task(SlowTokenizer(), make_rows(GOOD))
+        make_preprocessor(SlowTokenizer(), make_rows(GOOD))
 
 
 # --- labels
 
 
+def learned(examples):
+    return reader_for(recipe_for(examples)).learn(examples)
+
+
 def test_labels_are_o_and_both_tags_of_each_type():
-    task = make_task(None, make_rows((["a", "b", "c"], ["B-Z", "I-A", "O"])))
-    assert task.labels == ["O", "B-A", "I-A", "B-Z", "I-Z"]
+    labels = ["O", "B-A", "I-A", "B-Z", "I-Z"]
+    assert learned(make_rows((["a", "b", "c"], ["B-Z", "I-A", "O"]))) == {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
 
 
 @pytest.mark.parametrize(
@@ -501,7 +507,7 @@ def test_labels_are_o_and_both_tags_of_each_type():
 )
 def test_data_without_entities(tags, problem):
     with pytest.raises(UserError, match=f"^{problem}$"):
-        make_task(None, make_rows((["a"], [tags])))
+        learned(make_rows((["a"], [tags])))
 
 
 def test_numbers_have_the_names_of_the_data_or_of_the_recipe():
@@ -513,34 +519,34 @@ def test_numbers_have_the_names_of_the_data_or_of_the_recipe():
         (numbers.cast_column("tags", feature), {}),
         (numbers, {"names": dict(enumerate(names))}),
     ):
-        task = make_task(tokenizer, examples, options=options)
-        assert task.labels == names
-        assert token_tags(task, task.encode(examples, "train")) == ["B-PER", "I-PER", "O"]
+        preprocessor = make_preprocessor(tokenizer, examples, options=options)
+        assert preprocessor.labels == names
+        assert token_tags(preprocessor, preprocessor.encode(examples, "train").examples) == ["B-PER", "I-PER", "O"]
         # a trained model is measured without what was learned
-        task = make_task(tokenizer, examples, options=options, trained=labelled(*names))
-        kept = task.scorable(examples, "test")
-        assert task.evaluate(oracle(), kept, Accelerator(), final=True)["predictions"] == [["B-PER", "I-PER", "O"]]
+        preprocessor = make_preprocessor(tokenizer, examples, options=options, trained=labelled(*names))
+        assert scores_of(oracle(), preprocessor, examples)["predictions"] == [["B-PER", "I-PER", "O"]]
 
 
 def test_a_head_is_of_use_if_it_has_the_same_labels():
-    learned = make_task(make_tokenizer("characters", ["ab"]), make_rows((["a", "b"], ["B-X", "O"])))
-    same, other = labelled("I-X", "O", "B-X"), labelled("O", "B-Y", "I-Y")
-    assert not learned.head_is_new(same)
-    assert learned.head_is_new(other)
-    learned.prepare_config(same)
-    assert learned.labels == ["I-X", "O", "B-X"]
+    examples, tokenizer = make_rows((["a", "b"], ["B-X", "O"])), make_tokenizer("characters", ["ab"])
+    reader, same, other = reader_for(recipe_for(examples)), labelled("I-X", "O", "B-X"), labelled("O", "B-Y", "I-Y")
+    assert not reader.head_is_new(same, reader.learn(examples))
+    assert reader.head_is_new(other, reader.learn(examples))
+    preprocessor = preprocessor_for(reader.recipe, examples, tokenizer, same)
+    assert preprocessor.labels == ["I-X", "O", "B-X"]
     assert same.id2label == {0: "I-X", 1: "O", 2: "B-X"}
-    [row] = learned.encode_rows({"tokens": [["a", "b"]], "tags": [["B-X", "O"]]})
-    assert row[0]["labels"] == [-100, 2, 1, 1, -100]
-    learned.prepare_config(other)
-    assert (other.num_labels, other.label2id) == (3, {"I-X": 0, "O": 1, "B-X": 2})
+    [row] = preprocessor.encode_rows({"tokens": [["a", "b"]], "tags": [["B-X", "O"]]}, is_scored=False)
+    assert row.examples[0]["labels"] == [-100, 2, 1, 1, -100]
+    preprocessor_for(reader.recipe, examples, tokenizer, other)
+    assert (other.num_labels, other.label2id) == (3, {"O": 0, "B-X": 1, "I-X": 2})
 
 
 def test_the_texts_for_a_tokenizer_are_those_that_are_encoded():
-    task = make_task(None, make_rows(GOOD, (["x"], ["S-X"])))
-    assert list(task.texts(make_rows(GOOD, (["x"], ["S-X"])))) == [["Anna sings"]]
-    examples = make_rows((*GOOD, "Anna  sings!"))
-    assert list(make_task(None, examples).texts(examples)) == [["Anna  sings!"]]
+    for examples, texts in (
+        (make_rows(GOOD, (["x"], ["S-X"])), [["Anna sings"]]),
+        (make_rows((*GOOD, "Anna  sings!")), [["Anna  sings!"]]),
+    ):
+        assert list(reader_for(recipe_for(examples)).texts(examples)) == texts
 
 
 # --- scores
@@ -548,7 +554,7 @@ def test_the_texts_for_a_tokenizer_are_those_that_are_encoded():
 
 @pytest.fixture(scope="module")
 def untrained():
-    """A task with some rows, some of them long, and a model that says something else of every row."""
+    """What encodes some rows, some of them long, and a model that says something else of every row."""
     rng = random.Random(2)
     words = ["민수", "서울", "에서", "3", "일", "👍"]
     rows = []
@@ -557,24 +563,24 @@ def untrained():
         rows.append(([rng.choice(words) for _ in range(length)], tags))
     examples = make_rows(*rows)
     tokenizer = make_tokenizer("characters", [" ".join(words)])
-    task = make_task(tokenizer, examples, evaluation={"tokens_per_batch": 300}, options={"stride": 8})
-    torch.manual_seed(0)
     config = make_config(**TINY_MODEL | {"max_position_embeddings": 64, "initializer_range": 0.5})
-    task.prepare_config(config)
-    return task, AutoModelForTokenClassification.from_config(config).eval(), examples
+    recipe = recipe_for(examples, evaluation={"tokens_per_batch": 300}, options={"stride": 8})
+    preprocessor = preprocessor_for(recipe, examples, tokenizer, config)
+    torch.manual_seed(0)
+    return preprocessor, AutoModelForTokenClassification.from_config(config).eval(), examples
 
 
 @torch.no_grad()
 def test_scores_are_those_of_a_computation_text_by_text(untrained):
-    task, model, examples = untrained
+    preprocessor, model, examples = untrained
 
     def label_of(tag):
-        return torch.tensor(task.labels.index(tag))
+        return torch.tensor(preprocessor.labels.index(tag))
 
-    scores = task.evaluate(model, examples, Accelerator(), final=True)
+    scores = scores_of(model, preprocessor, examples)
     expected, losses = [], []
     for row in examples.select(range(11)):
-        inputs = task.tokenizer(" ".join(row["tokens"]), return_tensors="pt")
+        inputs = preprocessor.tokenizer(" ".join(row["tokens"]), return_tensors="pt")
         logits = model(**inputs).logits[0]
         at, position = [], 1  # behind <s>
         for token, tag in zip(row["tokens"], row["tags"], strict=True):
@@ -583,18 +589,18 @@ def test_scores_are_those_of_a_computation_text_by_text(untrained):
             losses.append(float(cross_entropy(logits[position], label_of(tag))))
             at.append(position)
             position += len(token) + 1
-        expected.append(repair([task.labels[label] for label in logits[at].argmax(dim=-1)]))
+        expected.append(repair([preprocessor.labels[label] for label in logits[at].argmax(dim=-1)]))
     assert scores["predictions"][:11] == expected
     assert len({tag for tags in expected for tag in tags}) > 2
     quality = EntityQuality(keep_in_memory=True).compute(predictions=scores["predictions"], references=examples["tags"])
     assert {name: scores[name] for name in quality} == quality
-    short = task.evaluate(model, examples.select(range(11)), Accelerator(), final=True)
+    short = scores_of(model, preprocessor, examples.select(range(11)))
     assert short["loss"] == pytest.approx(sum(losses) / len(losses), rel=1e-5)
 
 
 def test_two_processes_score_as_one(untrained, monkeypatch):
-    task, model, examples = untrained
-    alone = task.evaluate(model, examples, Accelerator(), final=True)
+    preprocessor, model, examples = untrained
+    alone = scores_of(model, preprocessor, examples)
     shares = []
 
     class OtherProcessError(Exception):
@@ -607,10 +613,10 @@ def test_two_processes_score_as_one(untrained, monkeypatch):
         return items + shares[0]
 
     def evaluate_as(rank):
-        accelerator = SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0)
-        return task.evaluate(model, examples, accelerator, final=True)
+        accelerator = SimpleNamespace(process_index=rank, num_processes=2, is_main_process=rank == 0, device="cpu")
+        return evaluator_for(preprocessor, examples, accelerator).evaluate(model, final=True)
 
-    monkeypatch.setattr(base, "gather_object", gather)
+    monkeypatch.setattr(evaluator, "gather_object", gather)
     with pytest.raises(OtherProcessError):
         evaluate_as(1)
     together = evaluate_as(0)
@@ -619,10 +625,10 @@ def test_two_processes_score_as_one(untrained, monkeypatch):
 
 
 def test_wrong_tags_cost(untrained):
-    task, _, examples = untrained
-    right = task.evaluate(oracle(), examples, Accelerator(), final=True)
+    preprocessor, _, examples = untrained
+    right = scores_of(oracle(), preprocessor, examples)
     assert right["f1"] == right["precision"] == right["recall"] == right["token_accuracy"] == 100
-    nothing = task.evaluate(oracle(lambda labels: labels * 0), examples, Accelerator(), final=True)
+    nothing = scores_of(oracle(lambda labels: labels * 0), preprocessor, examples)
     assert nothing["f1"] == nothing["recall"] == 0
     share = sum(tag == "O" for tags in examples["tags"] for tag in tags) / sum(map(len, examples["tags"]))
     assert nothing["token_accuracy"] == pytest.approx(100 * share)
@@ -650,7 +656,8 @@ def test_a_run_goes_on_from_a_head_with_the_same_labels(tmp_path, capsys):
     source = str(tmp_path / "first" / "best")
     capsys.readouterr()
     init = {"preset": None, "init_from": source, "config": {}}
-    train(make_recipe(tmp_path / "second", model=init, training={"max_steps": 1}))
+    again = content(tmp_path / "second", model=init, training={"max_steps": 1}) | {"tokenizer": {}}
+    train(build(Recipe, again, "ner.yaml"))
     assert "new weights" not in capsys.readouterr().err
 
 

@@ -45,7 +45,7 @@ def recipe_of(folder, task, rows=None, **changes):
         "task": task,
         "output_dir": str(folder / "run"),
         "data": {"path": str(folder)},
-        "tokenizer": {"kind": "characters"},
+        "tokenizer": {} if "init_from" in changes["model"] or "tokenizer" in changes else {"kind": "characters"},
         "training": {"max_steps": 1, "trackers": []},
         "evaluation": {"num_beams": 1, "max_new_tokens": 3},
     }

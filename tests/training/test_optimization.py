@@ -5,8 +5,8 @@ from transformers import VisionEncoderDecoderModel
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
-from trefoil.recipes.schema import OptimizationRecipe
-from trefoil.training.optimization import make_optimizers, make_schedule
+from trefoil.recipes.schema import OptimizationRecipe, TrainingRecipe
+from trefoil.training.optimization import Schedule, make_optimizers, planned_steps, warmup_steps
 
 
 def names_of(model, parameters):
@@ -98,13 +98,12 @@ def test_muon_finds_the_layers_of_transformers_own_models_whatever_their_list_is
 def rates(schedule, steps, warmup=10, total=100, **options):
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.5)
-    recipe = OptimizationRecipe(schedule=schedule, warmup_steps=warmup, schedule_options=options)
-    scheduler = make_schedule(optimizer, recipe, total)
+    recipe = OptimizationRecipe(learning_rate=0.5, schedule=schedule, schedule_options=options)
+    set_rates = Schedule([optimizer], recipe, warmup)
     found = []
-    for _ in range(steps + 1):
+    for step in range(steps + 1):
+        set_rates.set(step, total)
         found.append(optimizer.param_groups[0]["lr"] / 0.5)
-        optimizer.step()
-        scheduler.step()
     return found
 
 
@@ -138,10 +137,16 @@ def test_some_need_no_end(schedule):
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "polynomial", "cosine_with_restarts"])
-def test_others_need_the_number_of_steps(schedule):
-    with pytest.raises(UserError) as error:
-        rates(schedule, 1, total=None)
-    assert str(error.value) == (f"optimization.schedule={schedule!r} needs the number of steps; set training.max_steps")
+def test_others_have_it_far_away_where_it_is_not_known(schedule):
+    assert rates(schedule, 30, total=None)[30] == pytest.approx(1, abs=1e-4)
+
+
+def test_the_rate_is_of_the_step_and_the_number_of_steps_alone():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    schedule = Schedule([optimizer], OptimizationRecipe(learning_rate=0.5, schedule="linear"), warmup=10)
+    for step, steps, rate in ((50, 100, 50 / 90), (50, 60, 10 / 50), (50, None, 1), (5, 60, 0.5), (50, 100, 50 / 90)):
+        schedule.set(step, steps)
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.5 * rate)
 
 
 @pytest.mark.parametrize(
@@ -159,3 +164,40 @@ def test_wrong_options_of_a_schedule_are_refused(schedule, options):
         rates(schedule, 1, **options)
     assert str(error.value).startswith(f"optimization.schedule_options={options}: ")
     assert "\n" not in str(error.value)
+
+
+# --- how long a run is
+
+
+@pytest.mark.parametrize(
+    ("limits", "step", "seconds", "expected"),
+    [
+        ({"max_steps": 100}, 0, 0.0, 100),
+        ({"max_epochs": 3}, 0, 0.0, 60),
+        ({"max_epochs": 3, "max_steps": 100}, 0, 0.0, 60),
+        ({"max_minutes": 1.0}, 0, 0.0, None),
+        ({"max_minutes": 1.0}, 1, 0.0, None),
+        ({"max_minutes": 1.0}, 11, 20.0, 30),
+        ({"max_minutes": 1.0}, 41, 61.0, 41),
+        ({"max_minutes": 1.0, "max_steps": 20}, 11, 20.0, 20),
+        ({"max_minutes": 1.0, "max_steps": 40}, 11, 20.0, 30),
+    ],
+)
+def test_planned_steps(limits, step, seconds, expected):
+    assert planned_steps(TrainingRecipe(**limits), 20, step, seconds) == expected
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_refused():
+    recipe = OptimizationRecipe(warmup_steps=50)
+    assert [warmup_steps(recipe, steps) for steps in (None, 50, 51)] == [50, 50, 50]
+    with pytest.raises(UserError) as error:
+        warmup_steps(recipe, 49)
+    assert str(error.value) == (
+        "optimization.warmup_steps=50 is more than the run's 49 steps; set fewer, such as 4, or train longer"
+    )
+    assert warmup_steps(OptimizationRecipe(schedule="constant", warmup_steps=50), 10) == 50  # which has none
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(None, 400), (10_000, 400), (4_000, 400), (500, 50), (5, 0)])
+def test_a_warm_up_that_nobody_set_suits_the_run(steps, expected):
+    assert warmup_steps(OptimizationRecipe(), steps) == expected

@@ -1,6 +1,8 @@
 """Whole runs, tiny ones: what they leave behind, what changes nothing, and what is refused."""
 
+import itertools
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -194,7 +196,7 @@ def test_two_processes_score_the_same(alone_and_together):
 
 def test_it_can_start_from_a_trained_model(finished_run, tmp_path):
     recipe = started_from(tmp_path / "run", finished_run, config={"hidden_dropout": 0.0})
-    recipe.training.max_steps = 1
+    recipe.training.max_steps, recipe.optimization.warmup_steps = 1, 0
     train(recipe)
     assert losses(tmp_path / "run")[1] < losses(finished_run)[15]
     config = json.loads((tmp_path / "run" / "best" / "config.json").read_text())
@@ -361,6 +363,22 @@ def test_it_stops_after_so_many_minutes(tmp_path):
     assert again["steps"] == results["steps"]
 
 
+def test_the_schedule_and_the_time_left_follow_the_minutes(tmp_path, capsys):
+    changes = {"max_steps": None, "max_minutes": 1.0 / 60, "save_every": 4}
+    optimization = {"schedule": "linear", "warmup_steps": 0, "learning_rate": 1e-3}
+    train(tiny_recipe(tmp_path / "run", training=changes, optimization=optimization))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    steps = [entry for entry in lines if "learning_rate" in entry]
+    shares = [entry["learning_rate"] / 1e-3 for entry in steps]
+    assert shares[0] == 1
+    assert shares[-1] < 0.3
+    for before, after in itertools.pairwise(steps[2:]):  # what is left of the second
+        planned = max(before["step"], math.ceil((before["step"] - 1) / before["seconds"]))
+        assert after["learning_rate"] / 1e-3 == pytest.approx(1 - before["step"] / planned)
+    shown = capsys.readouterr().err
+    assert re.search(r"step \d+/\d+ .*  left 0:00", shown)
+
+
 def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
     scores = iter([1.0, 3.0, 2.0, 3.0, 9.0])
     evaluate_model = TrainingLoop._evaluate
@@ -403,8 +421,12 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path):
         ({"optimization": {"schedule": "cosine_with_min_lr"}}, "optimization.schedule_options={}"),
         ({"optimization": {"schedule_options": {"foo": 1}}}, "optimization.schedule_options={'foo': 1}"),
         (
-            {"optimization": {"schedule": "linear"}, "training": {"max_steps": None, "max_minutes": 1.0}},
-            "optimization.schedule='linear' needs the number of steps; set training.max_steps",
+            {"optimization": {"warmup_steps": 21}},
+            "optimization.warmup_steps=21 is more than the run's 20 steps; set fewer, such as 2, or train longer",
+        ),
+        (
+            {"optimization": {"warmup_steps": 400}, "training": {"max_steps": None, "max_epochs": 3}},
+            r"optimization.warmup_steps=400 is more than the run's \d\d steps; set fewer, such as \d, or train longer",
         ),
     ],
 )

@@ -241,3 +241,24 @@ def test_every_task_shows_something():
     with gradio.Blocks(analytics_enabled=False):
         kinds = {type(task.output()) for task in TASKS.values()}
     assert kinds == {gradio.Textbox, gradio.Label, gradio.HighlightedText}
+
+
+@pytest.mark.parametrize(
+    ("task", "wanted", "chosen"),
+    [
+        ("translation", {"num_beams": 3, "max_new_tokens": 9, "tgt_lang": "ko_KR"}, ["num_beams", "max_new_tokens", "tgt_lang"]),
+        ("translation", {"num_beams": True, "max_new_tokens": "9", "tgt_lang": "../x", "num_beam_groups": 2}, []),
+        ("summarization", {"num_beams": 10**6, "max_new_tokens": -1, "temperature": float("nan"), "do_sample": 1}, []),
+        ("text-generation", {"custom_generate": "a/b", "trust_remote_code": True, "do_sample": True}, ["do_sample"]),
+        ("text-generation", {"temperature": 0.7, "top_p": 1, "top_k": 0}, ["temperature", "top_p", "top_k"]),
+        ("token-classification", {"aggregation_strategy": "max", "top_k": 1}, ["aggregation_strategy"]),
+        ("token-classification", {"aggregation_strategy": ["max"]}, []),
+        ("question-answering", {"top_k": 1, "handle_impossible_answer": True}, ["top_k", "handle_impossible_answer"]),
+        ("fill-mask", "custom_generate", []),
+        ("fill-mask", {3: 4}, []),
+    ],
+)  # fmt: skip
+def test_a_card_chooses_plain_numbers_and_switches_only(task, wanted, chosen):
+    used, left_out = TASKS[task].choose(wanted)
+    assert used == {name: wanted[name] for name in chosen}
+    assert left_out == [str(name) for name in (wanted if isinstance(wanted, dict) else {}) if name not in chosen]

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
+from stock_checkpoints import Case, stock_model
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertTokenizerFast
 
 import trefoil
-from benchmarks.stock_checkpoints import Case, stock_model
 from trefoil.visualization.attention import CROSS, DECODER, ENCODER, attention_maps, load_for_attention, reason
 
 SOURCE, TARGET = "오후 세 시 반", "half past three"
@@ -170,6 +170,8 @@ def test_without_a_length_generation_ends_where_positions_do(model_and_tokenizer
     [
         ("bert", "ForSequenceClassification", [ENCODER]),
         ("roberta", "ForMaskedLM", [ENCODER]),
+        ("xlm-roberta", "Model", [ENCODER]),
+        ("electra", "ForTokenClassification", [ENCODER]),
         ("distilbert", "ForQuestionAnswering", [ENCODER]),
         ("modernbert", "Model", [ENCODER]),
         ("gpt2", "LMHeadModel", [DECODER]),
@@ -178,6 +180,8 @@ def test_without_a_length_generation_ends_where_positions_do(model_and_tokenizer
         ("bart", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("mbart", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("marian", "MTModel", [ENCODER, DECODER, CROSS]),
+        ("m2m_100", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
+        ("pegasus", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
         ("t5", "ForConditionalGeneration", [ENCODER, DECODER, CROSS]),
     ],
 )

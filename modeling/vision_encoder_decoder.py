@@ -1,0 +1,87 @@
+"""A vision encoder of transformers and a decoder that looks at its patches (VisionEncoderDecoderModel), as the loop trains it."""
+
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
+
+from ..configuration.halves import attend_to, reads_patches
+from .losses import token_cross_entropy
+
+
+class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
+    """transformers' model with the loss that the loop asks for: summed over labels, divided by those of the whole global batch,
+    and smoothed; transformers' own is the mean over the labels here. What is saved is transformers' model, by its name."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.freeze_unseen()
+
+    def freeze_unseen(self) -> None:
+        """Freeze what does not reach the decoder and has no gradient: what comes after the last hidden states."""
+        for name, parameter in self.encoder.named_parameters():
+            if name.startswith(("pooler.", "head.", "post_layernorm.")) or name.endswith("mask_token"):
+                parameter.requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, *arguments: Any, **options: Any) -> Any:
+        loaded = super().from_pretrained(*arguments, **options)
+        model = loaded[0] if options.get("output_loading_info") else loaded
+        model.freeze_unseen()  # loaded weights replace those that were frozen
+        return loaded
+
+    @classmethod
+    def from_config(cls, config: PreTrainedConfig, **options: Any) -> PreTrainedModel:
+        """As of the Auto classes."""
+        return cls._from_config(config, **options)
+
+    @classmethod
+    def from_encoder_decoder_pretrained(  # type: ignore[override]
+        cls, encoder: str, decoder: str, output_loading_info: bool = False, **fields: Any
+    ) -> Any:
+        """A vision encoder and a decoder that were trained apart; the decoder's cross-attention is new.
+
+        Raises:
+            ValueError: The encoder does not read pictures in patches.
+        """
+        loading = {"output_loading_info": True, "use_safetensors": True, "dtype": torch.float32}
+        seeing, seen = AutoModel.from_pretrained(encoder, **loading)
+        if seeing.main_input_name != "pixel_values" or not reads_patches(seeing.config):
+            raise ValueError(f"{encoder} is a {seeing.config.model_type}, which does not read pictures in patches")
+        config = AutoConfig.from_pretrained(decoder)
+        config.is_decoder = True
+        attend_to(config, seeing.config)
+        saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, **loading)
+        joined = cls.config_class(encoder=seeing.config.to_dict(), decoder=saying.config.to_dict(), **fields)
+        model = cls(config=joined, encoder=seeing, decoder=saying)
+        model.config.encoder.name_or_path = encoder
+        report = {
+            kind: {f"{half}.{name}" for half, info in (("encoder", seen), ("decoder", said)) for name in info[kind]}
+            for kind in ("missing_keys", "unexpected_keys")
+        }
+        return (model, report) if output_loading_info else model
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        label_smoothing: float = 0.0,
+        **options: Any,
+    ) -> Any:
+        """
+        Args:
+            pixel_values: `(B, channels, height, width)`.
+            labels: `(B, T)` token ids, -100 where none counts; `decoder_input_ids (B, T)` are made of them if not given.
+        """
+        if labels is not None:
+            options["use_cache"] = False
+            if decoder_input_ids is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = super().forward(pixel_values=pixel_values, decoder_input_ids=decoder_input_ids, **options)
+        if labels is not None:
+            size = self.config.decoder.vocab_size
+            outputs.loss = token_cross_entropy(outputs.logits, labels, size, num_items_in_batch, label_smoothing)
+        return outputs

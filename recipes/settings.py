@@ -1,0 +1,121 @@
+"""Dataclasses of settings: what a field may hold stands beside it, and a mistake in one names what would be right."""
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import validated_field
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+
+from ..configuration.errors import UserError
+
+
+class Settings:
+    """What `build` makes of a mapping; the classes are strict dataclasses."""
+
+    given = frozenset[str]()  # the keys that somebody wrote; the others have their defaults
+
+
+# --- fields, whose value is checked unless it is None
+
+
+def that(holds: Callable[[Any], bool], right: str, default: Any = None, **metadata: Any) -> Any:
+    """A field whose value must hold; `right` says what would, after `key=value`."""
+    return _checked(lambda value: None if holds(value) else right, default, metadata)
+
+
+def positive(default: float | None = None, **metadata: Any) -> Any:
+    return that(lambda value: 0 < value < math.inf, "must be positive", default, **metadata)
+
+
+def not_negative(default: float | None = None, **metadata: Any) -> Any:
+    return that(lambda value: 0 <= value < math.inf, "must not be negative", default, **metadata)
+
+
+def share(default: float | None = None, **metadata: Any) -> Any:
+    return that(lambda value: 0 <= value < 1, "must lie in [0, 1)", default, **metadata)
+
+
+def name_of_a(what: str, names: Callable[[], Sequence[str]], default: str | None = None, **metadata: Any) -> Any:
+    """A field that names one of what there is."""
+
+    def problem(value: Any) -> str | None:
+        return None if value in names() else f"is no {what}{nearest(value, names())}"
+
+    return _checked(problem, default, metadata)
+
+
+def _checked(problem: Callable[[Any], str | None], default: Any, metadata: dict[str, Any]) -> Any:
+    def validator(value: Any) -> None:
+        if value is not None and (found := problem(value)):
+            raise ValueError(found)
+
+    return validated_field(validator, default=default, metadata=metadata)
+
+
+# --- from mappings
+
+
+def build(kind: Any, content: Any, where: str, prefix: str = "") -> Any:
+    """A dataclass from nested mappings, every key and value checked.
+
+    Raises:
+        UserError: Names the file, the key and what would be right.
+    """
+    if not isinstance(content, dict):
+        raise UserError(f"{where}: {prefix.rstrip('.') or 'the recipe'} must be a mapping, not {content!r}")
+    hints = typing.get_type_hints(kind)
+    fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    values = {}
+    for key, value in content.items():
+        if key not in fields:
+            raise UserError(f"{where}: unknown key {prefix}{key}{nearest(str(key), list(fields))}")
+        hint = fields[key]
+        is_section = dataclasses.is_dataclass(hint)
+        values[key] = build(hint, value, where, f"{prefix}{key}.") if is_section else _meant(value, hint)
+    try:
+        built = kind(**values)
+    except StrictDataclassFieldValidationError as error:
+        name = str(error).split("'")[1]
+        right = error.__cause__ if isinstance(error.__cause__, ValueError) else f"is not {_describe(fields[name])}"
+        raise UserError(f"{where}: {prefix}{name}={values.get(name)!r} {right}") from None
+    built.given = frozenset(values)
+    return built
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type."""
+    return typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    """The values that a type lists."""
+    return next((typing.get_args(kind) for kind in _kinds(hint) if typing.get_origin(kind) is Literal), ())
+
+
+def _meant(value: Any, hint: Any) -> Any:
+    """YAML reads 1e-4 as a string, 1 as an integer and no as false; what is wanted says what they are."""
+    if value is False and "no" in _words(hint):
+        return "no"
+    if float in _kinds(hint) and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _describe(hint: Any) -> str:
+    if words := _words(hint):
+        return "one of " + ", ".join(map(repr, words))
+    return f"of type {hint.__name__}" if isinstance(hint, type) else str(hint)
+
+
+def nearest(key: str, names: Sequence[str]) -> str:
+    """The end of a message about an unknown name: the one that was meant, or all that there are."""
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    return f"; did you mean {close[0]}?" if close else f"; there are {', '.join(names)}"
