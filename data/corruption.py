@@ -177,15 +177,17 @@ class Mixture:
         return np.concatenate([[mode], source]), target
 
     def needs(self, lengths: np.ndarray) -> np.ndarray:
-        return np.max([denoiser.needs(lengths) for _, denoiser in self.denoisers], axis=0) + [[1], [0], [0]]
+        needs = np.max([denoiser.needs(lengths) for _, denoiser in self.denoisers], axis=0)
+        return needs + np.array([[1], [0], [0]])
 
 
-def mixture_of_denoisers(r: int, s: int, x: int, sentinels: np.ndarray) -> Mixture:
+def mixture_of_denoisers(modes: Sequence[int], sentinels: np.ndarray) -> Mixture:
     """Tay et al. 2022, table 1.
 
     Args:
-        r, s, x: The tokens of the modes.
+        modes: The tokens of R, regular denoising, S, sequential, and X, extreme.
     """
+    r, s, x = modes
     settings = [(r, 0.15, 3.0), (r, 0.15, 8.0), (x, 0.5, 3.0), (x, 0.5, 8.0), (x, 0.15, 64.0), (x, 0.5, 64.0)]
     spans = [(mode, Spans(density, mean, sentinels)) for mode, density, mean in settings]
     return Mixture([(s, Prefix(0.25)), *spans])

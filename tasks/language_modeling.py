@@ -74,7 +74,8 @@ class LanguageModelPreprocessor(Preprocessor):
         notes: Counter,
     ) -> Split:
         if skipped:
-            raw = raw.select(np.flatnonzero([problem is None for problem in encoded[PROBLEM]]))
+            valid = np.flatnonzero([problem is None for problem in encoded[PROBLEM]])
+            raw = raw.select(np.unique(np.asarray(encoded["example"])[valid]))
         return Split(where, raw, self.packed(encoded), skipped, first, notes)
 
     def packed(self, encoded: datasets.Dataset, stride: int | None = None) -> PackedRows:
