@@ -240,11 +240,12 @@ class DenoisingEvaluator(Evaluator):
         return {"loss": loss, "perplexity": perplexity(loss)}
 
 
-def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
+def around(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
     """The special tokens before and behind a source."""
     bare, whole = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
     start = next(at for at in range(len(whole)) if whole[at : at + len(bare)] == bare)
-    return whole[:start], whole[start + len(bare) :]
+    before, behind = whole[:start], whole[start + len(bare) :]
+    return np.array(before, dtype=np.int64), np.array(behind, dtype=np.int64)
 
 
 def sentence_places(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
