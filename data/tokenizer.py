@@ -30,6 +30,7 @@ class Template:
     single: str
     pair: str
     mask: bool  # whether there are the tokens of MASK
+    more: tuple[str, ...] = ()  # special tokens beside these
 
 
 TEXT_TO_TEXT = Template("$A </s>", "$A </s> $B </s>", mask=False)
@@ -125,7 +126,7 @@ def train_tokenizer(
     """
     kind = KINDS[recipe.kind]
     names: dict[str, Any] = SPECIAL_TOKENS | (UNKNOWN if kind.unknown else {}) | (MASK if template.mask else {})
-    special = list(dict.fromkeys(names.values()))
+    special = [*dict.fromkeys(names.values()), *template.more]
     tokenizer = Tokenizer(models.BPE())
     if steps := [normalizers.NFC()] * kind.nfc + [normalizers.Lowercase()] * recipe.lowercase:
         tokenizer.normalizer = normalizers.Sequence(steps)
@@ -134,7 +135,10 @@ def train_tokenizer(
     tokenizer.model = kind.learn(tokenizer, _some(texts), recipe, special)
     if template.mask:
         names["mask_token"] = AddedToken(MASK["mask_token"], lstrip=kind.lstrip, normalized=False, special=True)
-    tokenizer.add_special_tokens(list({str(token): token for token in names.values()}.values()))
+    more = [AddedToken(token, lstrip=kind.lstrip, normalized=False, special=True) for token in template.more]
+    tokenizer.add_special_tokens([*{str(token): token for token in names.values()}.values(), *more])
+    if more:
+        names["extra_special_tokens"] = more
     around = [(token, number) for number, token in enumerate(special) if token in template.pair]
     place: Any = processors.TemplateProcessing(single=template.single, pair=template.pair, special_tokens=around)
     if recipe.kind == "byte_bpe" and template.mask:  # tasks that mark words in a text want offsets without spaces

@@ -93,7 +93,8 @@ def causal_masks(
         attention_mask,
         inputs_embeds=inputs_embeds,
         past_key_values=past_key_values,
-        position_ids=position_ids,
+        # where it finds documents by their positions, transformers asks for pairs of these, not of places in the row
+        position_ids=None if sequence_ids is not None else position_ids,
         **_packing(config, sequence_ids, sequence_ids),
     )
 

@@ -1,6 +1,7 @@
 """Tasks: one file each; a task turns rows into batches and a trained model into scores."""
 
 from .causal_lm import CAUSAL_LM
+from .denoising import DENOISING
 from .image_captioning import IMAGE_CAPTIONING
 from .masked_lm import MASKED_LM
 from .question_answering import QUESTION_ANSWERING
@@ -16,6 +17,7 @@ from .translation import TRANSLATION
 for _task in (
     MASKED_LM,
     CAUSAL_LM,
+    DENOISING,
     TEXT_CLASSIFICATION,
     TOKEN_CLASSIFICATION,
     QUESTION_ANSWERING,

@@ -75,7 +75,8 @@ class LanguageModelPreprocessor(Preprocessor):
         notes: Counter,
     ) -> Split:
         if skipped:
-            raw = raw.select(np.flatnonzero(encoded.data.column(PROBLEM).is_null().to_numpy()))
+            valid = encoded.data.column(PROBLEM).is_null().to_numpy()
+            raw = raw.select(np.unique(np.asarray(encoded["example"])[valid]))
         packed = self.packed(encoded)
         if len(packed) == 0:
             raise UserError(f"{where}: the text is too short: there is nothing to predict")
@@ -130,8 +131,8 @@ def as_lines(texts: list[str]) -> list[str]:
 
 
 def positions_within(sequence_ids: torch.Tensor) -> torch.Tensor:
-    """`position_ids` of packed rows `(B, T)`: counted from the start of each run of equal ids."""
+    """`position_ids` of packed rows `(B, T)`: counted from the start of each run of equal ids; 0 for padding, which has -1."""
     index = torch.arange(sequence_ids.shape[1]).expand_as(sequence_ids)
     starts = torch.ones_like(sequence_ids, dtype=torch.bool)
     starts[:, 1:] = sequence_ids[:, 1:] != sequence_ids[:, :-1]
-    return index - torch.where(starts, index, 0).cummax(dim=1).values
+    return (index - torch.where(starts, index, 0).cummax(dim=1).values) * (sequence_ids >= 0)

@@ -27,14 +27,15 @@ def language_model_scores(total_nll: float, tokens: int, words: int, bytes: int)
             raise ValueError(f"{name}={count}: there must be at least one")
     return {
         "loss": total_nll / tokens,
-        "perplexity": _exp(total_nll / tokens),
-        "word_perplexity": _exp(total_nll / words),
+        "perplexity": perplexity(total_nll / tokens),
+        "word_perplexity": perplexity(total_nll / words),
         "bits_per_byte": total_nll / math.log(2) / bytes,
     }
 
 
-def _exp(exponent: float) -> float:
+def perplexity(nats: float) -> float:
+    """Of a loss; infinite where it is too large for a float."""
     try:
-        return math.exp(exponent)
+        return math.exp(nats)
     except OverflowError:
         return math.inf

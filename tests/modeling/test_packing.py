@@ -85,6 +85,18 @@ def test_packed_and_padded_rows_have_the_same_loss_and_gradients(family_and_vari
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_sequence_ids_are_enough(family_and_variant, implementation):
+    """Without an attention mask, transformers finds documents by their positions too."""
+    family, variant = family_and_variant
+    model = tiny_model(family, variant, attn_implementation=implementation)
+    packed = batch_of(family, [[4, 3, 0, 2]])  # a long document behind short ones
+    bare = {name: value for name, value in packed.items() if "attention_mask" not in name}
+    (loss, gradients), (bare_loss, bare_gradients) = (loss_and_gradients(model, batch) for batch in (packed, bare))
+    torch.testing.assert_close(bare_loss, loss, atol=1e-5, rtol=0)
+    torch.testing.assert_close(bare_gradients, gradients, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_document_does_not_notice_its_neighbour(family, variant, implementation):
