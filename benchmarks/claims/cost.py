@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import PreTrainedConfig
 from transformers.cache_utils import DynamicCache
 
 import trefoil
@@ -39,15 +40,21 @@ def runs(multi30k: str | None) -> list[Run]:
     return []
 
 
+def attention_config(groups: int, implementation: str) -> PreTrainedConfig:
+    sizes = {"hidden_size": WIDTH, "num_attention_heads": HEADS, "num_key_value_heads": groups}
+    config = trefoil.preset_config("decoder-small", **sizes)
+    config._attn_implementation = implementation
+    return config
+
+
 def make_layer(kind: str, groups: int) -> Callable[[torch.Tensor], torch.Tensor]:
     """A causal layer, `(1, T, C)` to `(1, T, C)`."""
     torch.manual_seed(0)
     if kind == "lstm":
         recurrent = RecurrentLayer(WIDTH, WIDTH, "lstm", bidirectional=False)
         return lambda states: recurrent(states, states.new_zeros(1, 2, WIDTH))[0]
-    config = trefoil.preset_config("decoder-small")
-    config._attn_implementation = kind
-    attention = MultiHeadAttention(config, 0, WIDTH, HEADS, groups, WIDTH // HEADS, is_causal=True)
+    config = attention_config(groups, kind)
+    attention = MultiHeadAttention(config, 0, is_causal=True)
 
     def attend(states: torch.Tensor) -> torch.Tensor:
         mask = None  # sdpa's own causal mask: nothing of the size T² is written down
@@ -112,10 +119,9 @@ def _cache_sizes() -> dict[str, float]:
     """Mebibytes that one layer keeps to go on from `LENGTHS[-1]` tokens: a state, or keys and values."""
     sizes = {"LSTM": 2 * WIDTH * 4 / 2**20}
     for name, groups in (("attention", HEADS), ("grouped", GROUPS)):
-        config = trefoil.preset_config("decoder-small", num_attention_heads=HEADS, num_key_value_heads=groups)
-        config._attn_implementation = "sdpa"
+        config = attention_config(groups, "sdpa")
         cache = DynamicCache(config=config)
-        attention = MultiHeadAttention(config, 0, WIDTH, HEADS, groups, WIDTH // HEADS, is_causal=True)
+        attention = MultiHeadAttention(config, 0, is_causal=True)
         attention(torch.zeros(1, LENGTHS[-1], WIDTH), past_key_values=cache)
         sizes[name] = sum(part.nbytes for part in (cache.layers[0].keys, cache.layers[0].values)) / 2**20
     return sizes

@@ -33,14 +33,14 @@ VARIANTS = {
 
 
 def without_residuals() -> None:
-    def sublayer_alone(self: Any, hidden_states: torch.Tensor, norm: nn.Module, sublayer: Callable) -> torch.Tensor:
-        return self.dropout(sublayer(norm(hidden_states)))
+    def sublayer_alone(self: Any, hidden_states: torch.Tensor, name: str, sublayer: Callable) -> torch.Tensor:
+        return self.dropout(sublayer(getattr(self, f"{name}_norm")(hidden_states)))
 
     layer.TransformerLayer._residual = sublayer_alone  # type: ignore[method-assign]
 
 
 def without_norms() -> None:
-    layer.make_norm = stack.make_norm = lambda config: nn.Identity()  # type: ignore[assignment,return-value]
+    layer.make_norm = stack.make_norm = lambda *_: nn.Identity()  # type: ignore[assignment,return-value]
 
 
 def runs(multi30k: str | None) -> list[Run]:

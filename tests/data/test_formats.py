@@ -95,7 +95,7 @@ SHAPE = "it must be a token and, last, its tag"
         ("train.conll", b"a O\n\xb0\xa1 O\n", " line 2: not UTF-8 (byte 1 of the line); convert the file to UTF-8"),
         ("train.conll", "", ": the split 'train' is empty; it needs at least one example"),
         ("train.iob", "\n-DOCSTART- O\n\n# id = 1\n", ": the split 'train' is empty; it needs at least one example"),
-        ("train.conll.gz", gzip.compress(b""), ": the split 'train' is empty; it needs at least one example"),
+        ("train.conll.gz", gzip.compress(b"", mtime=0), ": the split 'train' is empty; it needs at least one example"),
         ("train.conll.gz", "a O", ": a damaged gzip file (Not a gzipped file (b'a ')); compress it again"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_file_without_its_partner(write):
 
 def test_a_file_that_is_there_twice(write):
     folder = aligned(write)
-    write("train.en.gz", gzip.compress(b"one\n"))
+    write("train.en.gz", gzip.compress(b"one\n", mtime=0))
     assert refused(folder, ["ko", "en"]) == f"{folder}: both train.en and train.en.gz; keep one"
 
 
