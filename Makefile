@@ -3,27 +3,38 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := runs/demo
+# a stamp for each set of packages; `make demo` needs no more than training does
+DEMO_INSTALLED := $(VENV)/.demo
 INSTALLED := $(VENV)/.installed
+DEVELOPMENT := test,lint,ecosystem
 
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test lint attention clean help
+define install
+	@echo "== setting up $(VENV) (once, a few minutes: PyTorch is large)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(1)]"
+	@touch $@
+endef
+
+.PHONY: demo test test-all lint attention clean help
 
 help:
 	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
-	@echo "make test   run all tests but the slow ones (pytest -m slow)"
+	@echo "make test   run the tests; make test-all also those that take minutes"
 	@echo "make lint   check style and types"
 	@echo "make attention  measure the claims of docs/attention.md anew (MULTI30K=folder for those on Multi30k)"
 	@echo "make clean  delete the environment and the demo's files"
 
-$(INSTALLED): pyproject.toml constraints.txt
-	@echo "== setting up $(VENV) (once, a few minutes: PyTorch is large)"
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,lint,ecosystem,demo]"
-	@touch $@
+$(DEMO_INSTALLED): pyproject.toml constraints.txt
+	$(call install,train)
 
-demo: $(INSTALLED)
+$(INSTALLED): pyproject.toml constraints.txt
+	$(call install,$(DEVELOPMENT))
+	@touch $(DEMO_INSTALLED)
+
+demo: $(DEMO_INSTALLED)
 	@echo "== training a Korean-English transformer from nothing, on data that the package generates"
 	$(BIN)/trefoil train encoder-decoder-translation-embedded-ko-en output_dir=$(DEMO)/run
 	@echo "== publishing it as a folder that loads with transformers alone"
@@ -35,6 +46,10 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	@echo "== running the tests on all cores"
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m "not slow"
+
+test-all: $(INSTALLED)
+	@echo "== running all tests, also the slow ones, on all cores"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

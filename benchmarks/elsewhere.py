@@ -7,6 +7,7 @@ The task, its columns and its options are those of the folder's own recipe.yaml.
 """
 
 import json
+import logging
 import math
 import os
 import socket
@@ -18,6 +19,8 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+for name in ("torchao", "torch.utils._pytree"):  # where installed, it tells of kernels for other processors
+    logging.getLogger(name).setLevel(logging.ERROR)
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": tempfile.mkdtemp(), "TOKENIZERS_PARALLELISM": "false"}
 
 

@@ -15,7 +15,9 @@ class FlatColumn:
         chunks = [chunk for chunk in examples.data.column(column).chunks if len(chunk)]
         lengths = [pc.fill_null(pc.list_value_length(chunk), 0).to_numpy(zero_copy_only=False) for chunk in chunks]
         self.lengths = np.concatenate(lengths).astype(np.int64) if lengths else np.zeros(0, dtype=np.int64)
-        self.pieces = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in chunks]
+        # null lists take no place among the values; `flatten` would copy to leave them out
+        ends = [(chunk.offsets[0].as_py(), chunk.offsets[-1].as_py()) for chunk in chunks]
+        self.pieces = [chunk.values[first:last].to_numpy() for chunk, (first, last) in zip(chunks, ends, strict=True)]
         self.starts = np.concatenate([[0], np.cumsum([len(piece) for piece in self.pieces], dtype=np.int64)])
 
     def slice(self, start: int, end: int) -> np.ndarray:
@@ -52,6 +54,7 @@ class PackedRows:
         shifted: bool = False,
         is_stream: bool = False,
     ) -> None:
+        self.arguments = (encoded, columns, length, stride, shifted, is_stream)
         self.encoded = encoded  # for rows of another stride
         self.length, self.stride, self.shifted = length, min(stride or length, length), shifted
         self.columns = {name: FlatColumn(encoded, name) for name in columns}
@@ -62,12 +65,17 @@ class PackedRows:
         self.ends = np.cumsum(np.maximum(sizes - shifted, 0), dtype=np.int64)  # of documents, in places of rows
         self.places = int(self.ends[-1]) if len(self.ends) else 0
 
+    def __reduce__(self) -> tuple:
+        """For another process, which maps the file itself."""
+        return PackedRows, self.arguments
+
     def __len__(self) -> int:
         # the last row begins before all that is not in an earlier one
         return max(0, -(-(self.places - (self.length - self.stride)) // self.stride)) or min(1, self.places)
 
     def __getitem__(self, indices: Any) -> dict[str, list]:
-        rows = [self.row(int(index)) for index in np.arange(len(self))[indices].reshape(-1)]
+        numbers = range(len(self))[indices] if isinstance(indices, slice) else indices
+        rows = [self.row(int(number)) for number in numbers]
         return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
     def row(self, index: int) -> dict[str, np.ndarray]:
@@ -81,7 +89,7 @@ class PackedRows:
             labels = self.columns[self.ids].slice(first + 1, last + 1)[at - first]
             labels[: self.length - self.stride if index else 0] = -100
             row["labels"] = labels
-        return row | {"sequence_ids": documents, "pieces": np.searchsorted(self.pieces, at, side="right")}
+        return row | {"sequence_ids": documents, "pieces": np.searchsorted(self.pieces, at, side="right") - 1}
 
     def lengths(self) -> np.ndarray:
         """`(rows, 1)`, in tokens."""

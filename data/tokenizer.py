@@ -2,10 +2,10 @@
 
 import itertools
 import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -184,17 +184,26 @@ def _alphabet(frame: Tokenizer, texts: Batches, prefix: str) -> list[str]:
     return sorted(_trained(frame, models.BPE(), texts, trainer).get_vocab())
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """A tokenizer from a folder or Hub id. One without padding, such as GPT-2's and Llama's, pads with its end token or, if
-    it has none either, with its unknown one: what is padded is masked.
+def read_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """Any tokenizer of a folder or Hub id, but for one that brings its own code.
+
+    Raises:
+        UserError: There is none, or it does not load.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{source}: no tokenizer to load ({reason(error)})") from error
+
+
+def load_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """A tokenizer of a folder or Hub id that batches can be made with. One without padding, such as GPT-2's and Llama's,
+    pads with its end token or, if it has none either, with its unknown one: what is padded is masked.
 
     Raises:
         UserError: There is none, or it has no token that could be padding.
     """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{source}: no tokenizer to load ({reason(error)})") from None
+    tokenizer = read_tokenizer(source)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:

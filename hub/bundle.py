@@ -7,6 +7,7 @@ that import across them are rewritten to match, and every other byte stays as it
 
 import ast
 import re
+from collections.abc import Iterable, Mapping
 from importlib import resources
 
 from transformers import PreTrainedConfig, PreTrainedModel
@@ -22,10 +23,10 @@ RELATIVE_IMPORT = re.compile(r"^from (?P<dots>\.+)(?P<path>[\w.]*) import\b", re
 IMPORT_SEEN_BY_TRANSFORMERS = re.compile(r"^\s*(?:from\s+\.\S+\s+import|import\s+\.)", re.MULTILINE)
 
 
-def flat_module(module: str) -> str:
+def flat_module(module: str, prefixes: Mapping[str, str] = PREFIXES) -> str:
     """`trefoil.modeling.encoder_decoder` → `modeling_encoder_decoder`."""
     folder, _, name = module.removeprefix(f"{PACKAGE}.").partition(".")
-    return PREFIXES[folder] + name
+    return prefixes[folder] + name
 
 
 def auto_map(config_class: type[PreTrainedConfig]) -> dict[str, str]:
@@ -64,23 +65,39 @@ def bundle_code(config_class: type[PreTrainedConfig]) -> dict[str, bytes]:
         if auto_class in AUTO_CLASSES[config_class]
     }
     model_modules = {model.__module__ for model in AUTO_CLASSES[config_class].values()}
-    waiting = [config_class.__module__, *model_modules, *pipeline_modules]
-    files: dict[str, bytes] = {}
+    texts = flat_modules([config_class.__module__, *model_modules, *pipeline_modules])
+    texts |= {module: _import_pipelines(texts[module], pipeline_modules) for module in model_modules}
+    return {name: text.encode() for name, text in sorted((f"{flat_module(one)}.py", texts[one]) for one in texts)}
+
+
+def flat_modules(
+    modules: Iterable[str], prefixes: Mapping[str, str] = PREFIXES, are_beside: str = "."
+) -> dict[str, str]:
+    """The texts of modules and of all that they import, made flat.
+
+    Args: as of `flatten`.
+
+    Raises:
+        ValueError: One imports in a way that cannot be made flat.
+    """
+    texts: dict[str, str] = {}
+    waiting = list(modules)
     while waiting:
         module = waiting.pop()
-        name = f"{flat_module(module)}.py"
-        if name in files:
-            continue
-        text, needed = flatten(module, _read_source(module))
-        if module in model_modules:
-            text = _import_pipelines(text, pipeline_modules)
-        files[name] = text.encode()
-        waiting += needed
-    return dict(sorted(files.items()))
+        if module not in texts:
+            texts[module], needed = flatten(module, read_source(module).decode(), prefixes, are_beside)
+            waiting += needed
+    return texts
 
 
-def flatten(module: str, source: str) -> tuple[str, list[str]]:
+def flatten(
+    module: str, source: str, prefixes: Mapping[str, str] = PREFIXES, are_beside: str = "."
+) -> tuple[str, list[str]]:
     """A module's text with its relative imports made flat, and the modules that they name.
+
+    Args:
+        prefixes: The folders that may be imported: how the flat names of their files begin.
+        are_beside: What stands before a flat name: a dot in a package, nothing where the files are scripts.
 
     Raises:
         ValueError: An import that transformers would not follow in a published folder, with its place and what to
@@ -91,18 +108,18 @@ def flatten(module: str, source: str) -> tuple[str, list[str]]:
     def rewrite(match: re.Match) -> str:
         absolute = _resolve(module, len(match["dots"]), match["path"])
         needed.append(absolute)
-        return f"from .{flat_module(absolute)} import"
+        return f"from {are_beside}{flat_module(absolute, prefixes)} import"
 
-    _refuse_what_cannot_be_flat(module, source)
+    _refuse_what_cannot_be_flat(module, source, prefixes)
     return RELATIVE_IMPORT.sub(rewrite, source), needed
 
 
-def _refuse_what_cannot_be_flat(module: str, source: str) -> None:
+def _refuse_what_cannot_be_flat(module: str, source: str, prefixes: Mapping[str, str]) -> None:
     imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import | ast.ImportFrom)]
     for node in imports:
         if isinstance(node, ast.ImportFrom) and node.level:
             absolute = _resolve(module, node.level, node.module or "")
-            flat_name = rf"{PACKAGE}\.({'|'.join(PREFIXES)})\.\w+"
+            flat_name = rf"{PACKAGE}\.({'|'.join(prefixes)})\.\w+"
             ok = node.col_offset == 0 and re.fullmatch(flat_name, absolute) is not None
         else:
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
@@ -111,7 +128,7 @@ def _refuse_what_cannot_be_flat(module: str, source: str) -> None:
             raise ValueError(
                 f"{module}, line {node.lineno}: published code is one flat folder, so write such an import at the "
                 f"start of a line, as `from .file import name` or `from ..folder.file import name` with a folder of "
-                f"{', '.join(PREFIXES)}"
+                f"{', '.join(prefixes)}"
             )
     relative = sum(isinstance(node, ast.ImportFrom) and node.level > 0 for node in imports)
     if len(IMPORT_SEEN_BY_TRANSFORMERS.findall(source)) != relative:
@@ -125,9 +142,10 @@ def _resolve(module: str, level: int, path: str) -> str:
     return ".".join([*module.split(".")[:-level], *([path] if path else [])])
 
 
-def _read_source(module: str) -> str:
+def read_source(module: str, ending: str = ".py") -> bytes:
+    """A module's own file, or the one beside it that has its name and another ending."""
     package, _, name = module.rpartition(".")
-    return resources.files(package).joinpath(f"{name}.py").read_bytes().decode()
+    return resources.files(package).joinpath(f"{name}{ending}").read_bytes()
 
 
 def _import_pipelines(text: str, pipeline_modules: dict[str, str]) -> str:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
-from .uses import PIPELINE_TAGS, example_calls, find_use, labels_of, widget_of
+from ..recipes.schema import Recipe
+from .uses import example_calls, find_use, labels_of, pipeline_tag, widget_of
 
 # In a checkout the template lies beside the folder `hub`, in an installed package beside `trefoil/hub`.
 TEMPLATE = Path(__file__).parent.parent / "hub_card.md"
@@ -50,28 +50,15 @@ class CardFields:
     question: str | None = None
 
 
-def read_recipe(recipe: str | None) -> dict[str, Any]:
-    """A recipe's keys; none of a recipe that is not there.
-
-    Raises:
-        UserError: The recipe is not YAML, or not a mapping.
-    """
-    try:
-        known = yaml.safe_load(recipe or "") or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"recipe.yaml: is not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(known, dict):
-        raise UserError(f"recipe.yaml: must be a mapping of keys to values, not {known!r}")
-    return known
-
-
-def fields_with_recipe(fields: CardFields, known: dict[str, Any]) -> CardFields:
+def fields_with_recipe(fields: CardFields, recipe: Recipe | None) -> CardFields:
     """What the recipe knows where the fields say nothing: the languages, and the data where it came from the Hub."""
-    data = known.get("data") or {}
+    if recipe is None:
+        return fields
+    data = recipe.data
     return replace(
         fields,
-        language=fields.language or known.get("language") or (),
-        datasets=fields.datasets or ([data["name"]] if data.get("name") and not data.get("path") else ()),
+        language=fields.language or recipe.language,
+        datasets=fields.datasets or ([data.name] if data.name and not data.path else ()),
     )
 
 
@@ -101,7 +88,7 @@ def render_card(
     version: str,
     fields: CardFields | None = None,
     results: Sequence[Result] = (),
-    recipe: str | None = None,
+    recipe: Recipe | None = None,
     has_tokenizer: bool = True,
     has_curve: bool = False,
     num_parameters: int | None = None,
@@ -115,18 +102,17 @@ def render_card(
         auto_class: The Auto class that loads it, e.g. `AutoModelForSeq2SeqLM`.
         model_id: What stands in the code samples as the model: a Hub id or a folder.
         version: The version of trefoil-transformers that publishes it.
-        recipe: The text of `recipe.yaml`, which also tells task, languages and data where the fields do not.
+        recipe: What made it, as it is to be shown; tells task, languages and data where the fields do not.
         num_parameters: Counted once where weights are tied.
         mask_token: The tokenizer's, for masked language models.
         metadata: What else the head says, as of a Space.
 
     Raises:
-        UserError: The recipe is not YAML.
+        UserError: The recipe's task is unknown.
     """
-    known = read_recipe(recipe)
-    fields = fields_with_recipe(fields or CardFields(), known)
-    use = find_use(auto_class, config, fields.task, known)
-    task = PIPELINE_TAGS.get(fields.task or "", fields.task) or use.task
+    fields = fields_with_recipe(fields or CardFields(), recipe)
+    use = find_use(auto_class, config, fields.task, recipe)
+    task = pipeline_tag(fields.task) if fields.task else use.task
     title = fields.title or model_id.rpartition("/")[2]
     labels = labels_of(auto_class, config)
     language = next(iter(fields.language), None)
@@ -150,7 +136,7 @@ def render_card(
         labels=labels,
         calls=calls if has_tokenizer and task == use.task else [],
         model_call=model_call,
-        recipe=recipe and recipe.rstrip(),
+        recipe=recipe and recipe.to_yaml().rstrip(),
         has_curve=has_curve,
         results=results,
         limits=[*fields.limitations, *_limits_of(config)],

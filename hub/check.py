@@ -24,10 +24,11 @@ from ..modeling.auto import AUTO_CLASSES
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
 from .folders import unexpected_files
-from .space import APP, space_fields, space_files
+from .space import APP, PAGE_ENDINGS, space_fields, space_files
 
 # How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
+CODE_ENDINGS = (".py", *PAGE_ENDINGS)
 TIME_LIMIT = 900
 NAMES_CODE = ("auto_map", "custom_pipelines", "custom_generate", "trust_remote_code")
 _REPO_ID = "trefoil/published"
@@ -100,7 +101,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{folder}: has no config.json; name a folder that `trefoil publish` wrote") from error
     except ValueError as error:
-        raise UserError(f"{folder / 'config.json'}: is not JSON: {error}") from error
+        raise UserError(f"{folder / 'config.json'}: is not JSON: {reason(error)}") from error
     return config if isinstance(config, dict) else {}
 
 
@@ -124,7 +125,7 @@ def _check_weights(folder: Path) -> Check:
             expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         count = sum(len(_tensor_names(path)) for path in weights)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
-        return Check("weights", False, f"a file cannot be read: {error}; publish again")
+        return Check("weights", False, f"a file cannot be read: {reason(error)}; publish again")
     if names != expected:
         wrong = sorted(names ^ expected)
         return Check("weights", False, f"{', '.join(wrong)}: files and index disagree; publish again")
@@ -186,8 +187,8 @@ def _check_code(
 ) -> Check:
     right = bundle_code(config_class)
     if (folder / APP).is_file():
-        right |= {name: content for name, content in space_files().items() if name.endswith(".py")}
-    found = {path.name: path.read_bytes() for path in folder.glob("*.py")}
+        right |= {name: content for name, content in space_files().items() if name.endswith(CODE_ENDINGS)}
+    found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name.endswith(CODE_ENDINGS)}
     wrong = sorted(name for name in right.keys() | found.keys() if right.get(name) != found.get(name))
     version = config.get("trefoil_version")
     if not wrong:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
+from ..data.tokenizer import read_tokenizer
 from ..data.whole_files import whole_folder
 from ..modeling.auto import AUTO_CLASSES
 from ..training.run_folder import best_model
@@ -31,7 +32,7 @@ PUBLISHED_FILES = (
     "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "configuration_*.py", "modeling_*.py", "pipeline_*.py",
     "recipe.yaml", "results.json", "curve.png",
-    "app.py", "visualization_*.py", "requirements.txt",
+    "app.py", "visualization_*.py", "visualization_*.js", "visualization_*.css", "requirements.txt",
 )  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path}: is not JSON: {error}") from error
+        raise UserError(f"{path}: is not JSON: {reason(error)}") from error
 
 
 def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
@@ -166,7 +167,7 @@ def load_model(
     try:
         model, report = model_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: the model does not load: {str(error).strip().splitlines()[0]}") from error
+        raise UserError(f"{folder}: the model does not load: {reason(error)}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(map(str, report[problem])):
             raise UserError(f"{folder}: weights and config.json disagree: {problem.replace('_', ' ')} {keys[:3]}")
@@ -189,10 +190,7 @@ def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:
     """
     if Path(folder).is_dir() and not any(Path(folder, name).is_file() for name in TOKENIZER_FILES):
         return None
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, ImportError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{folder}: the tokenizer does not load: {str(error).strip().splitlines()[0]}") from error
+    tokenizer = read_tokenizer(folder)
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     return tokenizer

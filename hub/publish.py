@@ -2,8 +2,6 @@
 
 import json
 import os
-import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedConfig
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
+from ..recipes.schema import load_recipe
 from ..training.run_folder import best_model
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card
@@ -28,11 +27,8 @@ from .folders import (
     require_room,
     written_aside,
 )
+from .places import Places, plain_picture
 from .space import require_page, space_fields, space_files
-
-LOCAL_PATH = re.compile(
-    r"^( *(?:output_dir|path|init_from|encoder|decoder): )(?:[/~.]|[A-Za-z]:)\S*[/\\]([^/\\\s]+)/?$", re.MULTILINE
-)
 
 
 def publish(
@@ -83,10 +79,19 @@ def publish(
         metrics, origin = read_json(extras["results.json"]), str(extras["results.json"])
     else:
         metrics, origin = metrics or [], "metrics"
-    results = read_results(metrics, origin)
-    recipe = None
+    places, recipe = Places(source), None
     if "recipe.yaml" in extras:
-        recipe = without_local_folders(extras.pop("recipe.yaml").read_text(encoding="utf-8"))
+        own = load_recipe(extras["recipe.yaml"])
+        places = places.with_those_of(own)
+        recipe = places.recipe(own)
+    results = read_results(places.text(metrics), origin)
+    written: dict[str, bytes] = {}
+    if recipe is not None:
+        written["recipe.yaml"] = recipe.to_yaml().encode()
+    if "results.json" in extras:
+        written["results.json"] = _json(places.text(read_json(extras["results.json"])))
+    if "curve.png" in extras:
+        written["curve.png"] = plain_picture(extras["curve.png"].read_bytes(), extras["curve.png"])
     model_id = push_to_hub or target.name
     title = (card and card.title) or model_id.rpartition("/")[2]
     tokenizer = load_tokenizer(folder)
@@ -113,25 +118,18 @@ def publish(
         _point_at_code(new / "config.json", config_class)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
-        for name, content in (bundle_code(config_class) | (space_files(new) if space else {})).items():
+        for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+            if (new / name).is_file() and (content := read_json(new / name)) != (cut := places.config(content)):
+                (new / name).write_bytes(_json(cut))
+        written |= bundle_code(config_class) | (space_files(new) if space else {}) | {"README.md": readme.encode()}
+        for name, content in written.items():
             (new / name).write_bytes(content)
-        for name, path in extras.items():
-            shutil.copyfile(path, new / name)
-        if recipe is not None:
-            (new / "recipe.yaml").write_text(recipe, encoding="utf-8")
-        (new / "README.md").write_text(readme, encoding="utf-8")
 
     if push_to_hub is not None:
         _push(target, push_to_hub, private)
         if space:
             _push(target, push_to_hub, private, repo_type="space")
     return target
-
-
-def without_local_folders(recipe: str) -> str:
-    """A recipe's text in which local paths are cut down to their last part: where the author's files lay is nobody's
-    business, and of no use elsewhere."""
-    return LOCAL_PATH.sub(r"\1\2", recipe)
 
 
 def _require_hub(repo_id: str) -> None:
@@ -154,7 +152,11 @@ def _point_at_code(path: Path, config_class: type[PreTrainedConfig]) -> None:
     config |= {"auto_map": auto_map(config_class), "trefoil_version": __version__}
     if pipelines := custom_pipelines(config_class):
         config["custom_pipelines"] = pipelines
-    path.write_text(json.dumps(config, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_bytes(_json(config, sort_keys=True))
+
+
+def _json(content: Any, sort_keys: bool = False) -> bytes:
+    return (json.dumps(content, indent=2, sort_keys=sort_keys, ensure_ascii=False) + "\n").encode()
 
 
 def _push(folder: Path, repo_id: str, private: bool, repo_type: str = "model") -> None:
@@ -167,8 +169,9 @@ def _push(folder: Path, repo_id: str, private: bool, repo_type: str = "model") -
             repo_type=repo_type,
             folder_path=folder,
             commit_message=f"Publish with trefoil-transformers {__version__}",
-            delete_patterns=["*.py", "*.safetensors", "*.safetensors.index.json"],
+            delete_patterns=["*.py", "*.js", "*.css", "*.safetensors", "*.safetensors.index.json"],
         )
     except (HfHubHTTPError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"{folder} is written, but pushing to the {repo_type} {repo_id} failed: {reason}") from error
+        raise UserError(
+            f"{folder} is written, but pushing to the {repo_type} {repo_id} failed: {reason(error)}"
+        ) from error

@@ -1,15 +1,15 @@
 """What makes a published folder run as a Hub Space: the page to try the model on, and what the Hub must know of it."""
 
-import re
-from importlib import resources
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
-from .bundle import PACKAGE, head_of
-from .card import CardFields, fields_with_recipe, read_recipe
+from ..recipes.schema import load_recipe
+from .bundle import PACKAGE, flat_module, flat_modules, head_of, read_source
+from .card import CardFields, fields_with_recipe
 from .folders import classes_of, load_tokenizer
 from .uses import find_use, widget_of
 
@@ -20,7 +20,8 @@ REQUIREMENTS = ("torch>=2.11", "transformers>=5.17,<6", "safetensors>=0.8")
 SENTENCEPIECE = "sentencepiece>=0.2"  # what tokenizers need whose files end in these
 SENTENCEPIECE_FILES = ("*.spm", "*.model")
 
-RELATIVE_IMPORT = re.compile(r"^from \.(?P<name>\w+) import\b", re.MULTILINE)
+PREFIXES = {"visualization": "visualization_"}
+PAGE_ENDINGS = (".js", ".css")  # of files that lie beside a module and have its name
 
 
 def space_fields(title: str) -> dict[str, Any]:
@@ -63,7 +64,7 @@ def space_files(folder: Path | None = None) -> dict[str, bytes]:
     """The files that a Space needs beside those of the model: name → content.
 
     The code is the package's own, only its imports rewritten: `visualization/app.py` becomes `app.py`, which runs as a
-    script, and what it imports `visualization_*.py` beside it.
+    script, and what it imports `visualization_*.py` beside it, with the scripts and styles of the page.
 
     Args:
         folder: Has the tokenizer, which may need a package more.
@@ -71,14 +72,12 @@ def space_files(folder: Path | None = None) -> dict[str, bytes]:
     has_sentencepiece = folder is not None and any(any(folder.glob(pattern)) for pattern in SENTENCEPIECE_FILES)
     requirements = [*REQUIREMENTS, *([SENTENCEPIECE] if has_sentencepiece else [])]
     files: dict[str, bytes] = {"requirements.txt": "".join(f"{line}\n" for line in requirements).encode()}
-    waiting = ["app"]
-    while waiting:
-        name = waiting.pop()
-        flat_name = APP if name == "app" else f"visualization_{name}.py"
-        if flat_name not in files:
-            text = resources.files(f"{PACKAGE}.visualization").joinpath(f"{name}.py").read_bytes().decode()
-            waiting += RELATIVE_IMPORT.findall(text)
-            files[flat_name] = RELATIVE_IMPORT.sub(r"from visualization_\g<name> import", text).encode()
+    for module, text in flat_modules([f"{PACKAGE}.visualization.app"], PREFIXES, are_beside="").items():
+        flat_name = flat_module(module, PREFIXES)
+        files[APP if module.endswith(".app") else f"{flat_name}.py"] = text.encode()
+        for ending in PAGE_ENDINGS:
+            with suppress(FileNotFoundError):
+                files[f"{flat_name}{ending}"] = read_source(module, ending)
     return dict(sorted(files.items()))
 
 
@@ -93,7 +92,7 @@ def metadata_of_run(folder: Path, title: str) -> dict[str, Any]:
         UserError: Something there cannot be read.
     """
     _, model_class = classes_of(folder)
-    recipe = read_recipe((folder / "recipe.yaml").read_text(encoding="utf-8"))
+    recipe = load_recipe(folder / "recipe.yaml")
     use = find_use(head_of(model_class), AutoConfig.from_pretrained(folder, trust_remote_code=False), None, recipe)
     language = next(iter(fields_with_recipe(CardFields(), recipe).language), None)
     mask_token = getattr(load_tokenizer(folder), "mask_token", None)

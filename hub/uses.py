@@ -7,8 +7,14 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-# the tasks of recipes that have another name on the Hub
-PIPELINE_TAGS = {"masked-lm": "fill-mask", "causal-lm": "text-generation"}
+from ..configuration.errors import UserError
+from ..recipes.schema import Recipe
+from ..tasks import TASKS
+
+
+def pipeline_tag(task: str) -> str:
+    """The Hub's name of a recipe's task; any other name as it is."""
+    return TASKS[task].pipeline_tag if task in TASKS else task
 
 
 @dataclass(frozen=True)
@@ -148,24 +154,31 @@ def labels_of(auto_class: str, config: PreTrainedConfig) -> list[str]:
     return [config.id2label[number] for number in sorted(config.id2label)]
 
 
-def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe: Mapping[str, Any]) -> Use:
+def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe: Recipe | None) -> Use:
     """What a head is used for: the task where it does it, else the recipe's, else what it usually does.
 
     Args:
         task: Of the Hub, or as recipes call it.
-        recipe: The keys of the recipe; it knows whether texts are classified in pairs, and how tokens were labelled.
+        recipe: It knows whether texts are classified in pairs, and how tokens were labelled.
+
+    Raises:
+        UserError: The task is the recipe's, and has no name on the Hub.
     """
-    names = [PIPELINE_TAGS.get(name or "", name) for name in (task, recipe.get("task"))]
+    names = [pipeline_tag(task)] if task is not None else []
+    if recipe is not None and not names and recipe.task not in TASKS:
+        raise UserError(f"task={recipe.task!r}: has no name on the Hub; there are {', '.join(TASKS)}")
+    if recipe is not None:
+        names.append(pipeline_tag(recipe.task))
     uses = [use for name in names for use in USES[auto_class] if use.task == name]
     use = (uses or USES[auto_class])[0]
     if use.task == "text-classification":
-        if ((recipe.get("data") or {}).get("columns") or {}).get("text_pair"):
+        if recipe is not None and recipe.data.columns.get("text_pair"):
             use = _OF_PAIRS
         if config.problem_type not in (None, "single_label_classification") or config.num_labels == 1:
             use = replace(use, model_call=("print(model(**inputs).logits)",))
-    if use.task == recipe.get("task") == "token-classification":
+    if recipe is not None and use.task == recipe.task == "token-classification":
         # what is not the first sub-word of its word may never have been trained
-        all_subwords = (recipe.get("options") or {}).get("label_all_subwords")
+        all_subwords = recipe.options.get("label_all_subwords")
         use = replace(use, parameters={"aggregation_strategy": "simple" if all_subwords else "first"})
     return use
 

@@ -24,15 +24,24 @@ def schedules() -> list[str]:
     return [kind.value for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy")]
 
 
+ON_HUB, FOLDER = "on the Hub or a folder", "a folder"
+
+
+def is_place(one: dataclasses.Field) -> str | None:
+    """Whether a field says where something lies, ON_HUB or as a FOLDER."""
+    return one.metadata.get("place")
+
+
 @strict
 @dataclass
 class DataRecipe(Settings):
     """Where the examples come from: `embedded`, or `path`, or `name` where no path is given."""
 
-    name: str | None = None  # a data set on the Hub
+    name: str | None = field(default=None, metadata={"place": ON_HUB})  # a data set on the Hub
     config: str | None = None  # its configuration
     revision: str | None = None
-    path: str | None = None  # a folder with a file for each split: JSON lines, CSV, TSV, Parquet, text, also gzipped
+    # a folder with a file for each split: JSON lines, CSV, TSV, Parquet, text, also gzipped
+    path: str | None = field(default=None, metadata={"place": FOLDER})
     embedded: bool = False  # the data set that the package generates
     embedded_sizes: dict[str, int] | None = None
     train_split: str = "train"
@@ -46,7 +55,8 @@ class DataRecipe(Settings):
 @strict
 @dataclass
 class TokenizerRecipe(Settings):
-    path: str | None = None  # a folder or Hub id to take the tokenizer from; else one is trained on the train split
+    # a folder or Hub id to take the tokenizer from; else one is trained on the train split
+    path: str | None = field(default=None, metadata={"place": ON_HUB})
     kind: Literal["byte_bpe", "wordpiece", "unigram", "characters"] = "byte_bpe"
     vocab_size: int = positive(8000)  # of characters: at most
     lowercase: bool = False
@@ -60,6 +70,7 @@ class ModelRecipe(Settings):
     init_from: str | dict[str, str] | None = that(
         lambda place: isinstance(place, str) or place.keys() == {"encoder", "decoder"},
         "must name one encoder and one decoder, or be the place of one model",
+        place=ON_HUB,
     )  # to start from weights: a folder or Hub id; or one as encoder, one as decoder
     config: dict[str, Any] = field(default_factory=dict)  # fields of the configuration to change
     attn_implementation: str | None = None  # eager, sdpa, flash_attention_2 …; default: transformers' choice
@@ -98,7 +109,7 @@ class TrainingRecipe(Settings):
     max_steps: int | None = positive()  # at least one of the first three
     max_epochs: int | None = positive()
     max_minutes: float | None = positive()  # of training, over all resumptions; evaluation not counted
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    mixed_precision: Literal["no", "bf16", "fp16"] | None = None  # default: the launcher's, without one no
     gradient_checkpointing: bool = False
     compile: bool = False
     log_every: int = positive(10)
@@ -128,7 +139,7 @@ class Recipe(Settings):
     options: dict[str, Any] = field(default_factory=dict)  # the task's own, see tasks/
     language: list[str] = field(default_factory=list)  # for the model card: ISO 639 codes
     seed: int = that(lambda seed: 0 <= seed < 2**32, "must lie in [0, 2**32)", 0)
-    output_dir: str = "runs/run"
+    output_dir: str = field(default="runs/run", metadata={"place": FOLDER})
     overwrite: bool = False  # delete another or a finished run that output_dir holds
     data: DataRecipe = field(default_factory=DataRecipe)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)

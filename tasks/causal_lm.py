@@ -5,9 +5,17 @@ from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from ..configuration.errors import UserError
 from ..data.tokenizer import LEFT_TO_RIGHT, STREAM, Template, end_token_id
+from ..recipes.schema import Recipe
 from .language_modeling import (
     METRICS,
     LanguageModelEvaluator,
@@ -16,7 +24,7 @@ from .language_modeling import (
     LanguageModelReader,
 )
 from .preprocessor import INTS, Split
-from .reader import Rows
+from .reader import Reader, Rows
 from .task import Task
 
 
@@ -27,6 +35,11 @@ class CausalLMOptions(LanguageModelOptions):
 
 
 class CausalLMReader(LanguageModelReader):
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        super().__init__(task, recipe)
+        if (stride := self.options.stride) is not None and stride < 1:
+            raise UserError(f"options.stride={stride} must be positive")
+
     @property
     def template(self) -> Template:  # type: ignore[override]
         return STREAM if self.is_stream else LEFT_TO_RIGHT
@@ -35,6 +48,15 @@ class CausalLMReader(LanguageModelReader):
 class CausalLMPreprocessor(LanguageModelPreprocessor):
     features = {"input_ids": INTS}
     shifted = True
+
+    @classmethod
+    def model_fields(
+        cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
+    ) -> dict[str, Any]:
+        fields = super().model_fields(reader, tokenizer, config, learned)
+        if reader.options.documents == "stream":
+            return fields
+        return fields | {"eos_token_id": end_token_id(tokenizer, reader.task.name)}
 
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
         ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]

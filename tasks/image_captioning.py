@@ -10,7 +10,9 @@ from typing import Any
 import datasets
 import numpy as np
 import PIL.Image
+import pyarrow.compute as pc
 import torch
+from datasets.fingerprint import Hasher
 from huggingface_hub.dataclasses import strict
 from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase, ViTImageProcessorPil
 
@@ -73,7 +75,17 @@ class ImageCaptioningReader(Reader):
                 f"{where}: column {column!r} is of type {kind}; it must hold pictures (datasets.Image) or the names of "
                 "their files"
             )
-        return examples.cast_column(column, datasets.Image(decode=False))
+        examples = examples.cast_column(column, datasets.Image(decode=False))
+        # what is stored of the rows is of these files
+        examples._fingerprint = Hasher.hash([examples._fingerprint, self._file_times(examples, column)])
+        return examples
+
+    def _file_times(self, examples: datasets.Dataset, column: str) -> list[int | None]:
+        """When each file that a picture is in was changed; None for one that is not there."""
+        pictures = examples.data.column(column)
+        paths = pc.struct_field(pictures, "path").filter(pc.is_null(pc.struct_field(pictures, "bytes"))).drop_null()
+        files = [Path(self._placed({"bytes": None, "path": path})["path"]) for path in paths.to_pylist()]
+        return [file.stat().st_mtime_ns if file.is_file() else None for file in files]
 
     def picture(self, value: dict[str, Any]) -> PIL.Image.Image:
         """An RGB picture.

@@ -1,13 +1,16 @@
 """Tasks whose data has labels with names: a column of texts, or of numbers that something else gives names to."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import datasets
 from transformers import PreTrainedConfig, PreTrainedTokenizerBase
 
+from ..configuration.errors import UserError
 from ..recipes.schema import Recipe
 from .preprocessor import Preprocessor
-from .reader import Reader
+from .reader import Reader, shortened
 from .task import Task
 
 
@@ -19,6 +22,27 @@ class LabelledReader(Reader):
     def __init__(self, task: Task, recipe: Recipe) -> None:
         super().__init__(task, recipe)
         self.names = {str(number): name for number, name in self.options.names.items()}
+        for name, count in Counter(self.names.values()).items():
+            if count > 1:
+                numbers = " and ".join(number for number, other in self.names.items() if other == name)
+                raise UserError(f"options.names: {name!r} names {numbers}; give each label a name of its own")
+
+    def check_names(self, train: datasets.Dataset, labels: Iterable[Any]) -> None:
+        """
+        Args:
+            train: The raw training split.
+            labels: All that it has.
+
+        Raises:
+            UserError: A name does nothing.
+        """
+        if self.names and (own := self.own_names(train)) is not None:
+            names = shortened(", ".join(own), 200)
+            raise UserError(f"options.names does nothing: the data names its labels itself: {names}")
+        known = {str(label) for label in labels}
+        if idle := sorted(self.names.keys() - known):
+            there = shortened(", ".join(sorted(known)), 200)
+            raise UserError(f"options.names has {idle[0]!r}, which is no label of the training data; there are {there}")
 
     def name_of(self, label: Any) -> Any:
         """A label by the name that the recipe gives it; one that has none as it is."""

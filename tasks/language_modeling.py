@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 
+from ..configuration.errors import UserError
 from ..data.encoded import PROBLEM, count_in_lists
 from ..data.packing import PackedRows
 from .evaluator import Evaluator
@@ -74,9 +75,12 @@ class LanguageModelPreprocessor(Preprocessor):
         notes: Counter,
     ) -> Split:
         if skipped:
-            valid = np.flatnonzero([problem is None for problem in encoded[PROBLEM]])
+            valid = encoded.data.column(PROBLEM).is_null().to_numpy()
             raw = raw.select(np.unique(np.asarray(encoded["example"])[valid]))
-        return Split(where, raw, self.packed(encoded), skipped, first, notes)
+        packed = self.packed(encoded)
+        if len(packed) == 0:
+            raise UserError(f"{where}: the text is too short: there is nothing to predict")
+        return Split(where, raw, packed, skipped, first, notes)
 
     def packed(self, encoded: datasets.Dataset, stride: int | None = None) -> PackedRows:
         return PackedRows(

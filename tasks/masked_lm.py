@@ -50,12 +50,12 @@ class MaskedLMPreprocessor(LanguageModelPreprocessor):
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
         """Token ids and, for each, the word of its text that it is a part of: -1 for what is never masked."""
         encoding = self.tokenizer(texts, add_special_tokens=False, verbose=False)
-        around = [] if self.reader.is_stream else [self.tokenizer.cls_token_id, self.tokenizer.sep_token_id]
-        start, end = ([token] * (token is not None) for token in around or (None, None))
+        around = (None, None) if self.reader.is_stream else (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id)
+        start, end = ([] if token is None else [int(token)] for token in around)
         return [
             {
                 "input_ids": [*start, *ids, *end],
-                "word_ids": [*(-1 for _ in start), *encoding.word_ids(row), *(-1 for _ in end)],
+                "word_ids": [-1] * len(start) + encoding.word_ids(row) + [-1] * len(end),
             }
             for row, ids in enumerate(encoding["input_ids"])
         ]

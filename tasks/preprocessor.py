@@ -45,7 +45,7 @@ class Split:
 
     name: str
     rows: datasets.Dataset
-    examples: Examples
+    examples: Any  # a `datasets.Dataset`, or packed rows
     skipped: int = 0
     first_skipped: str | None = None
     notes: Counter[str] = field(default_factory=Counter)
@@ -176,7 +176,7 @@ class Preprocessor:
             tokenizer.special_tokens_map,
             tokenizer.model_input_names,
         ]
-        return [sources, pieces, lengths, names, is_scored]
+        return [sources, pieces, lengths, names, is_scored, self.recipe.data.invalid_examples]
 
     def lengths(self, examples: Examples) -> np.ndarray:
         """`(examples, sides)`: the tokens of each side."""

@@ -70,6 +70,7 @@ class TextClassificationReader(LabelledReader):
             ]
         if wrong := [value for value in values if isinstance(value, list | dict)]:
             raise UserError(f"column {name!r} holds {shortened(repr(wrong[0]))}, which is no label")
+        self.check_names(train, values)
         labels = list(dict.fromkeys(str(self.name_of(value)) for value in self.own_names(train) or _in_order(values)))
         if not labels:
             raise UserError(f"column {name!r} has no label in the training data")

@@ -51,7 +51,7 @@ class TextToTextPreprocessor(Preprocessor):
                 length, limit = len(ids[role][row]), self._limit(role)
                 if length <= limit or problem is not None:
                     continue
-                if is_scored or self.recipe.batches.truncate:
+                if self.recipe.batches.truncate or (is_scored and self.recipe.data.invalid_examples == "skip"):
                     (made.examples[0][feature],) = self._token_ids(
                         role, [rows[role][row]], truncation=True, max_length=limit
                     )

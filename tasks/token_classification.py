@@ -65,6 +65,8 @@ class TokenClassificationReader(LabelledReader):
 
     def learn(self, train: datasets.Dataset) -> dict[str, Any]:
         name = str(self.column("tags"))
+        if self.names:
+            self.check_names(train, {tag for tags in train[name] if isinstance(tags, list) for tag in tags})
         kinds: set[str] = set()
         problem = f"column {name!r} marks no entity in the training data: all tags are O"
         for tags in self.prepared(train, "the training data")[name]:

@@ -272,9 +272,10 @@ class TrainingLoop:
         started = time.perf_counter()
         self._require_finite_weights()
         self.model.eval()
-        scores = self.evaluator.evaluate(self.accelerator.unwrap_model(self.model), final=False)
+        bare = self.accelerator.unwrap_model(self.model)  # processes need not take as many batches
+        scores = self.evaluator.evaluate(bare, final=False)
         # what generates does not see the labels on the way
-        loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(self.model)
+        loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(bare)
         values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
         values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
         values["evaluation_seconds"] = time.perf_counter() - started

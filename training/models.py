@@ -15,7 +15,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..configuration.presets import preset_config
 from ..data.progress import say
 from ..data.tokenizer import load_tokenizer
@@ -84,7 +84,10 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
     """
     recipe = told.reader.recipe
     if checkpoint is not None:
-        model = told.task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        try:
+            model = told.task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
+        except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
         told.tell(model.config)
     elif recipe.model.init_from is not None:
         model = _pretrained(recipe, told)
@@ -158,7 +161,7 @@ def _loaded(
     source: str, told: Told, fields: dict[str, Any], attention: dict[str, str]
 ) -> tuple[PreTrainedModel, dict[str, set[str]]]:
     """The task's model with the weights of `source`, as far as it has them, and which are new and which not used."""
-    config = AutoConfig.from_pretrained(source)
+    config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     _check_family(config, told.task, f"model.init_from={source!r}")
     _change_fields(config, fields)
     head_is_new = told.head_is_new(config)

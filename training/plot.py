@@ -1,6 +1,7 @@
 """The picture of a run: training and validation loss, and the metric, against optimiser steps."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,10 @@ def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> 
     losses.plot(steps[window - 1 :], means, color="tab:blue", label=f"training, mean of {window} logged steps")
     losses.plot(*series("validation_loss"), color="tab:orange", marker="o", markersize=3, label="validation")
     losses.set(xlabel="optimiser step", ylabel="loss (nats per label)", title="Loss")
-    if values:
-        losses.set_ylim(0.95 * min(values + series("validation_loss")[1]), 1.02 * max(values[len(values) // 100 :]))
+    # the first losses, of a model that knows nothing, would press the rest together
+    shown = [loss for loss in values[len(values) // 100 :] + series("validation_loss")[1] if math.isfinite(loss)]
+    if shown:
+        losses.set_ylim(0.95 * min(shown), 1.02 * max(shown))
     losses.legend()
     steps, metric_values = series(f"validation_{metric}")
     scores.plot(steps, metric_values, color="tab:green", marker="o", markersize=3)

@@ -30,6 +30,7 @@ from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint,
 from .loop import Position, TrainingLoop
 from .models import Told, make_model, pretrained_tokenizer, set_generation
 from .plot import plot_run
+from .precision import mixed_precision
 from .run_folder import ModelFolder, RunFolder, flat
 
 
@@ -147,6 +148,8 @@ def encode_splits(
 
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
     training = recipe.training
+    if run_folder is not None:  # the recipe that is saved says what it was
+        training.mixed_precision = mixed_precision(training)  # type: ignore[assignment]
     trackers = training.trackers if run_folder is not None else []
     available = [str(tracker) for tracker in get_available_trackers()]
     for tracker in trackers:
@@ -156,7 +159,7 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             )
     try:
         return Accelerator(
-            mixed_precision=training.mixed_precision,
+            mixed_precision=training.mixed_precision if run_folder is not None else None,
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
         )
@@ -202,7 +205,10 @@ def make_tokenizer(
         say(f"training a {recipe.tokenizer.kind} tokenizer on {len(examples):,} examples")
         trained = train_tokenizer(reader.texts(examples), recipe.tokenizer, reader.template)
         asked = recipe.tokenizer.vocab_size
-        say(f"{len(trained):,} token types" + (f", not {asked:,}: the text fills no more" if len(trained) < asked else ""))
+        say(
+            f"{len(trained):,} token types"
+            + (f", not {asked:,}: the text fills no more" if len(trained) < asked else "")
+        )
         write_folder(folder, lambda aside: trained.save_pretrained(aside))
     accelerator.wait_for_everyone()
     return load_tokenizer(folder)
@@ -330,7 +336,11 @@ def evaluate(
 def _load_model(folder: Path, told: Told, accelerator: Accelerator) -> PreTrainedModel:
     """A saved model in the precision and with the settings of the published one."""
     try:
-        model = told.task.auto_class.from_pretrained(folder, use_safetensors=True).to(accelerator.device).eval()
+        model = (
+            told.task.auto_class.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+            .to(accelerator.device)
+            .eval()
+        )
     except OSError as error:
         raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
     told.tell(model.config)

@@ -3,6 +3,7 @@
 Importing this package registers every family with transformers' Auto classes and with PEFT, and its pipelines.
 """
 
+from . import quiet as quiet  # before transformers is imported
 from .adapters import register_adapters
 from .configuration import *
 from .configuration.version import __version__ as __version__

@@ -1,6 +1,7 @@
 """The command line: `trefoil train | evaluate | publish | demo | translate | attend | import | export`."""
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from .configuration.errors import UserError
+from .configuration.errors import UserError, reason
 from .extensions import load_extensions
 from .launch import start_missing_processes
 
@@ -159,17 +160,11 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    model = model_folder(arguments.model)
-    try:
-        from .visualization.app import make_page, open_page
-    except ModuleNotFoundError as error:
-        if error.name != "gradio":
-            raise
-        raise UserError(
-            "trefoil demo needs gradio, which is not installed: pip install 'trefoil-transformers[demo]'"
-        ) from None
     from .hub.space import metadata_of_run
     from .training.run_folder import ModelFolder
+    from .visualization.app import make_page, open_page
+
+    model = model_folder(arguments.model)
 
     metadata = None
     if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
@@ -195,7 +190,7 @@ def _translate(arguments: argparse.Namespace) -> int:
             "translation", model=str(folder), model_kwargs={"use_safetensors": True}, trust_remote_code=False
         )
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{folder}: {reason(error)}") from None
     if translator.model.main_input_name != "input_ids":
         raise UserError(
             f"{folder}: a {translator.model.config.model_type} does not read text, so it does not translate"
@@ -213,7 +208,7 @@ def _attend(arguments: argparse.Namespace) -> int:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
-    from .visualization.attention import attention_maps, load_for_attention, reason
+    from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
 
@@ -288,12 +283,18 @@ def _batches(lines, size: int):
 
 
 def _silence_progress_bars() -> None:
-    """In a log, the bars of libraries are noise; our own work shows plain lines there."""
-    import datasets
+    """The bars of libraries are noise: all in a log, where our own work shows plain lines, and on a terminal those of
+    weights that are read and written."""
+    from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
-    datasets.disable_progress_bars()
     logging.disable_progress_bar()
+    if sys.stderr.isatty():
+        enable_progress_bars()  # of downloads, which the line above takes along
+    elif importlib.util.find_spec("datasets") is not None:
+        import datasets
+
+        datasets.disable_progress_bars()
 
 
 def model_folder(folder: str) -> Path | str:
@@ -308,21 +309,30 @@ def model_folder(folder: str) -> Path | str:
     return best
 
 
+def _mistake(message: str) -> int:
+    # all processes of a launch make the same mistake; one says so
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(f"error: {message}", file=sys.stderr)
+    return 2
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
     parsed = make_parser().parse_args(arguments)
-    if not sys.stderr.isatty():
-        _silence_progress_bars()
+    _silence_progress_bars()
     try:
         load_extensions()
         if parsed.run in (_train, _evaluate):
             start_missing_processes(sys.argv[1:] if arguments is None else arguments)
         return parsed.run(parsed)
     except UserError as error:
-        # all processes of a launch make the same mistake; one says so
-        if int(os.environ.get("RANK", 0)) == 0:
-            print(f"error: {error}", file=sys.stderr)
-        return 2
+        return _mistake(str(error))
+    except ModuleNotFoundError as error:
+        missing = (error.name or "trefoil").partition(".")[0]
+        if missing == "trefoil":
+            raise
+        extra = "demo" if parsed.run is _demo else "train"
+        return _mistake(f"trefoil {parsed.command} needs {missing}: pip install 'trefoil-transformers[{extra}]'")
     except KeyboardInterrupt:
         if int(os.environ.get("RANK", 0)) == 0:
             goes_on = "; the same command goes on from the last checkpoint" if parsed.run is _train else ""

@@ -4,8 +4,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import psutil
-
 from .configuration.errors import UserError
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
@@ -28,6 +26,8 @@ def start_missing_processes(arguments: Sequence[str]) -> None:
     several_asked_for = "MASTER_ADDR" in os.environ  # accelerate sets it for more than one process
     if not (alone and on_cpu and several_asked_for):
         return
+    import psutil
+
     processes = processes_asked_for(psutil.Process(os.getppid()).cmdline())
     if processes is None:
         raise UserError(

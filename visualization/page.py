@@ -5,12 +5,12 @@ import hashlib
 import html
 import json
 import zlib
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from .attention import CROSS, DECODER, ENCODER, AttentionMap, AttentionMaps, require_few
-from .page_script import SCRIPT
 
 MOST_WEIGHTS = 40_000_000  # some 60 MB: 12 layers of 12 heads and 512 tokens still have a page
 STEPS = 65535  # a weight travels as so many steps from 0 to 1: two bytes before compression
@@ -63,54 +63,9 @@ PAGE = """<!DOCTYPE html>
 </html>
 """
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1c1e21; --paper: #ffffff; --faint: #6a6f76; --line: #d6d9dd; --mark: #d6336c; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e7e9; --paper: #16181b; --faint: #9aa0a7; --line: #3a3e44; --mark: #ff8fb1; }
-}
-* { box-sizing: border-box; }
-[hidden] { display: none !important; }
-body {
-  margin: 1.25rem; color: var(--ink); background: var(--paper); line-height: 1.45; font-size: 15px;
-  font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "Apple SD Gothic Neo", "Malgun Gothic",
-    "Noto Sans KR", "Noto Sans CJK KR", NanumGothic, "Hiragino Sans", "Noto Sans CJK JP", "Microsoft YaHei",
-    "Noto Sans CJK SC", sans-serif, "Apple Color Emoji", "Segoe UI Emoji", "Noto Color Emoji";
-}
-h1 { font-size: 1.25rem; margin: 0 0 .6rem; overflow-wrap: anywhere; }
-h2 { font-size: 1rem; margin: 1.6rem 0 .5rem; }
-p { margin: .35rem 0; max-width: 60rem; overflow-wrap: anywhere; }
-.text b { display: inline-block; min-width: 4.2rem; font-weight: normal; color: var(--faint); }
-.controls { display: flex; flex-wrap: wrap; gap: .5rem 1.1rem; align-items: center; margin: .9rem 0 .5rem; }
-.controls label { color: var(--faint); white-space: nowrap; }
-select { font: inherit; color: var(--ink); background: var(--paper); border: 1px solid var(--line); border-radius: 5px; padding: .15rem .3rem; }
-#zoom { width: 7rem; vertical-align: middle; accent-color: var(--faint); }
-.legend { display: flex; gap: .4rem; align-items: center; font-variant-numeric: tabular-nums; }
-#bar { width: 9rem; height: .8rem; border-radius: 2px; }
-#about, .hint { color: var(--faint); }
-#said { display: block; min-height: 1.45em; font-weight: 600; white-space: pre-wrap; font-variant-numeric: tabular-nums; }
-#scroll { overflow: auto; max-height: 85vh; margin: .6rem 0; }
-#view { position: relative; width: max-content; }
-#view:focus-visible, button:focus-visible, select:focus-visible { outline: 2px solid var(--mark); outline-offset: 1px; }
-#plot { display: block; }
-#row, #column, #box { position: absolute; pointer-events: none; }
-#box { border: 2px solid var(--mark); }
-#row { border: solid var(--mark); border-width: 1px 0; }
-#column { border: solid var(--mark); border-width: 0 1px; }
-#tip {
-  position: absolute; pointer-events: none; padding: .2rem .5rem; border-radius: 5px; white-space: pre;
-  color: var(--paper); background: var(--ink); font-variant-numeric: tabular-nums; z-index: 1;
-}
-#grid {
-  display: grid; grid-template-columns: max-content repeat(var(--columns), minmax(56px, 120px)); gap: 6px;
-  align-items: center; overflow-x: auto; padding: 3px; font-size: 13px; color: var(--faint);
-}
-#grid span { text-align: center; }
-#grid button { padding: 0; border: 2px solid transparent; background: none; cursor: pointer; border-radius: 3px; }
-#grid button:hover { border-color: var(--faint); }
-#grid button[aria-pressed="true"] { border-color: var(--mark); }
-#grid canvas { display: block; width: 100%; image-rendering: pixelated; }
-#grid canvas.fine { image-rendering: auto; }
-"""
+# they lie beside this file under its name, whatever that is where a Space runs
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
+STYLE = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
 
 
 def attention_page(maps: AttentionMaps, title: str) -> str:

@@ -1,10 +1,7 @@
-"""Whole numbers in words, both ways: Sino-Korean (삼만 오천), native Korean (서른다섯) and English (thirty-five).
+"""Whole numbers in words: Sino-Korean (삼만 오천), native Korean (서른다섯) and English (thirty-five).
 
-Every parser is the inverse of its speller: it accepts what the speller writes and refuses everything else.
 Spacing follows Hangul orthography (한글 맞춤법 제44항: numbers are written with a space at every power of ten thousand).
 """
-
-import re
 
 LIMIT = 10**16
 """The spellers of Sino-Korean and English accept 0 <= number < LIMIT."""
@@ -47,34 +44,6 @@ def sino(number: int) -> str:
     return " ".join(groups)
 
 
-def parse_sino(text: str) -> int:
-    """Read a Sino-Korean number, with or without the spaces: 삼만 오천 and 삼만오천 are 35000.
-
-    Raises:
-        ValueError: the text is not a number as `sino` spells it.
-    """
-    written = text.replace(" ", "")
-    if written == SINO_DIGITS[0]:
-        return 0
-    number = group = digit = 0
-    for character in written:
-        if character in SINO_DIGITS:
-            digit = SINO_DIGITS.index(character)
-        elif character in SINO_UNITS:
-            group += (digit or 1) * 10 ** SINO_UNITS.index(character)
-            digit = 0
-        elif character in SINO_MYRIADS:
-            number += (group + digit or 1) * 10_000 ** SINO_MYRIADS.index(character)
-            group = digit = 0
-        else:
-            raise ValueError(f"{text!r} is not a Sino-Korean number: {character!r} is no numeral")
-    number += group + digit
-    # The loop above is lenient about order and repetition; spelling the result again is what makes it strict.
-    if not 0 < number < LIMIT or sino(number).replace(" ", "") != written:
-        raise ValueError(f"{text!r} is not a well-formed Sino-Korean number")
-    return number
-
-
 def native(number: int) -> str:
     """Spell a number in native Korean as it stands alone: 1 is 하나, 20 is 스물, 35 is 서른다섯.
 
@@ -98,18 +67,6 @@ def native_modifier(number: int) -> str:
     return word.removesuffix(ones) + NATIVE_MODIFIERS[ones] if ones in NATIVE_MODIFIERS else word
 
 
-def parse_native(text: str) -> int:
-    """Read a native Korean number, alone (스물하나) or before a counter (스물한).
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    try:
-        return _NATIVE_VALUES[text]
-    except KeyError:
-        raise ValueError(f"{text!r} is not a native Korean number from 하나 (1) to 아흔아홉 (99)") from None
-
-
 def english(number: int) -> str:
     """Spell a number in English words, American style: 1235 is one thousand two hundred thirty-five.
 
@@ -125,31 +82,6 @@ def english(number: int) -> str:
         if group:
             groups.append(f"{_english_below_thousand(group)} {scale}".rstrip())
     return " ".join(reversed(groups))
-
-
-def parse_english(text: str) -> int:
-    """Read a number in English words, as `english` spells it.
-
-    Raises:
-        ValueError: the text is not such a number.
-    """
-    number = group = 0
-    for word in re.split(r"[ -]", text):
-        if word in ENGLISH_ONES:
-            group += ENGLISH_ONES.index(word)
-        elif word and word in ENGLISH_TENS:
-            group += 10 * ENGLISH_TENS.index(word)
-        elif word == "hundred":
-            group *= 100
-        elif word and word in ENGLISH_SCALES:
-            number += group * 1000 ** ENGLISH_SCALES.index(word)
-            group = 0
-        else:
-            raise ValueError(f"{text!r} is not an English number: {word!r} is no numeral")
-    number += group
-    if number >= LIMIT or english(number) != text:
-        raise ValueError(f"{text!r} is not a well-formed English number")
-    return number
 
 
 def _sino_below_myriad(number: int) -> str:
@@ -175,6 +107,3 @@ def _english_below_thousand(number: int) -> str:
 def _check_range(number: int, lowest: int, highest: int, system: str) -> None:
     if not lowest <= number <= highest:
         raise ValueError(f"{number} cannot be spelled in {system}: give a number from {lowest} to {highest}")
-
-
-_NATIVE_VALUES = {spell(number): number for spell in (native, native_modifier) for number in range(1, 100)}

@@ -55,8 +55,3 @@ def particle(word: str, pair: str) -> str:
     if not final or (pair == "으로/로" and final == RIEUL):
         return after_vowel
     return after_consonant
-
-
-def attach(word: str, pair: str) -> str:
-    """The word with the particle that fits it: attach("책", "을/를") is 책을. Errors as in `particle`."""
-    return word + particle(word, pair)

@@ -312,7 +312,7 @@ def test_an_empty_parquet_file(write):
 def test_an_unknown_kind_of_file(write):
     file = write("train.xlsx", "x")
     assert refused(file) == (
-        f"{file}: unknown kind '.xlsx'; there are .jsonl, .json, .csv, .tsv, .parquet, .txt, each also with .gz"
+        f"{file}: unknown kind '.xlsx'; there are .jsonl, .json, .csv, .tsv, .parquet, .txt, .conll, .iob, each also with .gz"
     )
     assert refused(file.parent).endswith("it holds train.xlsx")
 

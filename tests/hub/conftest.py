@@ -19,7 +19,13 @@ RESULT = {
     "split": "test",
     "signature": "nrefs:1|case:mixed|nc:6",
 }
-RECIPE = "seed: 7\nmodel:\n  preset: trefoil-tiny\n"
+RECIPE = {
+    "seed": 7,
+    "data": {"path": "data"},
+    "model": {"preset": "encoder-decoder-tiny"},
+    "training": {"max_steps": 1},
+}
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def tiny_tokenizer(start=""):
@@ -87,7 +93,8 @@ def published_head(tmp_path_factory):
             model_class(model_class.config_class(**fields)).save_pretrained(folder)
             columns = {"text_pair": "hypothesis"} if name == "entailment" else {}
             task = {"entailment": "text-classification", "bare": "masked-lm"}.get(name, name)
-            recipe = {"task": task, "language": ["ko"], "data": {"columns": columns}}
+            data = {"path": "data", "columns": columns}
+            recipe = RECIPE | {"task": task, "language": ["ko"], "data": data}
             (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
             folders[name] = publish(folder, tmp_path_factory.mktemp(f"published-{name}") / "tiny")
         return folders[name]
@@ -107,8 +114,8 @@ def source(tmp_path_factory):
     model.generation_config.max_new_tokens = 6
     model.save_pretrained(folder)
     (folder / "results.json").write_text(json.dumps([RESULT]))
-    (folder / "recipe.yaml").write_text(RECIPE)
-    (folder / "curve.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    (folder / "curve.png").write_bytes(PNG)
     (folder / "optimizer.note").write_text("of no use to others")
     return folder
 

@@ -42,7 +42,7 @@ def failures(folder):
 
 def test_the_code_is_the_package_s_but_for_import_lines():
     for name, content in space_files().items():
-        if not name.endswith(".py"):
+        if name == "requirements.txt":
             continue
         original = (ROOT / "visualization" / name.removeprefix("visualization_")).read_text().splitlines()
         lines = content.decode().splitlines()
@@ -67,6 +67,10 @@ def test_everything_that_is_imported_is_there_or_required():
                     assert node.module.split(".")[0] in known
                 elif isinstance(node, ast.Import):
                     assert {alias.name.split(".")[0] for alias in node.names} <= known
+
+
+def test_script_and_style_of_the_page_go_along():
+    assert {"visualization_page.js", "visualization_page.css"} <= space_files().keys()
 
 
 def test_versions_are_those_of_the_package():
@@ -149,6 +153,7 @@ def test_a_space_passes_the_check_and_its_model_loads_alone(space):
     [
         ("app.py", "import os\n", {"code", "loading"}, "app.py: not what trefoil-transformers"),
         ("visualization_page.py", None, {"code", "loading"}, "visualization_page.py: not what"),
+        ("visualization_page.js", "alert(1)", {"code", "loading"}, "visualization_page.js: not what"),
         ("requirements.txt", None, {"space", "loading"}, "there is no requirements.txt; publish again with --space"),
         (
             "README.md",

@@ -530,8 +530,8 @@ def test_configurations_that_make_no_model(architecture, fields, message, tmp_pa
         ("generation_config.json", "{bad", "is not JSON"),
         ("config.json", "[]", "model_type None"),
         ("config.json", "{bad", "is not JSON"),
-        ("tokenizer_config.json", "[]", "the tokenizer does not load"),
-        ("tokenizer.json", "{}", "the tokenizer does not load"),
+        ("tokenizer_config.json", "[]", "no tokenizer to load"),
+        ("tokenizer.json", "{}", "no tokenizer to load"),
         ("model.safetensors", "no weights", "cannot be read"),
     ],
 )

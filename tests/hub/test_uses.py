@@ -7,6 +7,7 @@ from transformers import AutoConfig
 import trefoil
 from trefoil.hub.card import CardFields, render_card
 from trefoil.hub.uses import EXAMPLES, USES, example_calls, find_use, labels_of, widget_of
+from trefoil.recipes.schema import Recipe, build
 
 TAGS = {
     "masked-lm": "fill-mask",
@@ -70,7 +71,7 @@ def test_the_head_of_the_card_says_how_tags_are_asked_for(published_head):
 
 
 def test_without_a_mask_token_there_is_no_example_to_fill():
-    use = find_use("AutoModelForMaskedLM", trefoil.TrefoilEncoderConfig(), None, {})
+    use = find_use("AutoModelForMaskedLM", trefoil.TrefoilEncoderConfig(), None, None)
     assert widget_of(use, "en") == {}
 
 
@@ -103,8 +104,9 @@ def test_other_heads_have_no_labels(published_head):
 
 def test_what_is_no_single_label_is_shown_as_logits():
     head = "AutoModelForSequenceClassification"
+    pairs = build(Recipe, {"data": {"columns": {"text_pair": "b"}}}, "r")
     for fields in ({"problem_type": "multi_label_classification"}, {"problem_type": "regression"}, {"num_labels": 1}):
-        use = find_use(head, trefoil.TrefoilEncoderConfig(**fields), None, {"data": {"columns": {"text_pair": "b"}}})
+        use = find_use(head, trefoil.TrefoilEncoderConfig(**fields), None, pairs)
         _, lines = example_calls(use, [], "en")
         assert lines[-1] == "print(model(**inputs).logits)"
         assert "A man eats a fruit." in lines[0]
@@ -112,6 +114,7 @@ def test_what_is_no_single_label_is_shown_as_logits():
 
 def test_tags_are_asked_for_as_they_were_learned():
     def call(recipe):
+        recipe = build(Recipe, recipe, "r")
         use = find_use("AutoModelForTokenClassification", trefoil.TrefoilEncoderConfig(), None, recipe)
         return example_calls(use, [], "en", example="a")[0][0].call
 
@@ -136,7 +139,7 @@ def test_every_use_has_an_example_in_every_language():
     ],
 )
 def test_the_mask_is_the_tokenizer_s(example, expected):
-    use = find_use("AutoModelForMaskedLM", trefoil.TrefoilEncoderConfig(), None, {})
+    use = find_use("AutoModelForMaskedLM", trefoil.TrefoilEncoderConfig(), None, None)
     (call,), _ = example_calls(use, [], "fr", example=example, mask_token="[MASK]")
     assert call.call == f'fill("{expected}")'
     assert example_calls(use, [], "fr", example=example)[0] == []

@@ -63,9 +63,7 @@ def test_the_module_can_be_run():
     process = subprocess.run([sys.executable, "-m", "trefoil", "--help"], capture_output=True, text=True, check=False)
     assert process.returncode == 0
     assert process.stdout.startswith("usage: trefoil ")
-    # torchao, where it is installed, tells of kernels for other processors
-    told = [line for line in process.stderr.splitlines() if "torchao" not in line and "register_constant" not in line]
-    assert told == []
+    assert process.stderr == ""
 
 
 # --- what goes right
@@ -148,9 +146,7 @@ def test_demo_without_gradio_says_what_to_install(trained, monkeypatch, capsys):
     for name in ("app", "answers"):
         monkeypatch.delitem(sys.modules, f"trefoil.visualization.{name}", raising=False)
     assert ends(["demo", trained]) == 2
-    assert capsys.readouterr().err == (
-        "error: trefoil demo needs gradio, which is not installed: pip install 'trefoil-transformers[demo]'\n"
-    )
+    assert capsys.readouterr().err == ("error: trefoil demo needs gradio: pip install 'trefoil-transformers[demo]'\n")
 
 
 def test_attend(trained, published, tmp_path, capsys):
@@ -236,7 +232,7 @@ def one_error_line(capsys, arguments):
         (["training.max_step=1"], "unknown key training.max_step; did you mean max_steps?"),
         (["training.max_steps=few"], "training.max_steps='few' is not int | None"),
         (["training.max_steps"], "an override is key=value"),
-        (["task=translate"], "unknown task; there are masked-lm, causal-lm"),
+        (["task=translate"], "unknown task; did you mean translation?"),
         (["optimization.schedule=liner"], "did you mean linear?"),
         (["model.preset=huge"], "model.preset='huge' is no preset"),
         (["model.config.hiden_size=3"], "unknown field 'hiden_size'"),

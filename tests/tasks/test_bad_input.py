@@ -2,13 +2,14 @@
 
 import datasets
 import pytest
+from task_parts import preprocessor_for, reader_for
 from training_runs import TINY_MODEL
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
 from trefoil.data.tokenizer import train_tokenizer
 from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
-from trefoil.tasks import get_task
+from trefoil.tasks.preprocessor import CUT
 
 MEGABYTES = 10_000_000
 WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
@@ -19,7 +20,7 @@ FAMILIES = {"causal-lm": "decoder", "translation": "encoder-decoder", "summariza
 
 
 def ready(name, examples, kind="characters", **changes):
-    """A task that has learned from the examples, with a tokenizer of characters, or one where the word is a token."""
+    """What encodes, for a model that knows the examples, with a tokenizer of characters, or one where the word is a token."""
     preset = f"{FAMILIES.get(name, 'encoder')}-tiny"
     content = {
         "task": name,
@@ -29,13 +30,12 @@ def ready(name, examples, kind="characters", **changes):
     }
     recipe = build(Recipe, content | changes, "tiny.yaml")
     validate(recipe, "tiny.yaml")
-    task = get_task(name)(recipe)
-    task.learn(examples)
-    template = task.template
-    sizes = {} if kind == "characters" else {"vocab_size": 332 + template.mask, "min_frequency": 1}
-    task.tokenizer = train_tokenizer([f"{WORD} {WORD} a 가 b"], TokenizerRecipe(kind=kind, **sizes), template)
-    task.prepare_config(preset_config(preset, vocab_size=len(task.tokenizer), max_position_embeddings=96))
-    return task
+    sizes = {} if kind == "characters" else {"vocab_size": 332 + reader_for(recipe).template.mask, "min_frequency": 1}
+    trained = TokenizerRecipe(kind=kind, **sizes)
+    tokenizer = train_tokenizer([f"{WORD} {WORD} a 가 b"], trained, reader_for(recipe).template)
+    return preprocessor_for(
+        recipe, examples, tokenizer, preset_config(preset, vocab_size=len(tokenizer), max_position_embeddings=96)
+    )
 
 
 SHORT = {
@@ -65,19 +65,20 @@ def test_a_line_of_megabytes_is_refused_skipped_or_cut(name, column, line):
         task.encode(examples, "train")
     assert len(str(error.value)) < 250
     task = ready(name, examples, data={"path": "data", "invalid_examples": "skip"})
-    assert task.encode(examples, "train")["example"] == list(range(number - 1))
-    assert task.problems["train"].count == 1
+    split = task.encode(examples, "train")
+    assert split.examples["example"] == list(range(number - 1))
+    assert split.skipped == 1
     task = ready(name, examples, batches={"truncate": True})
-    encoded = task.encode(examples, "train")
-    assert task.lengths(encoded).max() <= 96
-    assert task.problems["train"].cut == 1
+    split = task.encode(examples, "train")
+    assert task.lengths(split.examples).max() <= 96
+    assert split.notes[CUT] == 1
 
 
 @pytest.mark.parametrize(("name", "special"), [("causal-lm", 1), ("masked-lm", 2)])
 def test_a_language_model_reads_a_line_of_megabytes_in_rows(name, special):
     examples = datasets.Dataset.from_list([{"text": TEXT}, {"text": "a"}])
     task = ready(name, examples, kind="byte_bpe")
-    encoded = task.encode(examples, "train")
+    encoded = task.encode(examples, "train").examples
     lengths = task.lengths(encoded)
     assert lengths.sum() == (len(TEXT.split()) + 1 + special) + (1 + special)  # words and a last space; and one letter
     assert set(lengths[:-1, 0]) == {96}
@@ -87,7 +88,7 @@ def test_tags_of_megabytes_are_read_in_windows():
     words = DOCUMENT.split()
     examples = datasets.Dataset.from_list([{"tokens": words, "tags": ["B-X"] * len(words)}])
     task = ready("token-classification", examples, kind="byte_bpe")
-    encoded = task.encode(examples, "train")
+    encoded = task.encode(examples, "train").examples
     assert sum(token >= 0 for row in encoded["represented"] for token in row) == len(words)
     assert task.lengths(encoded).max() <= 96
 
@@ -96,7 +97,7 @@ def test_a_context_of_megabytes_is_read_in_windows():
     answers = {"text": [WORD], "answer_start": [DOCUMENT.rindex(WORD)]}
     examples = datasets.Dataset.from_list([{"question": "a", "context": DOCUMENT, "answers": answers}])
     task = ready("question-answering", examples, kind="byte_bpe")
-    encoded = task.encode(examples, "train")
+    encoded = task.encode(examples, "train").examples
     assert len(encoded) > 500
     assert encoded["start_positions"][-1] > 0
     assert not any(encoded["start_positions"][:-2])

@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from task_parts import reader_for
 from training_runs import losses, merged
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer, ViTConfig, ViTModel
 
@@ -20,9 +21,10 @@ from trefoil.configuration.errors import UserError
 from trefoil.data.embedded.shapes import COLUMN, ROW, THINGS, Scene, draw_picture, png
 from trefoil.data.tokenizer import train_tokenizer
 from trefoil.hub.publish import publish
+from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
 from trefoil.recipes.schema import Recipe, build, validate
-from trefoil.tasks.image_captioning import ImageCaptioningTask, VisionEncoderDecoderModel
-from trefoil.training.models import make_model, pretrained_tokenizer
+from trefoil.tasks.image_captioning import IMAGE_CAPTIONING
+from trefoil.training.models import Told, make_model, pretrained_tokenizer
 from trefoil.training.run import evaluate, train
 
 # circles in six colours, two in a picture; three of the fifteen pairs are never shown in training
@@ -165,11 +167,16 @@ def test_it_goes_on_to_the_same_losses(folder, tmp_path):
 
 
 def ready(**changes):
-    """A task with a tokenizer of the letters of "a red circle", and its model."""
+    """What makes batches, with a tokenizer of the letters of "a red circle", and its model."""
     recipe = recipe_of("runs/captions", **merged({"tokenizer": {"kind": "characters"}}, changes))
-    task = ImageCaptioningTask(recipe)
-    task.tokenizer = train_tokenizer([["a red circle"]], recipe.tokenizer, task.template)
-    return task, make_model(recipe, task, checkpoint=None)
+    reader = reader_for(recipe)
+    tokenizer = train_tokenizer([["a red circle"]], recipe.tokenizer, reader.template)
+    model = make_model(Told(reader, tokenizer, {}), checkpoint=None)
+    return IMAGE_CAPTIONING.preprocessor(reader, tokenizer, model.config), model
+
+
+def told(recipe):
+    return Told(reader_for(recipe), pretrained_tokenizer(recipe, IMAGE_CAPTIONING), {})
 
 
 def example(**changes):
@@ -184,7 +191,7 @@ def of(*rows):
 
 def test_a_batch():
     task, _ = ready()
-    encoded = task.encode(of(example(), example(text="a red")), "train")
+    encoded = task.encode(of(example(), example(text="a red")), "train").examples
     assert encoded.features["image"] == datasets.Image(decode=False)
     assert task.lengths(encoded).tolist() == [[36, 16], [36, 16]]  # 6 x 6 patches; the caption rounded up
     batch = task.collate(encoded[:2])
@@ -199,7 +206,7 @@ def test_a_batch():
 
 def test_word_dropout_hides_a_share_of_the_words_before_and_nothing_else():
     task, model = ready(options={"word_dropout": 0.5})
-    rows = task.encode(of(*[example()] * 60), "train")[:60]
+    rows = task.encode(of(*[example()] * 60), "train").examples[:60]
     indices = np.arange(60)
     batch = task.collate(task.randomize(rows, indices, epoch=0))
     shifted = model.prepare_decoder_input_ids_from_labels(batch["labels"])
@@ -218,7 +225,7 @@ def test_word_dropout_hides_a_share_of_the_words_before_and_nothing_else():
 
 def test_the_loss_is_the_sum_over_the_labels_of_the_whole_batch():
     task, model = ready()
-    batch = task.collate(task.encode(of(example(), example(text="a red")), "train")[:2])
+    batch = task.collate(task.encode(of(example(), example(text="a red")), "train").examples[:2])
     model.eval()
     mean = model(**batch).loss
     logits = model(**batch).logits
@@ -253,9 +260,10 @@ def test_a_bad_row_is_named_or_skipped_and_counted(change, problem):
         ready()[0].encode(examples, "train.jsonl")
     assert str(error.value) == f"train.jsonl example 2: {problem}; mend it or set data.invalid_examples=skip"
     task, _ = ready(data={"invalid_examples": "skip"})
-    encoded = task.encode(examples, "train.jsonl")
+    split = task.encode(examples, "train.jsonl")
+    encoded = split.examples
     assert (encoded["example"][:], len(encoded["image"])) == ([0, 2], 2)
-    assert (task.problems["train.jsonl"].count, task.problems["train.jsonl"].first) == (1, f"example 2, {problem}")
+    assert (split.skipped, split.first_skipped) == (1, f"example 2, {problem}")
 
 
 def test_pixel_values_are_normalised_as_the_options_say():
@@ -282,7 +290,7 @@ def test_a_picture_that_turns_out_damaged_is_named():
     draw_picture(Scene((WORLD[0],), ROW), Random(0)).resize((300, 300)).save(file, format="JPEG")
     damaged = {"bytes": file.getvalue()[:3000], "path": "/a/long/way/to/" + "the/" * 20 + "half.jpg"}
     task, _ = ready()
-    encoded = task.encode(of(example(image=damaged)), "train")
+    encoded = task.encode(of(example(image=damaged)), "train").examples
     with pytest.raises(UserError, match=r"^….*/the/half\.jpg cannot be read as a picture; mend it or leave it out$"):
         task.collate(encoded[:1])
 
@@ -290,7 +298,7 @@ def test_a_picture_that_turns_out_damaged_is_named():
 def test_sixteen_bits_a_pixel_are_not_cut_off(tmp_path):
     Image.fromarray(np.full((48, 48), 30000, dtype=np.uint16)).save(tmp_path / "grey.png")
     task, _ = ready(data={"path": str(tmp_path)})
-    assert task.picture({"bytes": None, "path": "grey.png"}).getpixel((5, 5)) == (117, 117, 117)
+    assert task.reader.picture({"bytes": None, "path": "grey.png"}).getpixel((5, 5)) == (117, 117, 117)
 
 
 ENCODERS = {
@@ -302,7 +310,7 @@ ENCODERS = {
 def test_every_weight_of_any_encoder_is_trained_or_frozen(model_type):
     fields = {"model_type": model_type, "image_size": 48, "patch_size": 8, **ENCODERS[model_type]}
     task, model = ready(model={"config": {"encoder": fields}})
-    model(**task.collate(task.encode(of(example()), "train")[:1])).loss.backward()
+    model(**task.collate(task.encode(of(example()), "train").examples[:1])).loss.backward()
     idle = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
     assert not idle
     frozen = {name.split(".")[1] for name, parameter in model.named_parameters() if not parameter.requires_grad}
@@ -315,7 +323,7 @@ def test_pictures_of_every_kind_and_size_are_read(mode, tmp_path):
     Image.new("RGB", (31, 70), "red").convert(mode).save(tmp_path / f"one.{suffix}")
     examples = datasets.Dataset.from_list([{"image": f"one.{suffix}", "text": "a red circle"}])
     task, _ = ready(data={"path": str(tmp_path)})
-    assert task.collate(task.encode(examples, "train")[:1])["pixel_values"].shape == (1, 3, 48, 48)
+    assert task.collate(task.encode(examples, "train").examples[:1])["pixel_values"].shape == (1, 3, 48, 48)
 
 
 def test_a_folder_of_pictures_with_metadata_and_parquet_give_the_same(folder, tmp_path):
@@ -360,9 +368,7 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
         "training": {"max_steps": 2, "trackers": []},
     }  # fmt: skip
     recipe = build(Recipe, content, "tiny.yaml")
-    joined = ImageCaptioningTask(recipe)
-    joined.tokenizer = pretrained_tokenizer(recipe, joined)
-    model = make_model(recipe, joined, checkpoint=None)
+    model = make_model(told(recipe), checkpoint=None)
     assert torch.equal(model.encoder.layers[0].mlp.fc1.weight, encoder.layers[0].mlp.fc1.weight.float())
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert torch.equal(model.decoder.model.embed_tokens.weight, decoder.model.embed_tokens.weight)
@@ -374,4 +380,15 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
     assert not any(report.values())
     wrong = build(Recipe, merged(content, {"model": {"init_from": {"encoder": halves["decoder"]}}}), "tiny.yaml")
     with pytest.raises(UserError, match="decoder is a trefoil_decoder, which does not read pictures in patches"):
-        make_model(wrong, joined, checkpoint=None)
+        make_model(Told(reader_for(wrong), task.tokenizer, {}), checkpoint=None)
+
+
+def test_a_picture_that_was_mended_is_seen_again(tmp_path):
+    examples = datasets.Dataset.from_list(
+        [{"image": f"{name}.png", "text": "a red circle"} for name in ("here", "late")]
+    )
+    Image.new("RGB", (48, 48), "red").save(tmp_path / "here.png")
+    task, _ = ready(data={"path": str(tmp_path), "invalid_examples": "skip"})
+    assert task.encode(examples, "train").skipped == 1
+    Image.new("RGB", (48, 48), "red").save(tmp_path / "late.png")
+    assert task.encode(examples, "train").skipped == 0

@@ -4,6 +4,7 @@ import json
 
 import datasets
 import pytest
+from task_parts import preprocessor_for, reader_for
 from training_runs import losses, tiny_recipe
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
@@ -13,7 +14,8 @@ from trefoil.configuration.presets import preset_config
 from trefoil.data.tokenizer import TEXT_TO_TEXT, train_tokenizer
 from trefoil.recipes.schema import TokenizerRecipe
 from trefoil.tasks.metrics import SummaryQuality
-from trefoil.tasks.summarization import SummarizationTask
+from trefoil.tasks.preprocessor import CUT
+from trefoil.tasks.summarization import SUMMARIZATION
 from trefoil.training.run import evaluate, train
 
 NAMES, PLACES = ["민수", "지영", "수진", "현우"], ["학교", "시장", "공원"]
@@ -83,15 +85,14 @@ def test_a_run(tmp_path, folder):
 
 def test_the_metrics_of_translation_are_not_those_of_summaries():
     with pytest.raises(UserError, match="the task summarization has no such metric; there are rougeL, rouge1, rouge2"):
-        SummarizationTask(recipe_of(evaluation={"metric": "bleu"}))
-    assert SummarizationTask(recipe_of()).metric == "rougeL"
+        reader_for(recipe_of(evaluation={"metric": "bleu"}))
+    assert SUMMARIZATION.metrics[0] == "rougeL"
 
 
 def ready(**changes):
     tokenizer = train_tokenizer([[*ROWS[0].values(), LONG]], TokenizerRecipe(kind="characters"), TEXT_TO_TEXT)
-    task = SummarizationTask(recipe_of(**changes), tokenizer)
-    task.prepare_config(preset_config("encoder-decoder-tiny", vocab_size=len(tokenizer), max_position_embeddings=40))
-    return task
+    config = preset_config("encoder-decoder-tiny", vocab_size=len(tokenizer), max_position_embeddings=40)
+    return preprocessor_for(recipe_of(**changes), None, tokenizer, config)
 
 
 @pytest.mark.parametrize(
@@ -110,17 +111,38 @@ def test_a_bad_row_is_named_or_skipped_and_counted(change, problem):
     with pytest.raises(UserError) as error:
         ready().encode(examples, "train.jsonl")
     assert str(error.value) == f"train.jsonl example 2: {problem}; mend it or set data.invalid_examples=skip"
-    task = ready(data={"invalid_examples": "skip"})
-    assert task.encode(examples, "train.jsonl")["example"] == [0]
-    assert (task.problems["train.jsonl"].count, task.problems["train.jsonl"].first) == (1, f"example 2, {problem}")
+    split = ready(data={"invalid_examples": "skip"}).encode(examples, "train.jsonl")
+    assert split.examples["example"] == [0]
+    assert (split.skipped, split.first_skipped) == (1, f"example 2, {problem}")
 
 
 def test_a_long_document_is_cut_if_the_recipe_says_so():
     task = ready(batches={"truncate": True, "max_target_length": 10})
     examples = datasets.Dataset.from_list([{"document": LONG, "summary": LONG}, ROWS[0]])
-    encoded = task.encode(examples, "train.jsonl")
+    split = task.encode(examples, "train.jsonl")
+    encoded = split.examples
     end = task.tokenizer.eos_token_id
     whole = task.tokenizer(LONG)["input_ids"]
     assert encoded["input_ids"] == [[*whole[:39], end], task.tokenizer(ROWS[0]["document"])["input_ids"]]
     assert encoded["labels"][0] == [*whole[:9], end]
-    assert task.problems["train.jsonl"].cut == 3
+    assert split.notes[CUT] == 3
+
+
+def test_texts_to_score_are_cut_rather_than_skipped_and_so_is_what_is_generated():
+    task = ready(
+        data={"invalid_examples": "skip"},
+        batches={"max_target_length": 30},
+        evaluation={"metric": None, "max_new_tokens": None},
+    )
+    short = datasets.Dataset.from_list([ROWS[0]])
+    scored = task.encode(
+        datasets.Dataset.from_list([{"document": LONG, "summary": LONG}]), "test.jsonl", is_scored=True
+    )
+    assert [len(scored.examples[name][0]) for name in ("input_ids", "labels")] == [40, 30]
+    assert (scored.skipped, scored.notes[CUT]) == (0, 2)
+    train = task.encode(short, "train.jsonl")
+    longest = len(train.examples["labels"][0])
+    config = preset_config("encoder-decoder-tiny", vocab_size=len(task.tokenizer))
+    assert task.generation_config(config, train).max_new_tokens == min(30, -(-3 * longest // 2))
+    task.recipe.evaluation.max_new_tokens = 7
+    assert task.generation_config(config, train).max_new_tokens == 7

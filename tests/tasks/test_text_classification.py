@@ -208,6 +208,24 @@ def test_a_head_is_of_use_if_it_has_the_same_labels(labels, is_new):
     assert config.id2label[row["labels"]] == "good"
 
 
+@pytest.mark.parametrize(
+    ("names", "feature", "message"),
+    [
+        ({0: "bad", 2: "good"}, None, "options.names has '2', which is no label of the training data; there are 0, 1"),
+        ({0: "bad", 1: "bad"}, None, "options.names: 'bad' names 0 and 1; give each label a name of its own"),
+        (
+            {0: "bad", 1: "good"},
+            SENTIMENT,
+            "options.names does nothing: the data names its labels itself: positive, negative, neutral",
+        ),
+    ],
+)
+def test_names_that_do_not_fit_the_labels_are_refused(names, feature, message):
+    with pytest.raises(UserError) as error:
+        learned(with_labels(0, 1, feature=feature), options={"names": names})
+    assert str(error.value) == message
+
+
 def test_a_head_that_estimates_is_of_use_to_estimate_only():
     estimating = preset_config("encoder-tiny", vocab_size=99, id2label={0: "LABEL_0"}, problem_type="regression")
     assert not head_is_new(estimating, with_labels(0.5, 1.5))

@@ -329,7 +329,7 @@ def test_no_room_for_a_window():
     examples = make_rows((["a"], ["B-X"]))
     preprocessor = make_preprocessor(make_tokenizer("characters", ["ab "]), examples, batches={"max_source_length": 2})
     with pytest.raises(UserError, match=r"^a longest length of 2 leaves no room beside the 2 special tokens$"):
-        preprocessor.encode(examples, "train").examples
+        preprocessor.encode(examples, "train")
 
 
 # --- what is refused
@@ -525,6 +525,13 @@ def test_numbers_have_the_names_of_the_data_or_of_the_recipe():
         # a trained model is measured without what was learned
         preprocessor = make_preprocessor(tokenizer, examples, options=options, trained=labelled(*names))
         assert scores_of(oracle(), preprocessor, examples)["predictions"] == [["B-PER", "I-PER", "O"]]
+
+
+def test_names_of_tags_that_are_not_there_are_refused():
+    rows = make_rows((["Anna", "sings"], [1, 0]))
+    with pytest.raises(UserError) as error:
+        reader_for(recipe_for(rows, options={"names": {0: "O", 1: "B-PER", 7: "B-LOC"}})).learn(rows)
+    assert str(error.value) == "options.names has '7', which is no label of the training data; there are 0, 1"
 
 
 def test_a_head_is_of_use_if_it_has_the_same_labels():

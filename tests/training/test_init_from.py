@@ -13,7 +13,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.data.loading import load_split
 from trefoil.recipes.schema import Recipe, build, validate
 from trefoil.training.loop import TrainingLoop
-from trefoil.training.models import Told, make_model, pretrained_tokenizer
+from trefoil.training.models import Told, make_model, pretrained_tokenizer, set_generation
 from trefoil.training.run import make_reader, train
 
 TEXTS = ["민수는 학교에 갔다", "날씨가 정말 좋다", "영화가 아주 나빴다", "사과 세 개를 샀다"]
@@ -72,8 +72,12 @@ def started(folder, task, source, rows=None, **model):
     source = {half: str(place) for half, place in source.items()} if isinstance(source, dict) else str(source)
     recipe = recipe_of(folder, task, rows, model={"init_from": source, **model})
     reader = make_reader(recipe)
-    learned = reader.learn(load_split(recipe.data, "train", reader.columns(), task, seed=0))
-    return make_model(Told(reader, pretrained_tokenizer(recipe, reader.task), learned), checkpoint=None)
+    raw = load_split(recipe.data, "train", reader.columns(), task, seed=0)
+    tokenizer = pretrained_tokenizer(recipe, reader.task)
+    model = make_model(Told(reader, tokenizer, reader.learn(raw)), checkpoint=None)
+    preprocessor = reader.task.preprocessor(reader, tokenizer, model.config)
+    set_generation(model, preprocessor, preprocessor.encode(raw, "train"))
+    return model
 
 
 def assert_same_weights(model, folder):

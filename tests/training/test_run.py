@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ import trefoil
 from trefoil.cli import main
 from trefoil.configuration.errors import UserError
 from trefoil.data.batching import StepDataset
+from trefoil.tasks.translation import TranslationEvaluator
 from trefoil.training import run
 from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.loop import TrainingLoop
@@ -90,6 +92,16 @@ def test_nothing_is_left_half_done(finished_run):
     ]  # fmt: skip
 
 
+def test_the_launchers_precision_is_the_runs_and_is_written_down(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setattr(run, "Accelerator", lambda **options: SimpleNamespace(**options))
+    recipe = tiny_recipe(tmp_path / "run")
+    assert run.make_accelerator(recipe).mixed_precision is None  # what only measures computes in full
+    accelerator = run.make_accelerator(recipe, tmp_path / "run")
+    assert accelerator.mixed_precision == recipe.training.mixed_precision == "bf16"
+    assert "mixed_precision: bf16" in recipe.to_yaml()
+
+
 def test_the_same_recipe_gives_the_same_losses(finished_run, tmp_path):
     train(tiny_recipe(tmp_path / "run"))
     assert losses(tmp_path / "run") == losses(finished_run)
@@ -102,7 +114,12 @@ def test_another_seed_gives_others(finished_run, tmp_path):
 
 def test_averaged_weights_are_the_mean_of_the_last_checkpoints(tmp_path, monkeypatch):
     scores = iter([{"chrf": 1.0}, {"chrf": 2.0}, {"chrf": 3.0}])
-    monkeypatch.setattr(run, "evaluate_folder", lambda *_: {**next(scores), "predictions": [""] * 6})
+    while_training = TranslationEvaluator.evaluate
+
+    def evaluate_as_told(self, model, final):
+        return {**next(scores), "predictions": [""] * 6} if final else while_training(self, model, final)
+
+    monkeypatch.setattr(TranslationEvaluator, "evaluate", evaluate_as_told)
     results = train(tiny_recipe(tmp_path / "run", training={"average_checkpoints": 3}))
     assert results["weights"] == "mean of steps 12, 18, 20"
     folders = checkpoint_folders(tmp_path / "run" / "checkpoints")
@@ -411,7 +428,7 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "translate"}, "task='translate': unknown task; there are masked-lm, causal-lm"),
+        ({"task": "translate"}, "task='translate': unknown task; did you mean translation?"),
         ({"evaluation": {"metric": "blue"}}, "evaluation.metric='blue': the task translation has no such metric"),
         ({"training": {"trackers": ["tensorbord"]}}, "training.trackers: 'tensorbord' is not installed or unknown"),
         ({"data": {"embedded_sizes": {"trian": 5}}}, "data.embedded_sizes={.*}: unknown split 'trian'"),

@@ -16,8 +16,7 @@ import torch
 
 from trefoil.visualization import page as page_module
 from trefoil.visualization.attention import CROSS, ENCODER, AttentionMap, AttentionMaps, attention_maps
-from trefoil.visualization.page import attention_page
-from trefoil.visualization.page_script import SCRIPT
+from trefoil.visualization.page import SCRIPT, attention_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = ["</script>", "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "&amp;", "'\"", "{data}", "값", "😀"]

@@ -1,6 +1,4 @@
-"""The JavaScript of the page of attention maps: it draws, and says the weight under the pointer."""
-
-SCRIPT = r"""
+// The page of attention maps: it draws, and says the weight under the pointer.
 "use strict";
 const AVERAGE = "average", ROLLOUT = "rollout";
 const VIRIDIS = [
@@ -291,4 +289,3 @@ async function start() {
   document.body.dataset.ready = "yes";
 }
 start().catch((error) => { get("about").textContent = `This browser cannot show the maps: ${error.message}`; });
-"""

@@ -1,0 +1,39 @@
+"""Files as people have them: a table of formats by suffix, to which anyone can add one."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+
+from . import conll, delimited, json_rows, parquet, text
+
+Load = Callable[[Path, list[str]], datasets.Dataset]
+
+FORMATS: dict[str, Load] = {
+    ".jsonl": json_rows.load_lines,
+    ".json": json_rows.load,
+    ".csv": delimited.load_csv,
+    ".tsv": delimited.load_tsv,
+    ".parquet": parquet.load,
+    ".txt": text.load,
+    ".conll": conll.load,
+    ".iob": conll.load,
+}
+
+
+def suffix_of(file: Path) -> str:
+    """The suffix by which a file's format is known: that of `train.csv.gz` is `.csv`."""
+    return Path(file.name.removesuffix(".gz")).suffix
+
+
+def register_format(suffix: str, load: Load) -> None:
+    """Makes a format known from outside: from then on, files with this suffix are splits.
+
+    Args:
+        load: Given a file and the columns that are wanted of it, makes the data set, perhaps without any rows or without
+            one of the columns. `reading.numbered_lines` reads the file also where it is gzipped.
+    """
+    if not re.fullmatch(r"\.[^.\s/]+", suffix) or suffix == ".gz":
+        raise ValueError(f"suffix {suffix!r}: it is written like .csv, and .gz is for every format")
+    FORMATS[suffix] = load

@@ -1,0 +1,66 @@
+"""JSON: an object a line, one list of objects, or the form of SQuAD."""
+
+import json
+from pathlib import Path
+
+import datasets
+
+from ...configuration.errors import UserError
+from .reading import build, no_rows, numbered_lines
+from .squad import read_squad
+
+
+def load_lines(file: Path, columns: list[str]) -> datasets.Dataset:
+    return build("json", str(file), file, columns) if _check_lines(file, columns) else no_rows(columns)
+
+
+def load(file: Path, columns: list[str]) -> datasets.Dataset:
+    content = _check(file, columns)
+    if isinstance(content, datasets.Dataset):
+        return content
+    return build("json", str(file), file, columns) if content else no_rows(columns)
+
+
+def _check_lines(file: Path, columns: list[str]) -> int:
+    """Check every row; returns how many there are."""
+    number = 0
+    for number, line in numbered_lines(file):
+        if not line.strip():
+            raise UserError(f"{file} line {number}: empty; every line must be a JSON object, so delete it")
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{file} line {number}: not JSON ({error.msg} at character {error.colno})") from None
+        if not isinstance(row, dict):
+            raise UserError(f"{file} line {number}: a JSON {type(row).__name__}; every line must be a JSON object")
+        for name in columns:
+            if name not in row:
+                raise UserError(f"{file} line {number}: no column {name!r}; there are {', '.join(row)}")
+    return number
+
+
+def _check(file: Path, columns: list[str]) -> int | datasets.Dataset:
+    """Check a file with JSON lines or one list of rows, and count its rows; or read one in the form of SQuAD."""
+    text = "".join(line for _, line in numbered_lines(file))
+    try:
+        content = json.loads(text) if text.strip() else []
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # more than one value: one a line
+            return _check_lines(file, columns)
+        raise UserError(f"{file} line {error.lineno}: not JSON ({error.msg} at character {error.colno})") from None
+    del text
+    if isinstance(content, dict) and "data" in content and not set(columns) <= content.keys():
+        return read_squad(file, content)
+    if isinstance(content, dict):  # the only row
+        content = [content]
+    if not isinstance(content, list):
+        raise UserError(
+            f"{file}: a JSON {type(content).__name__}; it must be a list of objects, JSON lines or of the form of SQuAD"
+        )
+    for number, row in enumerate(content, start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{file} row {number}: a JSON {type(row).__name__}; every row must be a JSON object")
+        for name in columns:
+            if name not in row:
+                raise UserError(f"{file} row {number}: no column {name!r}; there are {', '.join(row) or 'none'}")
+    return len(content)

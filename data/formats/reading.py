@@ -1,0 +1,79 @@
+"""What the formats share: lines with their numbers, and data sets that `datasets` builds and keeps in its cache."""
+
+import gzip
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets.fingerprint import Hasher
+
+from ...configuration.errors import UserError
+
+
+def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a UTF-8 file, gzipped or not, counted from 1, without a byte order mark.
+
+    Raises:
+        UserError: Bytes that are not UTF-8; names the line. A damaged gzip file.
+    """
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as lines:
+        try:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    raise UserError(
+                        f"{file} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
+                        "convert the file to UTF-8"
+                    ) from None
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise UserError(f"{file}: a damaged gzip file ({error}); compress it again") from None
+
+
+def no_rows(columns: list[str]) -> datasets.Dataset:
+    return datasets.Dataset.from_dict({name: [] for name in columns})
+
+
+def build(builder: str, data_files: str, file: Path, columns: list[str], **options: Any) -> datasets.Dataset:
+    """What a builder of `datasets` reads.
+
+    Raises:
+        UserError: The builder could not.
+    """
+    return _prepared(
+        lambda: datasets.load_dataset(builder, data_files=data_files, split="train", **options), file, columns
+    )
+
+
+def stream(
+    rows: Callable[[], Iterator[dict[str, Any]]], features: datasets.Features, files: list[Path]
+) -> datasets.Dataset:
+    """Rows read from `files`, never all in memory: they are kept in the cache of `datasets` until a file changes.
+
+    Raises:
+        UserError: That of `rows`, or the cache could not be written.
+    """
+    state = fingerprint(files, features)
+    return _prepared(
+        lambda: datasets.Dataset.from_generator(rows, features=features, fingerprint=state), files[0], list(features)
+    )
+
+
+def _prepared(prepare: Callable[[], datasets.Dataset], file: Path, columns: list[str]) -> datasets.Dataset:
+    try:
+        return prepare()
+    except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
+        cause = error.__cause__ or error
+        if isinstance(cause, UserError):
+            raise cause from None
+        if "corresponds to no data" in str(cause):
+            return no_rows(columns)
+        raise UserError(f"{file}: {str(cause).splitlines()[0]}") from None
+
+
+def fingerprint(files: list[Path], features: datasets.Features) -> str:
+    """Another one when a file changes; that of `datasets`, a hash of all rows, would take as long as all the rest."""
+    states = [(str(file.resolve()), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+    return Hasher.hash((states, list(features)))
