@@ -15,7 +15,7 @@ from trefoil.recipes.schema import TokenizerRecipe
 
 PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # what transformers brings along
-BROUGHT = {"numpy", "pyyaml", "tokenizers", "tqdm"}
+BROUGHT = {"filelock", "numpy", "pyyaml", "tokenizers", "tqdm"}
 IMPORTED = {
     "pillow": "PIL",
     "rouge-score": "rouge_score",
