@@ -25,7 +25,8 @@ from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor, Split
 from .checkpoints import load_optimizers, load_state, save_checkpoint
 from .log import TrainingLog
-from .optimization import Schedule, make_optimizers, planned_steps, warmup_steps
+from .engine import Engine, local
+from .optimization import Schedule, planned_steps, warmup_steps
 from .progress import TrainingProgress
 from .run_folder import RunFolder
 from .throughput import Meter
@@ -87,10 +88,8 @@ class TrainingLoop:
         self.position = Position()
         self.steps_per_epoch = len(self.plan(0))  # epochs differ by a few
         warmup = warmup_steps(recipe.optimization, self.planned_steps())
-        self.model = accelerator.prepare_model(model)
-        self.optimizers = [
-            accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(model, recipe.optimization)
-        ]
+        self.engine = Engine(accelerator)
+        self.model, self.optimizers = self.engine.prepare(model, recipe.optimization)
         self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
         if checkpoint is not None:
             state = load_state(checkpoint)
@@ -102,9 +101,9 @@ class TrainingLoop:
         batches = recipe.batches
         accumulation = 1
         if batches.tokens_per_device is not None:
-            devices = batches.tokens_per_device * accelerator.num_processes
+            devices = batches.tokens_per_device * self.engine.data_size
             accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
-        self.share = Share(accelerator.process_index, accelerator.num_processes, accumulation)
+        self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
         self.stop_requested = self.stopping = False
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
 
@@ -198,15 +197,16 @@ class TrainingLoop:
         labels = sum(self._count_labels(batch) for batch in micro_batches)
         tokens = sum(self.preprocessor.tokens(batch) for batch in micro_batches)
         micro_batches = send_to_device(micro_batches, accelerator.device)
-        # one reduction for all that the processes must agree on
-        mine = [float(labels), float(tokens), float(self.stop_requested), self.elapsed / accelerator.num_processes]
+        # one reduction for all that the processes must agree on; those that split a model have the same batch
+        same = accelerator.num_processes // self.engine.data_size
+        mine = [labels / same, tokens / same, float(self.stop_requested), self.elapsed / accelerator.num_processes]
         totals = accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum")
         global_labels, global_tokens, stop, seconds = totals.tolist()
         self.stopping = stop > 0
         self.position.seconds += seconds
 
         # gradients are averaged over processes, so the sum of losses is divided by this process's even share of labels
-        num_items = max(1.0, global_labels) / accelerator.num_processes
+        num_items = max(1.0, global_labels) / self.engine.data_size
         loss = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
@@ -255,7 +255,7 @@ class TrainingLoop:
 
     def _require_finite_weights(self) -> None:
         """Raises a UserError on every process where a weight of any is not finite, before anything is written."""
-        finite = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        finite = all(bool(local(parameter).isfinite().all()) for parameter in self.model.parameters())
         broken = self.accelerator.reduce(torch.tensor(float(not finite), device=self.accelerator.device), "sum")
         if broken > 0:
             raise self._diverged("weights are not finite")
@@ -271,17 +271,18 @@ class TrainingLoop:
         """Loss and scores on the validation split; keeps the model if it is the best so far."""
         started = time.perf_counter()
         self._require_finite_weights()
-        self.model.eval()
-        bare = self.accelerator.unwrap_model(self.model)  # processes need not take as many batches
-        scores = self.evaluator.evaluate(bare, final=False)
-        # what generates does not see the labels on the way
-        loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(bare)
-        values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
-        values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
-        values["evaluation_seconds"] = time.perf_counter() - started
-        is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
-        if is_best:
-            self._save_best()
+        with self.engine.whole() as model:  # processes need not take as many batches
+            model.eval()
+            scores = self.evaluator.evaluate(model, final=False)
+            # what generates does not see the labels on the way
+            loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(model)
+            values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
+            values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
+            values["evaluation_seconds"] = time.perf_counter() - started
+            is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
+            if is_best and self.accelerator.is_main_process:
+                write_folder(self.run_folder.best.path, lambda folder: self._save_model(model, folder))
+        self.accelerator.wait_for_everyone()
         self.log.write(values)
         if self.accelerator.is_main_process:
             shown = "  ".join(
@@ -292,29 +293,22 @@ class TrainingLoop:
             best = "  (best so far)" if is_best else ""
             say(f"validation at step {self.position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
 
-    def _save_model(self, folder: Path, state_dict: dict | None = None) -> None:
-        bare = self.accelerator.unwrap_model(self.model)
-        bare.save_pretrained(folder, state_dict=state_dict)
+    def _save_model(self, model: PreTrainedModel, folder: Path) -> None:
+        model.save_pretrained(folder)
         self.preprocessor.save(folder)
-
-    def _save_best(self) -> None:
-        state_dict = self.accelerator.get_state_dict(self.model)
-        if self.accelerator.is_main_process:
-            write_folder(self.run_folder.best.path, lambda folder: self._save_model(folder, state_dict))
-        self.accelerator.wait_for_everyone()
 
     def _save(self) -> None:
         self._require_finite_weights()
-        state_dict = self.accelerator.get_state_dict(self.model)
         scaler = self.accelerator.scaler
-        save_checkpoint(
-            self.run_folder.checkpoints,
-            self.position.step,
-            lambda folder: self._save_model(folder, state_dict),
-            self.model,
-            self._bare_optimizers(),
-            {"position": asdict(self.position), "scaler": scaler.state_dict() if scaler is not None else None},
-            keep=max(2, self.recipe.training.average_checkpoints),
-            is_main_process=self.accelerator.is_main_process,
-        )
+        with self.engine.whole() as model:
+            save_checkpoint(
+                self.run_folder.checkpoints,
+                self.position.step,
+                lambda folder: self._save_model(model, folder),
+                self.model,
+                self._bare_optimizers(),
+                {"position": asdict(self.position), "scaler": scaler.state_dict() if scaler is not None else None},
+                keep=max(2, self.recipe.training.average_checkpoints),
+                is_main_process=self.accelerator.is_main_process,
+            )
         self.accelerator.wait_for_everyone()
