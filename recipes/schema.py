@@ -114,7 +114,9 @@ class TrainingRecipe(Settings):
     compile: bool = False
     log_every: int = positive(10)
     evaluate_every: int = positive(500)
-    save_every: int | None = positive()  # default: evaluate_every
+    save_every: int | None = positive()  # steps; default, without save_minutes: evaluate_every
+    save_minutes: float | None = positive()  # of training
+    keep_every: int | None = positive()  # checkpoints of steps that it divides stay for good; of others the newest two
     patience: int | None = positive()  # stop after so many evaluations without a better metric
     average_checkpoints: int = positive(1)  # average the weights of the last so many saved checkpoints
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])

@@ -7,6 +7,7 @@ asks which one is at work.
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -59,6 +60,7 @@ class Engine:
                 "set optimization.optimizer=adamw, or launch with DDP"
             )
         self.model_class, self.config = type(model), copy.deepcopy(model.config)
+        self.config.architectures = [self.model_class.__name__]
         if self.tensor_parallel > 1:
             self._split(model)
         optimizers = make_optimizers(model, recipe)
@@ -102,6 +104,16 @@ class Engine:
             tensor.copy_(full(there[name]))
         with self.accelerator.autocast():
             yield model
+
+    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
+        """Write the configuration of the model and, as `save_pretrained` does, weights that are whole."""
+        bare = self.accelerator.unwrap_model(self.model)
+        if weights is not None:
+            bare.save_pretrained(folder, state_dict=weights)
+            return
+        self.config.save_pretrained(folder)
+        if bare.can_generate():
+            bare.generation_config.save_pretrained(folder)
 
 
 def full(tensor: torch.Tensor) -> torch.Tensor:

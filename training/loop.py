@@ -23,9 +23,9 @@ from ..modeling.losses import labelled
 from ..recipes.schema import Recipe
 from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor, Split
-from .checkpoints import load_optimizers, load_state, save_checkpoint
-from .log import TrainingLog
+from .checkpoints import CheckpointWriter, load_checkpoint, load_state
 from .engine import Engine, local
+from .log import TrainingLog
 from .optimization import Schedule, planned_steps, warmup_steps
 from .progress import TrainingProgress
 from .run_folder import RunFolder
@@ -90,11 +90,18 @@ class TrainingLoop:
         warmup = warmup_steps(recipe.optimization, self.planned_steps())
         self.engine = Engine(accelerator)
         self.model, self.optimizers = self.engine.prepare(model, recipe.optimization)
+        self.writer = CheckpointWriter(
+            run_folder.checkpoints,
+            accelerator,
+            self.engine.shards,
+            keep=max(2, recipe.training.average_checkpoints),
+            keep_every=recipe.training.keep_every,
+        )
         self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.position = Position(**state["position"])
-            load_optimizers(checkpoint, self.model, self._bare_optimizers())
+            load_checkpoint(checkpoint, self.model, self._bare_optimizers())
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
         self.schedule.set(self.position.step, self.planned_steps())
@@ -104,6 +111,7 @@ class TrainingLoop:
             devices = batches.tokens_per_device * self.engine.data_size
             accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
         self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
+        self.saved = self.position.seconds  # of training, when the last checkpoint was begun
         self.stop_requested = self.stopping = False
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
 
@@ -148,7 +156,7 @@ class TrainingLoop:
                     progress.step()
                     step, finished = self.position.step, self._finished()
                     evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
-                    save = step % (training.save_every or training.evaluate_every) == 0 or finished
+                    save = self._save_is_due() or finished
                     if evaluate or save or step % training.log_every == 0 or step == 1:
                         values = self._measured(values, micro_batches[0])
                         self.log.write(values)
@@ -164,6 +172,7 @@ class TrainingLoop:
             if not self.stopping and self.position.evaluated_step != self.position.step:
                 self._evaluate()
                 self._save()
+            self.writer.finish()
         finally:
             progress.close()
             for number, handler in handlers.items():
@@ -172,6 +181,13 @@ class TrainingLoop:
 
     def _request_stop(self, number: int, frame: Any) -> None:
         self.stop_requested = True
+
+    def _save_is_due(self) -> bool:
+        training, step = self.recipe.training, self.position.step
+        if training.save_minutes is not None and self.position.seconds - self.saved >= 60 * training.save_minutes:
+            return True
+        every = training.save_every or (training.evaluate_every if training.save_minutes is None else None)
+        return every is not None and step % every == 0
 
     def _finished(self) -> bool:
         training, position = self.recipe.training, self.position
@@ -199,11 +215,19 @@ class TrainingLoop:
         micro_batches = send_to_device(micro_batches, accelerator.device)
         # one reduction for all that the processes must agree on; those that split a model have the same batch
         same = accelerator.num_processes // self.engine.data_size
-        mine = [labels / same, tokens / same, float(self.stop_requested), self.elapsed / accelerator.num_processes]
+        mine = [
+            labels / same,
+            tokens / same,
+            float(self.stop_requested),
+            float(self.writer.is_writing),
+            self.elapsed / accelerator.num_processes,
+        ]
         totals = accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum")
-        global_labels, global_tokens, stop, seconds = totals.tolist()
+        global_labels, global_tokens, stop, writing, seconds = totals.tolist()
         self.stopping = stop > 0
         self.position.seconds += seconds
+        if not writing:
+            self.writer.finish()
 
         # gradients are averaged over processes, so the sum of losses is divided by this process's even share of labels
         num_items = max(1.0, global_labels) / self.engine.data_size
@@ -298,17 +322,20 @@ class TrainingLoop:
         self.preprocessor.save(folder)
 
     def _save(self) -> None:
+        """Begin to write a checkpoint; it takes its place some steps later, or at the end."""
         self._require_finite_weights()
+        self.saved = self.position.seconds
         scaler = self.accelerator.scaler
-        with self.engine.whole() as model:
-            save_checkpoint(
-                self.run_folder.checkpoints,
-                self.position.step,
-                lambda folder: self._save_model(model, folder),
-                self.model,
-                self._bare_optimizers(),
-                {"position": asdict(self.position), "scaler": scaler.state_dict() if scaler is not None else None},
-                keep=max(2, self.recipe.training.average_checkpoints),
-                is_main_process=self.accelerator.is_main_process,
-            )
-        self.accelerator.wait_for_everyone()
+
+        def save_model(folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
+            self.engine.save(folder, weights)
+            self.preprocessor.save(folder)
+
+        seconds = self.writer.begin(
+            self.position.step,
+            self.model,
+            self._bare_optimizers(),
+            {"position": asdict(self.position), "scaler": scaler.state_dict() if scaler is not None else None},
+            save_model,
+        )
+        self.log.write({"step": self.position.step, "checkpoint_seconds": seconds})

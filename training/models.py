@@ -10,10 +10,12 @@ from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDa
 from transformers import (
     AutoConfig,
     AutoModel,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.initialization import no_init_weights
 
 from ..configuration.errors import UserError, reason
 from ..configuration.presets import preset_config
@@ -84,10 +86,7 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
     """
     recipe = told.reader.recipe
     if checkpoint is not None:
-        try:
-            model = told.task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
-        except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
-            raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
+        model = model_of(checkpoint, told, recipe)
         told.tell(model.config)
     elif recipe.model.init_from is not None:
         model = _pretrained(recipe, told)
@@ -98,6 +97,24 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
         model.gradient_checkpointing_enable()
     if recipe.training.compile:
         model.compile(dynamic=True)
+    return model
+
+
+def model_of(checkpoint: Path, told: Told, recipe: Recipe) -> PreTrainedModel:
+    """The model that a checkpoint is of, its weights not yet read.
+
+    Raises:
+        UserError: What the checkpoint says of it cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+        with no_init_weights():
+            model = told.task.auto_class.from_config(config, **_attention(recipe))
+        model.tie_weights()  # which is left out with the initialization
+        if model.can_generate():
+            model.generation_config = GenerationConfig.from_pretrained(checkpoint)
+    except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
     return model
 
 

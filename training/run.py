@@ -28,7 +28,7 @@ from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .loop import Position, TrainingLoop
-from .models import Told, make_model, pretrained_tokenizer, set_generation
+from .models import Told, make_model, model_of, pretrained_tokenizer, set_generation
 from .plot import plot_run
 from .precision import mixed_precision
 from .run_folder import ModelFolder, RunFolder, flat
@@ -90,7 +90,7 @@ def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> 
     learned = reader.learn(raw["train"])
     tokenizer = make_tokenizer(reader, raw["train"], run_folder, accelerator)
     told = Told(reader, tokenizer, learned)
-    checkpoint = latest_checkpoint(run_folder.checkpoints)
+    checkpoint = latest_checkpoint(run_folder.checkpoints, say if accelerator.is_main_process else lambda line: None)
     model = make_model(told, checkpoint)
     preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
@@ -242,12 +242,10 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
     if len(averaged) > 1:
         steps = [load_state(folder)["step"] for folder in averaged]
         if accelerator.is_main_process:
-            weights = average_weights(averaged)
+            model = model_of(averaged[-1], told, recipe)
+            average_weights(averaged, model)
 
             def fill(folder: Path) -> None:
-                model = told.task.auto_class.from_pretrained(averaged[-1])
-                # what is tied is stored once
-                model.load_state_dict(weights, strict=False)
                 model.save_pretrained(folder)
                 preprocessor.save(folder)
 
