@@ -53,7 +53,9 @@ def load_half(
     found = PreTrainedConfig.get_config_dict(place)[0].get("model_type")
     if found != wanted:
         raise ValueError(f"{place} holds a model of model_type={found!r}; this half wants {wanted!r}")
-    model, report = model_class.from_pretrained(place, use_safetensors=True, output_loading_info=True)
+    model, report = model_class.from_pretrained(
+        place, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+    )
     weights = {name: tensor for name, tensor in model.state_dict().items() if name not in report["missing_keys"]}
     return model.config, weights
 
