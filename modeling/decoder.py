@@ -12,12 +12,14 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.decoder import TrefoilDecoderConfig
-from .attention import MultiHeadAttention, soft_cap
+from .attention import MultiHeadAttention
+from .base import select_positions
 from .heads import DecoderPooler, SequenceClassificationModel, TokenClassificationModel
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
-from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
+from .scores import soft_cap
+from .stack import TransformerPreTrainedModel, TransformerStack
 
 
 class TrefoilDecoderModel(TransformerStack):

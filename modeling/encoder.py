@@ -8,6 +8,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.encoder import TrefoilEncoderConfig
 from .attention import MultiHeadAttention
+from .base import select_positions
 from .heads import (
     EncoderPooler,
     QuestionAnsweringModel,
@@ -18,7 +19,7 @@ from .heads import (
 from .layer import TransformerLayer
 from .losses import token_cross_entropy
 from .masks import bidirectional_masks
-from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
+from .stack import TransformerPreTrainedModel, TransformerStack
 
 
 class TrefoilEncoderModel(TransformerStack):

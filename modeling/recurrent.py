@@ -17,11 +17,15 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.recurrent import TrefoilRecurrentConfig
-from .attention import attention_weights
-from .encoder_decoder import BareEncoderDecoderModel, ConditionalGenerationModel, TrefoilEncoderDecoderPreTrainedModel
+from .base import TrefoilPreTrainedModel
 from .losses import token_cross_entropy
 from .recurrence import RecurrentLayer
-from .stack import TrefoilPreTrainedModel
+from .scores import attention_weights
+from .sequence_to_sequence import (
+    BareEncoderDecoderModel,
+    ConditionalGenerationModel,
+    TrefoilEncoderDecoderPreTrainedModel,
+)
 
 
 @dataclass

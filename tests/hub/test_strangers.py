@@ -14,7 +14,18 @@ from trefoil.cli import main
 from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = "configuration modeling pipelines visualization recipes data tasks training hub trefoil".split()
+PRODUCT = [
+    "configuration",
+    "modeling",
+    "pipelines",
+    "visualization",
+    "recipes",
+    "data",
+    "tasks",
+    "training",
+    "hub",
+    "trefoil",
+]
 
 RUN_ME = "import pathlib\npathlib.Path({ran!r}).touch()\ndef generate(model, **kwargs):\n    return None\n"
 CONSENT = {"custom_generate": None, "trust_remote_code": True}
