@@ -11,10 +11,6 @@ from ..recipes.schema import DataRecipe
 from .embedded import DEFAULT_SIZES, load_embedded
 from .formats import FORMATS, aligned, pictures, suffix_of
 
-BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
-
-PICTURE_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-
 
 def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, seed: int) -> datasets.Dataset:
     """One split, with at least `columns`.
