@@ -1,5 +1,7 @@
 """The decoder (GPT's kind; Radford et al. 2018) and its heads."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
@@ -52,7 +54,7 @@ class TrefoilDecoderModel(TransformerStack):
         sequence_ids: torch.Tensor | None = None,
         encoder_sequence_ids: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """
         Args:
@@ -139,7 +141,7 @@ class TrefoilDecoderForCausalLM(TransformerPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> CausalLMOutputWithCrossAttentions:
         """
         Args:

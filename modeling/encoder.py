@@ -1,5 +1,7 @@
 """The encoder (BERT's kind; Devlin et al. 2019) and its heads."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, MaskedLMOutput
@@ -44,7 +46,7 @@ class TrefoilEncoderModel(TransformerStack):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutput | BaseModelOutputWithPooling:
         """
         Args:
@@ -90,7 +92,7 @@ class TrefoilEncoderForMaskedLM(TransformerPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> MaskedLMOutput:
         """
         Args:

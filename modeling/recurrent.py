@@ -5,6 +5,7 @@ Shapes: B batch, S source length, T target length, C hidden size, L layers, P pa
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -179,7 +180,7 @@ class TrefoilRecurrentEncoder(RecurrentHalf):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> RecurrentEncoderOutput:
         """
         Args:
@@ -218,7 +219,7 @@ class TrefoilRecurrentDecoder(RecurrentHalf):
         encoder_final_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """
         Args:

@@ -1,6 +1,8 @@
 """What encoder-decoders share, whatever their halves are made of: the way through both, the head, and embeddings that reach
 both."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
@@ -50,7 +52,9 @@ class TrefoilEncoderDecoderPreTrainedModel(TrefoilPreTrainedModel):
         if self.config.share_encoder_decoder_embeddings:
             decoder.embed_tokens = value
 
-    def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True):
+    def _resize_token_embeddings(
+        self, new_num_tokens: int, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> nn.Embedding:
         embeddings = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
         encoder, decoder = self._halves()
         if not self.config.share_encoder_decoder_embeddings:
@@ -101,7 +105,7 @@ class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         sequence_ids: torch.Tensor | None = None,
         decoder_sequence_ids: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> Seq2SeqModelOutput:
         """
         Args:
@@ -195,7 +199,7 @@ class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """
         Args:

@@ -1,5 +1,7 @@
 """The stack: embeddings, layers and final norm, and what all models have in common that are made of such layers."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import initialization
@@ -150,7 +152,7 @@ class TransformerStack(TransformerPreTrainedModel):
         encoder_hidden_states: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks, by layer type, are ready-made."""
         hidden_states = inputs_embeds * self.embed_scale
