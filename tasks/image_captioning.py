@@ -149,7 +149,9 @@ class ImageCaptioningPreprocessor(TextToTextPreprocessor):
         # of weights that come from somewhere, it says how they saw pictures
         if source := config.name_or_path or encoder.name_or_path:
             try:
-                self.image_processor: Any = AutoImageProcessor.from_pretrained(source, backend="pil")
+                self.image_processor: Any = AutoImageProcessor.from_pretrained(
+                    source, backend="pil", trust_remote_code=False
+                )
             except (OSError, ValueError):
                 raise UserError(
                     f"{source}: no image processor to load; preprocessor_config.json must be there"
