@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import singledispatch
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +19,7 @@ PROBLEM, NOTES = "problem", "notes"  # columns: why a row is invalid, and what e
 
 
 class Examples(Protocol):
-    """What batches are made of: a `datasets.Dataset`, or packed rows."""
+    """What batches are made of: a `datasets.Dataset`, or packed rows, which also answer `list_lengths` and `count_in_lists`."""
 
     def __len__(self) -> int: ...
 
@@ -100,12 +101,14 @@ def arrow_batches(examples: Any, column: str) -> Iterator[pa.Array]:
         yield from batch[column].chunks
 
 
+@singledispatch
 def list_lengths(examples: Any, column: str) -> np.ndarray:
     """The lengths of a column of lists, `(examples,)` int32, without reading the lists."""
     chunks = [pc.list_value_length(chunk).to_numpy(zero_copy_only=False) for chunk in arrow_batches(examples, column)]
     return np.concatenate(chunks).astype(np.int32)
 
 
+@singledispatch
 def count_in_lists(examples: Any, column: str, value: int) -> int:
     """How often a number stands in a column of lists."""
     return sum(

@@ -7,6 +7,8 @@ import datasets
 import numpy as np
 import pyarrow.compute as pc
 
+from .encoded import count_in_lists, list_lengths
+
 
 class FlatColumn:
     """A column of lists of integers as one long array, which stays where it is mapped into memory."""
@@ -91,10 +93,13 @@ class PackedRows:
             row["labels"] = labels
         return row | {"sequence_ids": documents, "pieces": np.searchsorted(self.pieces, at, side="right") - 1}
 
-    def lengths(self) -> np.ndarray:
-        """`(rows, 1)`, in tokens."""
-        starts = np.arange(len(self), dtype=np.int64) * self.stride
-        return np.minimum(self.length, self.places - starts)[:, None]
 
-    def token_count(self) -> int:
-        return self.places
+@list_lengths.register
+def _(examples: PackedRows, column: str) -> np.ndarray:
+    starts = np.arange(len(examples), dtype=np.int64) * examples.stride
+    return np.minimum(examples.length, examples.places - starts)
+
+
+@count_in_lists.register
+def _(examples: PackedRows, column: str, value: int) -> int:
+    return count_in_lists(examples.encoded, column, value)

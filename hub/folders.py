@@ -165,7 +165,9 @@ def load_model(
         UserError: It does not load, or weights, configuration and tokenizer do not fit together.
     """
     try:
-        model, report = model_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        model, report = model_class.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the model does not load: {reason(error)}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):

@@ -1,6 +1,5 @@
 """Image captioning: pictures and what they show. A vision encoder of transformers, and a decoder that looks at its patches."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from io import BytesIO
@@ -149,7 +148,9 @@ class ImageCaptioningPreprocessor(TextToTextPreprocessor):
         # of weights that come from somewhere, it says how they saw pictures
         if source := config.name_or_path or encoder.name_or_path:
             try:
-                self.image_processor: Any = AutoImageProcessor.from_pretrained(source, backend="pil")
+                self.image_processor: Any = AutoImageProcessor.from_pretrained(
+                    source, backend="pil", trust_remote_code=False
+                )
             except (OSError, ValueError):
                 raise UserError(
                     f"{source}: no image processor to load; preprocessor_config.json must be there"
@@ -164,17 +165,8 @@ class ImageCaptioningPreprocessor(TextToTextPreprocessor):
         down, right = _both(encoder.patch_size)
         self.patches = (pixel_values.shape[-2] // down) * (pixel_values.shape[-1] // right)
 
-    def _split(
-        self,
-        where: str,
-        raw: datasets.Dataset,
-        encoded: datasets.Dataset,
-        skipped: int,
-        first: str | None,
-        notes: Counter,
-    ) -> Split:
+    def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
         """With the pictures of the rows, undecoded, beside their labels."""
-        split = super()._split(where, raw, encoded, skipped, first, notes)
         column = str(self.reader.column("image"))
         pictures = split.rows.select_columns([column]).rename_columns({column: "image"} if column != "image" else {})
         return replace(split, examples=datasets.concatenate_datasets([split.examples, pictures], axis=1))
@@ -222,7 +214,8 @@ class ImageCaptioningEvaluator(TextToTextEvaluator):
     quality = TranslationQuality
 
     def sources(self) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, torch.Tensor]]]:
-        pictures = self.split.examples.select_columns(["image"])
+        examples: Any = self.split.examples
+        pictures = examples.select_columns(["image"])
         return (
             np.full(len(pictures), self.preprocessor.patches),
             lambda indices: {"pixel_values": self.preprocessor.pixel_values(pictures[indices]["image"])},

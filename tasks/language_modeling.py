@@ -4,18 +4,15 @@ Documents are packed: a row holds as many as fit, and `sequence_ids` keep them f
 a batch is padding, whatever the lengths of the documents, and nothing of a long one is lost.
 """
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import datasets
-import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 
 from ..configuration.errors import UserError
-from ..data.encoded import PROBLEM, count_in_lists
 from ..data.packing import PackedRows
 from .evaluator import Evaluator
 from .metrics.language_modeling import language_model_scores
@@ -65,37 +62,16 @@ class LanguageModelPreprocessor(Preprocessor):
         found = iter(self.document_ids(as_lines(texts) if self.reader.is_stream else texts) if texts else [])
         return [EncodedRow([next(found)]) if problem is None else problem for problem in problems]
 
-    def _split(
-        self,
-        where: str,
-        raw: datasets.Dataset,
-        encoded: datasets.Dataset,
-        skipped: int,
-        first: str | None,
-        notes: Counter,
-    ) -> Split:
-        if skipped:
-            valid = encoded.data.column(PROBLEM).is_null().to_numpy()
-            raw = raw.select(np.unique(np.asarray(encoded["example"])[valid]))
+    def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
         packed = self.packed(encoded)
         if len(packed) == 0:
-            raise UserError(f"{where}: the text is too short: there is nothing to predict")
-        return Split(where, raw, packed, skipped, first, notes)
+            raise UserError(f"{split.name}: the text is too short: there is nothing to predict")
+        return replace(split, examples=packed)
 
     def packed(self, encoded: datasets.Dataset, stride: int | None = None) -> PackedRows:
         return PackedRows(
             encoded, list(self.features), self.max_source_length, stride, self.shifted, self.reader.is_stream
         )
-
-    def lengths(self, examples: Any) -> np.ndarray:
-        return examples.lengths()
-
-    def token_count(self, examples: Any) -> int:
-        return examples.token_count()
-
-    def unknown_share(self, examples: Any) -> float:
-        unknown = self.tokenizer.unk_token_id
-        return 0.0 if unknown is None else count_in_lists(examples.encoded, "input_ids", unknown) / examples.places
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         """`input_ids` and `labels` and, where rows hold several documents or differ in length, what keeps those apart."""

@@ -45,7 +45,7 @@ class Split:
 
     name: str
     rows: datasets.Dataset
-    examples: Any  # a `datasets.Dataset`, or packed rows
+    examples: Examples
     skipped: int = 0
     first_skipped: str | None = None
     notes: Counter[str] = field(default_factory=Counter)
@@ -147,22 +147,21 @@ class Preprocessor:
         told = None if first is None else f"example {first[0] + 1}, {first[1]}"
         if skipped == len(encoded):
             raise UserError(f"{where}: no valid example is left of {len(raw)}" + (f"; {told}" if told else ""))
-        return self._split(where, raw, encoded, skipped, told, sum_notes(encoded))
-
-    def _split(
-        self,
-        where: str,
-        raw: datasets.Dataset,
-        encoded: datasets.Dataset,
-        skipped: int,
-        first: str | None,
-        notes: Counter,
-    ) -> Split:
+        valid = encoded
         if skipped:
-            valid = np.flatnonzero([problem is None for problem in encoded[PROBLEM]])
-            encoded = encoded.select(valid)
-            raw = raw.select(np.unique(encoded["example"]))
-        return Split(where, raw, encoded.remove_columns([PROBLEM, NOTES]), skipped, first, notes)
+            is_valid = encoded.data.column(PROBLEM).is_null().to_numpy()
+            valid = encoded.select(np.flatnonzero(is_valid))
+            raw = raw.select(np.unique(encoded.data.column("example").to_numpy()[is_valid]))
+        split = Split(where, raw, valid.remove_columns([PROBLEM, NOTES]), skipped, told, sum_notes(encoded))
+        return self.finished(split, encoded)
+
+    def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
+        """The split as it is batched and scored.
+
+        Args:
+            encoded: All rows as they lie on the disk, invalid ones too.
+        """
+        return split
 
     def _identity(self, is_scored: bool) -> list[Any]:
         """All that the token ids depend on, beside the rows."""

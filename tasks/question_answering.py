@@ -174,8 +174,7 @@ class QuestionAnsweringPreprocessor(Preprocessor):
             )
         return EncodedRow(windows, notes)
 
-    def _split(self, *parts: Any) -> Split:
-        split = super()._split(*parts)
+    def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
         answered, inexact = split.notes.pop(ANSWERED, 0), split.notes.pop(INEXACT, 0)
         if inexact > INEXACT_SHARE * answered:
             split.notes[
@@ -237,7 +236,8 @@ class QuestionAnsweringEvaluator(Evaluator):
     def _answers(self, logits: Sequence[torch.Tensor]) -> Iterator[str]:
         """The answer to each example, empty for none, from the logits `(2, length)` of all windows."""
         column, settings = str(self.reader.column("context")), self.preprocessor.settings
-        pairs = zip(logits, self.split.examples.select_columns([*PLACES, "example"]), strict=True)
+        examples: Any = self.split.examples
+        pairs = zip(logits, examples.select_columns([*PLACES, "example"]), strict=True)
         groups = groupby(pairs, key=lambda pair: pair[1]["example"])
         for row, (_, group) in zip(self.split.rows.select_columns([column]), groups, strict=True):
             own, places = zip(*group, strict=True)

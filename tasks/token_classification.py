@@ -224,7 +224,7 @@ class TokenClassificationEvaluator(Evaluator):
     reader: TokenClassificationReader
 
     def evaluate(self, model: PreTrainedModel, final: bool) -> dict[str, Any]:
-        examples = self.split.examples.select_columns(["represented", "sources"])
+        examples: Any = self.split.examples
         found = []
         for indices, batch, output in self.outputs(model):
             answers = output.logits.argmax(dim=-1).tolist()
@@ -235,7 +235,7 @@ class TokenClassificationEvaluator(Evaluator):
         _, answers, losses, counts = zip(*self.gathered(found), strict=True)
         predictions: list[list[str | None]] = []
         sources: list[list[int]] = []
-        for row, answer in zip(examples, answers, strict=True):
+        for row, answer in zip(examples.select_columns(["represented", "sources"]), answers, strict=True):
             if row["sources"]:
                 sources.append(row["sources"])
                 predictions.append([None] * len(row["sources"]))

@@ -113,6 +113,7 @@ class TrainingLoop:
         self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
         self.saved = self.position.seconds  # of training, when the last checkpoint was begun
         self.stop_requested = self.stopping = False
+        self.finite_step: int | None = None  # at which the weights were last seen to be finite
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
 
     def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
@@ -279,10 +280,13 @@ class TrainingLoop:
 
     def _require_finite_weights(self) -> None:
         """Raises a UserError on every process where a weight of any is not finite, before anything is written."""
+        if self.finite_step == self.position.step:
+            return
         finite = all(bool(local(parameter).isfinite().all()) for parameter in self.model.parameters())
         broken = self.accelerator.reduce(torch.tensor(float(not finite), device=self.accelerator.device), "sum")
         if broken > 0:
             raise self._diverged("weights are not finite")
+        self.finite_step = self.position.step
 
     def _diverged(self, what: str) -> UserError:
         return UserError(

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -27,7 +28,8 @@ from ..tasks.reader import Reader
 from ..tasks.task import Task
 from .run_folder import best_model
 
-INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
+# what the files of a folder, or fields that do not fit together, make transformers raise
+LOADING_ERRORS = (StrictDataclassError, SafetensorError, OSError, ValueError, RuntimeError, KeyError)
 
 
 def pretrained_tokenizer(recipe: Recipe, task: Task) -> PreTrainedTokenizerBase | None:
@@ -113,7 +115,7 @@ def model_of(checkpoint: Path, told: Told, recipe: Recipe) -> PreTrainedModel:
         model.tie_weights()  # which is left out with the initialization
         if model.can_generate():
             model.generation_config = GenerationConfig.from_pretrained(checkpoint)
-    except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
+    except LOADING_ERRORS as error:
         raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
     return model
 
@@ -145,8 +147,8 @@ def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
     fields = {"vocab_size": len(told.tokenizer), **recipe.model.config}
     try:
         config = preset_config(str(recipe.model.preset), **fields)
-    except (*INVALID_FIELDS, ValueError) as error:
-        raise UserError(f"model: {str(error).splitlines()[-1].strip().removeprefix('ValueError: ')}") from None
+    except (StrictDataclassError, ValueError) as error:
+        raise UserError(f"model: {reason(error)}") from None
     _check_family(config, told.task, f"model.preset={recipe.model.preset!r}")
     told.tell(config)
     return told.task.auto_class.from_config(config, **_attention(recipe))
@@ -161,12 +163,8 @@ def _pretrained(recipe: Recipe, told: Told) -> PreTrainedModel:
                 model.set_attn_implementation(recipe.model.attn_implementation)
         else:
             model, report = _loaded(best_model(str(source)), told, fields, _attention(recipe))
-    except INVALID_FIELDS as error:
-        raise UserError(f"model.init_from={source!r}: {str(error).splitlines()[-1].strip()}") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"model.init_from={source!r}: {str(error).strip().splitlines()[0]}") from None
+    except LOADING_ERRORS as error:
+        raise UserError(f"model.init_from={source!r}: {reason(error)}") from None
     if report["new"]:
         say(f"new weights, not in {source}: {', '.join(sorted(report['new']))}")
     if report["unused"]:
@@ -190,6 +188,7 @@ def _loaded(
         use_safetensors=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
+        trust_remote_code=False,
         **attention,
     )
     _check_sizes(report["mismatched_keys"], source)

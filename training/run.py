@@ -16,7 +16,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..data.loading import load_split, split_name
 from ..data.progress import duration, say
 from ..data.tokenizer import load_tokenizer, train_tokenizer
@@ -28,7 +28,7 @@ from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .loop import Position, TrainingLoop
-from .models import Told, make_model, model_of, pretrained_tokenizer, set_generation
+from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
 from .plot import plot_run
 from .precision import mixed_precision
 from .run_folder import ModelFolder, RunFolder, flat
@@ -164,8 +164,7 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             project_dir=str(run_folder) if run_folder is not None else None,
         )
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason}") from None
+        raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason(error)}") from None
 
 
 def load_splits(reader: Reader, accelerator: Accelerator) -> dict[str, datasets.Dataset]:
@@ -339,8 +338,8 @@ def _load_model(folder: Path, told: Told, accelerator: Accelerator) -> PreTraine
             .to(accelerator.device)
             .eval()
         )
-    except OSError as error:
-        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+    except LOADING_ERRORS as error:
+        raise UserError(f"{folder}: the model does not load: {reason(error)}") from None
     told.tell(model.config)
     return model
 

@@ -1,4 +1,5 @@
-"""Metrics as `evaluate.Metric` modules of this package, so that no metric script is downloaded at run time."""
+"""Metrics as `evaluate.Metric` modules of this package, so that no metric script is downloaded at run time. Each is a function
+under the decorator `metric`."""
 
 from .classification import ClassificationQuality, MultiLabelQuality, RegressionQuality
 from .language_modeling import language_model_scores

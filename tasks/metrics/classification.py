@@ -4,13 +4,15 @@ import warnings
 from typing import Any
 
 import datasets
-import evaluate
 import numpy as np
 import scipy.stats
 import sklearn.metrics
 
+from .metric import NUMBER, WHOLE, metric
 
-class ClassificationQuality(evaluate.Metric):
+
+@metric(WHOLE)
+def ClassificationQuality(predictions: list[int], references: list[int]) -> dict[str, float]:
     """Accuracy, macro-averaged F1 and the correlation coefficient of Matthews (1975; several classes: Gorodkin 2004),
     by scikit-learn; all times 100.
 
@@ -18,30 +20,20 @@ class ClassificationQuality(evaluate.Metric):
     the labels that occur in the predictions or the references, each counting the same. `matthews` lies in -100 to 100
     and is 0 where it is undefined: all predictions, or all references, are one label.
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Accuracy, macro-averaged F1 and Matthews correlation by scikit-learn",
-            citation="",
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
-        )
-
-    def _compute(self, predictions: list[int], references: list[int]) -> dict[str, float]:
-        if not references:
-            raise ValueError("there is nothing to score: no predictions and no references")
-        macro_f1 = sklearn.metrics.f1_score(references, predictions, average="macro", zero_division=0)
-        with warnings.catch_warnings():
-            # That both hold a single label is no news where there are few examples.
-            warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
-            matthews = sklearn.metrics.matthews_corrcoef(references, predictions)
-        return {
-            "accuracy": 100.0 * float(sklearn.metrics.accuracy_score(references, predictions)),
-            "macro_f1": 100.0 * float(macro_f1),
-            "matthews": 100.0 * float(matthews),
-        }
+    macro_f1 = sklearn.metrics.f1_score(references, predictions, average="macro", zero_division=0)
+    with warnings.catch_warnings():
+        # That both hold a single label is no news where there are few examples.
+        warnings.filterwarnings("ignore", category=UserWarning, module="sklearn")
+        matthews = sklearn.metrics.matthews_corrcoef(references, predictions)
+    return {
+        "accuracy": 100.0 * float(sklearn.metrics.accuracy_score(references, predictions)),
+        "macro_f1": 100.0 * float(macro_f1),
+        "matthews": 100.0 * float(matthews),
+    }
 
 
-class MultiLabelQuality(evaluate.Metric):
+@metric(datasets.List(WHOLE))
+def MultiLabelQuality(predictions: list[list[int]], references: list[list[int]]) -> dict[str, float]:
     """F1 of independent yes-or-no labels, micro- and macro-averaged, by scikit-learn, and the share of examples with all
     labels right; all in percent.
 
@@ -52,69 +44,45 @@ class MultiLabelQuality(evaluate.Metric):
     Raises:
         ValueError: rows of different lengths, or a value other than 0 and 1; names the row.
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        labels = datasets.List(datasets.Value("int64"))
-        return evaluate.MetricInfo(
-            description="Micro- and macro-averaged F1 by scikit-learn, and exact match, of labels that are 0 or 1",
-            citation="",
-            features=datasets.Features({"predictions": labels, "references": labels}),
-        )
-
-    def _compute(self, predictions: list[list[int]], references: list[list[int]]) -> dict[str, float]:
-        if not references:
-            raise ValueError("there is nothing to score: no predictions and no references")
-        labels = len(references[0])
-        for row, (predicted, true) in enumerate(zip(predictions, references, strict=True)):
-            if not len(predicted) == len(true) == labels > 0:
-                raise ValueError(
-                    f"row {row} has {len(predicted)} predicted and {len(true)} true labels: every row must have as many "
-                    f"as the first row's reference ({labels}), and at least one"
-                )
-            if wrong := {*predicted, *true} - {0, 1}:
-                raise ValueError(f"row {row} has the value {wrong.pop()!r}: labels must be 0 or 1")
-        predicted_table, true_table = np.array(predictions), np.array(references)
-        # scikit-learn takes a table of a single column for one label a row, so it is given the columns one by one.
-        by_label = [
-            sklearn.metrics.f1_score(true, predicted, zero_division=0)
-            for true, predicted in zip(true_table.T, predicted_table.T, strict=True)
-        ]
-        micro_f1 = sklearn.metrics.f1_score(true_table.ravel(), predicted_table.ravel(), zero_division=0)
-        return {
-            "micro_f1": 100.0 * float(micro_f1),
-            "macro_f1": 100.0 * float(np.mean(by_label)),
-            "exact_match": 100.0 * float((predicted_table == true_table).all(axis=1).mean()),
-        }
+    labels = len(references[0])
+    for row, (predicted, true) in enumerate(zip(predictions, references, strict=True)):
+        if not len(predicted) == len(true) == labels > 0:
+            raise ValueError(
+                f"row {row} has {len(predicted)} predicted and {len(true)} true labels: every row must have as many "
+                f"as the first row's reference ({labels}), and at least one"
+            )
+        if wrong := {*predicted, *true} - {0, 1}:
+            raise ValueError(f"row {row} has the value {wrong.pop()!r}: labels must be 0 or 1")
+    predicted_table, true_table = np.array(predictions), np.array(references)
+    # scikit-learn takes a table of a single column for one label a row, so it is given the columns one by one.
+    by_label = [
+        sklearn.metrics.f1_score(true, predicted, zero_division=0)
+        for true, predicted in zip(true_table.T, predicted_table.T, strict=True)
+    ]
+    micro_f1 = sklearn.metrics.f1_score(true_table.ravel(), predicted_table.ravel(), zero_division=0)
+    return {
+        "micro_f1": 100.0 * float(micro_f1),
+        "macro_f1": 100.0 * float(np.mean(by_label)),
+        "exact_match": 100.0 * float((predicted_table == true_table).all(axis=1).mean()),
+    }
 
 
-class RegressionQuality(evaluate.Metric):
+@metric(NUMBER)
+def RegressionQuality(predictions: list[float], references: list[float]) -> dict[str, float]:
     """The correlations of Pearson and Spearman by SciPy, times 100, and the mean squared error, which is in the squared
     unit of the references and not in percent.
 
     `compute(predictions=[float], references=[float])` gives `pearson`, `spearman` and `mean_squared_error`. A
     correlation is 0 where it is undefined: all predictions or all references are equal, or a value is not finite.
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Pearson and Spearman correlation by SciPy, and mean squared error",
-            citation="",
-            features=datasets.Features(
-                {"predictions": datasets.Value("float64"), "references": datasets.Value("float64")}
-            ),
-        )
-
-    def _compute(self, predictions: list[float], references: list[float]) -> dict[str, float]:
-        if not references:
-            raise ValueError("there is nothing to score: no predictions and no references")
-        predicted, true = np.array(predictions), np.array(references)
-        with np.errstate(all="ignore"):
-            mean_squared_error = float(np.mean((predicted - true) ** 2))
-        return {
-            "pearson": _correlation(scipy.stats.pearsonr, predicted, true),
-            "spearman": _correlation(scipy.stats.spearmanr, predicted, true),
-            "mean_squared_error": mean_squared_error,
-        }
+    predicted, true = np.array(predictions), np.array(references)
+    with np.errstate(all="ignore"):
+        mean_squared_error = float(np.mean((predicted - true) ** 2))
+    return {
+        "pearson": _correlation(scipy.stats.pearsonr, predicted, true),
+        "spearman": _correlation(scipy.stats.spearmanr, predicted, true),
+        "mean_squared_error": mean_squared_error,
+    }
 
 
 def _correlation(measure: Any, predicted: np.ndarray, true: np.ndarray) -> float:

@@ -7,14 +7,16 @@ from collections.abc import Callable
 from typing import Any
 
 import datasets
-import evaluate
+
+from .metric import TEXT, metric
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _KORQUAD_MARKS = str.maketrans(dict.fromkeys("'\"《》<>〈〉()‘’", " "))
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
-class AnswerQuality(evaluate.Metric):
+@metric(TEXT, datasets.List(TEXT))
+def AnswerQuality(predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
     """Exact match and token F1 as in SQuAD (Rajpurkar et al. 2016, 2018), and the F1 of characters as in KorQuAD 1.0
     (Lim et al. 2019), which is fairer to Korean, where particles are part of the word; all in percent.
 
@@ -27,36 +29,20 @@ class AnswerQuality(evaluate.Metric):
     articles, the KorQuAD score first turns quotation marks and brackets into spaces. As in SQuAD 2.0, a reference that
     is then empty does not count, and two empty texts are alike.
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Exact match and F1 of answers as in SQuAD, and F1 of characters as in KorQuAD 1.0",
-            citation="",
-            features=datasets.Features(
-                {
-                    "predictions": datasets.Value("string"),
-                    "references": datasets.List(datasets.Value("string")),
-                }
-            ),
-        )
-
-    def _compute(self, predictions: list[str], references: list[list[str]]) -> dict[str, Any]:
-        if not references:
-            raise ValueError("there is nothing to score: no predictions and no references")
-        rows = list(zip(predictions, references, strict=True))
-        matches = [_best(_exact_match, normalize_squad, *row) for row in rows]
-        results = {
-            "exact_match": _percent(matches),
-            "f1": _percent([_best(_token_f1, normalize_squad, *row) for row in rows]),
-            "character_f1": _percent([_best(_character_f1, normalize_korquad, *row) for row in rows]),
-        }
-        answerable = [bool(_golds(normalize_squad, golds)) for golds in references]
-        if any(answerable) and not all(answerable):
-            for name, kind in (("has_answer", True), ("no_answer", False)):
-                of_kind = [match for match, has_answer in zip(matches, answerable, strict=True) if has_answer == kind]
-                results[f"{name}_exact_match"] = _percent(of_kind)
-        signatures = {f"{name}_signature": "normalization:squad|golds:max" for name in results}
-        return results | signatures | {"character_f1_signature": "normalization:korquad-1.0|golds:max"}
+    rows = list(zip(predictions, references, strict=True))
+    matches = [_best(_exact_match, normalize_squad, *row) for row in rows]
+    results = {
+        "exact_match": _percent(matches),
+        "f1": _percent([_best(_token_f1, normalize_squad, *row) for row in rows]),
+        "character_f1": _percent([_best(_character_f1, normalize_korquad, *row) for row in rows]),
+    }
+    answerable = [bool(_golds(normalize_squad, golds)) for golds in references]
+    if any(answerable) and not all(answerable):
+        for name, kind in (("has_answer", True), ("no_answer", False)):
+            of_kind = [match for match, has_answer in zip(matches, answerable, strict=True) if has_answer == kind]
+            results[f"{name}_exact_match"] = _percent(of_kind)
+    signatures = {f"{name}_signature": "normalization:squad|golds:max" for name in results}
+    return results | signatures | {"character_f1_signature": "normalization:korquad-1.0|golds:max"}
 
 
 def normalize_squad(text: str) -> str:

@@ -4,14 +4,15 @@ import unicodedata
 from importlib.metadata import version
 from typing import Any
 
-import datasets
-import evaluate
 from rouge_score.rouge_scorer import RougeScorer
+
+from .metric import TEXT, metric
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
-class SummaryQuality(evaluate.Metric):
+@metric(TEXT)
+def SummaryQuality(predictions: list[str], references: list[str]) -> dict[str, Any]:
     """ROUGE (Lin 2004) F-measures of words and word pairs and of the longest common subsequence by rouge-score, with
     their signature, and the share of exact matches; all in percent, averaged over the texts.
 
@@ -20,29 +21,16 @@ class SummaryQuality(evaluate.Metric):
     text they are rouge-score's own, which drops every other letter. Text in a script without spaces between words is to
     be segmented first.
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="ROUGE by rouge-score with Unicode words, and exact match",
-            citation="",
-            features=datasets.Features(
-                {"predictions": datasets.Value("string"), "references": datasets.Value("string")}
-            ),
-        )
-
-    def _compute(self, predictions: list[str], references: list[str]) -> dict[str, Any]:
-        if not references:
-            raise ValueError("there is nothing to score: no predictions and no references")
-        pairs = list(zip(predictions, references, strict=True))
-        scorer = RougeScorer(ROUGE_TYPES, tokenizer=_Tokenizer())
-        scores = [scorer.score(reference, prediction) for prediction, reference in pairs]
-        signature = f"rouge-score:{version('rouge-score')}|tok:unicode-words|case:lower|stem:no"
-        results: dict[str, Any] = {}
-        for name in ROUGE_TYPES:
-            results[name] = 100.0 * sum(float(score[name].fmeasure) for score in scores) / len(scores)
-            results[f"{name}_signature"] = signature
-        matches = sum(prediction.strip() == reference.strip() for prediction, reference in pairs)
-        return results | {"exact_match": 100.0 * matches / len(pairs)}
+    pairs = list(zip(predictions, references, strict=True))
+    scorer = RougeScorer(ROUGE_TYPES, tokenizer=_Tokenizer())
+    scores = [scorer.score(reference, prediction) for prediction, reference in pairs]
+    signature = f"rouge-score:{version('rouge-score')}|tok:unicode-words|case:lower|stem:no"
+    results: dict[str, Any] = {}
+    for name in ROUGE_TYPES:
+        results[name] = 100.0 * sum(float(score[name].fmeasure) for score in scores) / len(scores)
+        results[f"{name}_signature"] = signature
+    matches = sum(prediction.strip() == reference.strip() for prediction, reference in pairs)
+    return results | {"exact_match": 100.0 * matches / len(pairs)}
 
 
 def words(text: str) -> list[str]:

@@ -4,12 +4,14 @@ from importlib.metadata import version
 from typing import Any
 
 import datasets
-import evaluate
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2, Entities
 
+from .metric import TEXT, metric
 
-class EntityQuality(evaluate.Metric):
+
+@metric(datasets.List(TEXT))
+def EntityQuality(predictions: list[list[str]], references: list[list[str]]) -> dict[str, Any]:
     """Precision, recall and F1 of entities by seqeval (Nakayama 2018; strict mode, scheme IOB2, micro-averaged), with
     their signature, and the share of tokens with the right tag; all in percent.
 
@@ -23,42 +25,30 @@ class EntityQuality(evaluate.Metric):
         ValueError: a text has more predicted than true tags or fewer, or a tag is neither O nor begins with B- or I-;
             names the row.
     """
-
-    def _info(self) -> evaluate.MetricInfo:
-        tags = datasets.List(datasets.Value("string"))
-        return evaluate.MetricInfo(
-            description="Precision, recall and F1 of entities by seqeval, and token accuracy",
-            citation="",
-            features=datasets.Features({"predictions": tags, "references": tags}),
-        )
-
-    def _compute(self, predictions: list[list[str]], references: list[list[str]]) -> dict[str, Any]:
-        if not references:
-            raise ValueError("there is nothing to score: no predictions and no references")
-        for row, (predicted, true) in enumerate(zip(predictions, references, strict=True)):
-            if len(predicted) != len(true):
-                raise ValueError(f"row {row} has {len(predicted)} predicted and {len(true)} true tags")
-            for tag in (*predicted, *true):
-                if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) == 2):
-                    raise ValueError(f"row {row} has the tag {tag!r}: BIO2 tags are O, B-TYPE and I-TYPE")
-        true_entities, predicted_entities = Entities(references, IOB2), Entities(predictions, IOB2)
-        # What the public functions do in strict mode, but reading the tags once; 0 is their default without the warnings.
-        settings = {
-            "scheme": IOB2,
-            "zero_division": 0,
-            "entities_true": true_entities,
-            "entities_pred": predicted_entities,
-        }
-        signature = f"seqeval:{version('seqeval')}|mode:strict|scheme:IOB2"
-        scores = precision_recall_fscore_support(references, predictions, average="micro", **settings)
-        results: dict[str, Any] = {}
-        for name, score in zip(("precision", "recall", "f1"), scores, strict=False):
-            results |= {name: 100.0 * float(score), f"{name}_signature": f"{signature}|average:micro"}
-        by_type = precision_recall_fscore_support(references, predictions, average=None, **settings)[2]
-        types = sorted(true_entities.unique_tags | predicted_entities.unique_tags)
-        for entity_type, score in zip(types, by_type, strict=True):
-            name = f"f1_{entity_type}"
-            results |= {name: 100.0 * float(score), f"{name}_signature": f"{signature}|type:{entity_type}"}
-        pairs = [pair for row in zip(predictions, references, strict=True) for pair in zip(*row, strict=True)]
-        right = sum(predicted == true for predicted, true in pairs)
-        return results | {"token_accuracy": 100.0 * right / len(pairs) if pairs else 0.0}
+    for row, (predicted, true) in enumerate(zip(predictions, references, strict=True)):
+        if len(predicted) != len(true):
+            raise ValueError(f"row {row} has {len(predicted)} predicted and {len(true)} true tags")
+        for tag in (*predicted, *true):
+            if tag != "O" and (tag[:2] not in ("B-", "I-") or len(tag) == 2):
+                raise ValueError(f"row {row} has the tag {tag!r}: BIO2 tags are O, B-TYPE and I-TYPE")
+    true_entities, predicted_entities = Entities(references, IOB2), Entities(predictions, IOB2)
+    # What the public functions do in strict mode, but reading the tags once; 0 is their default without the warnings.
+    settings = {
+        "scheme": IOB2,
+        "zero_division": 0,
+        "entities_true": true_entities,
+        "entities_pred": predicted_entities,
+    }
+    signature = f"seqeval:{version('seqeval')}|mode:strict|scheme:IOB2"
+    scores = precision_recall_fscore_support(references, predictions, average="micro", **settings)
+    results: dict[str, Any] = {}
+    for name, score in zip(("precision", "recall", "f1"), scores, strict=False):
+        results |= {name: 100.0 * float(score), f"{name}_signature": f"{signature}|average:micro"}
+    by_type = precision_recall_fscore_support(references, predictions, average=None, **settings)[2]
+    types = sorted(true_entities.unique_tags | predicted_entities.unique_tags)
+    for entity_type, score in zip(types, by_type, strict=True):
+        name = f"f1_{entity_type}"
+        results |= {name: 100.0 * float(score), f"{name}_signature": f"{signature}|type:{entity_type}"}
+    pairs = [pair for row in zip(predictions, references, strict=True) for pair in zip(*row, strict=True)]
+    right = sum(predicted == true for predicted, true in pairs)
+    return results | {"token_accuracy": 100.0 * right / len(pairs) if pairs else 0.0}

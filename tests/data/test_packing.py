@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, Features, List, Value, concatenate_datasets, load_from_disk
 
+from trefoil.data.encoded import list_lengths
 from trefoil.data.packing import PackedRows
 
 DOCUMENTS = [[1, 2, 3, 4, 5, 6, 7], None, [8, 9], [], [10, 11, 12, 13, 14, 15, 16, 17, 18], [19, 20, 21, 22, 23]]
@@ -42,7 +43,7 @@ def test_documents_stay_apart_and_invalid_ones_are_nothing():
     shifted = packed(length=4, shifted=True)
     assert joined(shifted, "input_ids") == [1, 2, 3, 4, 5, 6, 8, *range(10, 18), 19, 20, 21, 22]
     assert joined(shifted, "labels") == [2, 3, 4, 5, 6, 7, 9, *range(11, 19), 20, 21, 22, 23]
-    assert shifted.token_count() == shifted.lengths().sum() == 19
+    assert list_lengths(shifted, "input_ids").sum() == 19
 
 
 def test_a_stream_is_one_document():
@@ -100,7 +101,7 @@ def test_rows_are_those_of_one_list(trial):
     assert found["input_ids"] == cut(inputs, length, stride)
     assert found["sequence_ids"] == cut(numbers, length, stride)
     assert found.get("labels") == (cut(labels, length, stride, overlap_is=-100) if shifted else None)
-    assert rows.lengths()[:, 0].tolist() == [len(row) for row in found["input_ids"]]
+    assert list_lengths(rows, "input_ids").tolist() == [len(row) for row in found["input_ids"]]
 
 
 def test_more_tokens_than_32_bits_count():
@@ -109,7 +110,7 @@ def test_more_tokens_than_32_bits_count():
         {"input_ids": [np.arange(size, dtype=np.int32)]}, Features({"input_ids": List(Value("int32"))})
     )
     rows = PackedRows(concatenate_datasets([column] * 600), ["input_ids"], length=512, shifted=True)
-    assert rows.token_count() == 600 * (size - 1) > 2**31
+    assert rows.places == 600 * (size - 1) > 2**31
     last = rows[[len(rows) - 1]]
     assert last["labels"][0][-1] == size - 1
     assert last["sequence_ids"][0].tolist() == [599] * len(last["labels"][0])

@@ -149,7 +149,7 @@ def test_an_empty_text_is_named_or_skipped_and_counted(folder, name):
     parts.recipe.data.invalid_examples = "skip"
     split = parts.encode(rows, "here", is_scored=True)
     assert (split.skipped, split.rows["text"]) == (2, ["a"])
-    assert split.examples.token_count() == len(parts.document_ids(["a"])[0]["input_ids"]) - parts.shifted
+    assert parts.token_count(split.examples) == len(parts.document_ids(["a"])[0]["input_ids"]) - parts.shifted
 
 
 @pytest.mark.parametrize("documents", ["row", "stream"])

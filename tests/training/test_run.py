@@ -9,17 +9,19 @@ from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 
+import datasets
 import pytest
 import torch
 from conftest import SMALL
 from safetensors.torch import load_file
-from training_runs import TALKATIVE, after_step, losses, start, tiny_recipe, train_and_die
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from training_runs import TALKATIVE, after_step, losses, start, tiny_content, tiny_recipe, train_and_die
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 import trefoil
 from trefoil.cli import main
 from trefoil.configuration.errors import UserError
 from trefoil.data.batching import StepDataset
+from trefoil.recipes.schema import Recipe, build
 from trefoil.tasks.translation import TranslationEvaluator
 from trefoil.training import run
 from trefoil.training.checkpoints import checkpoint_folders, load_state
@@ -411,15 +413,64 @@ def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
     assert results["weights"] == "step 8"  # as good as step 4, with a lower loss
 
 
-def test_a_loss_that_is_not_finite_ends_it(tmp_path):
-    with pytest.raises(UserError, match=r"the loss is (nan|inf)"):
-        train(
-            tiny_recipe(
-                tmp_path / "run",
-                optimization={"learning_rate": 1e30, "warmup_steps": 0, "max_grad_norm": None},
-                model={"config": {"norm_type": "layer_norm"}},
-            )
-        )
+# --- tokenized once
+
+PRESETS = {"translation": "encoder-decoder-tiny", "causal-lm": "decoder-tiny"}
+
+
+@pytest.mark.parametrize("task", PRESETS)
+def test_each_text_is_tokenized_once_over_evaluations_a_resumed_run_and_evaluate(task, write, tmp_path, monkeypatch):
+    """Whatever goes through the tokenizer is counted, in all three."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    texts = {}
+    for split, size in {"train": 30, "validation": 6, "test": 4}.items():
+        rows = [{"ko": f"{split} 사과 {number}개", "en": f"{split} {number} apples"} for number in range(size)]
+        rows = rows if task == "translation" else [{"text": row["ko"]} for row in rows]
+        write(f"{split}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        texts[split] = [text for row in rows for text in row.values()]
+    counted = Counter()
+
+    def count_and_encode(self, text, *arguments, encode=PreTrainedTokenizerFast._encode_plus, **options):
+        counted.update([text] if isinstance(text, str) else text)
+        return encode(self, text, *arguments, **options)
+
+    monkeypatch.setattr(PreTrainedTokenizerFast, "_encode_plus", count_and_encode)
+    content = tiny_content(tmp_path / "run", training={"evaluate_every": 4}, model={"preset": PRESETS[task]})
+    columns = {"source": "ko", "target": "en"} if task == "translation" else {}
+    content |= {"task": task, "data": {"path": str(tmp_path / "data"), "columns": columns}}
+    content["evaluation"] = {"num_beams": 1, "max_new_tokens": 4}
+    recipe = build(Recipe, content, "tiny.yaml")
+    found = {}
+
+    def count(what, does):
+        counted.clear()
+        does()
+        found[what] = {split: sorted(counted[text] for text in of_split) for split, of_split in texts.items()}
+
+    evaluations = []
+    monkeypatch.setattr(TrainingLoop, "_evaluate", counting(TrainingLoop._evaluate, evaluations))
+    count("a run that dies after step 14", lambda: train_and_die(monkeypatch, recipe, after_step(14)))
+    assert evaluations == [4, 8, 12]
+    count("the same command", lambda: train(recipe))
+    assert evaluations == [4, 8, 12, 16, 20]
+    count("evaluate", lambda: evaluate(tmp_path / "run" / "best"))
+    told = "; ".join(
+        f"{what}: " + ", ".join(f"{sum(times)} of {len(times)} {split} texts" for split, times in splits.items())
+        for what, splits in found.items()
+    )
+    once = {split: [1] * len(of_split) for split, of_split in texts.items()}
+    never = {split: [0] * len(of_split) for split, of_split in texts.items()}
+    assert list(found.values()) == [once, never, never], f"tokenized in {told}"
+
+
+def counting(evaluate_model, steps):
+    """Notes the steps at which it is evaluated."""
+
+    def evaluate_and_note(self):
+        steps.append(self.position.step)
+        evaluate_model(self)
+
+    return evaluate_and_note
 
 
 # --- what is refused before any work

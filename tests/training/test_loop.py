@@ -1,13 +1,17 @@
-"""That nothing makes a run lose its place: killed, stopped or finished, it goes on to the same losses."""
+"""That nothing makes a run lose its place: killed, stopped, diverged or finished, it goes on to the end."""
 
+import inspect
 import json
+import math
 import random
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
-from training_runs import TALKATIVE, KilledError, after_step, losses, start, tiny_recipe, train_and_die
+import torch
+from training_runs import TALKATIVE, KilledError, after_step, losses, merged, start, tiny_recipe, train_and_die
 
 from trefoil.configuration.errors import UserError
 from trefoil.training import checkpoints
@@ -216,3 +220,135 @@ def test_more_steps_go_on_where_it_ended(finished_run, tmp_path):
     assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 24}))["steps"] == 24
     train(tiny_recipe(tmp_path / "straight", training={"max_steps": 24}))
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+
+
+def test_a_loss_that_is_not_finite_ends_it(tmp_path):
+    with pytest.raises(UserError, match=r"the loss is (nan|inf)"):
+        train(
+            tiny_recipe(
+                tmp_path / "run",
+                optimization={"learning_rate": 1e30, "warmup_steps": 0, "max_grad_norm": None},
+                model={"config": {"norm_type": "layer_norm"}},
+            )
+        )
+
+
+def overflow(step):
+    """A step of which, where the rate is high, one process's gradient is no number, though its loss is."""
+
+    def step_and_overflow(self, micro_batches):
+        hook = None
+        is_last = self.share.rank == self.share.world_size - 1
+        if self.position.step == 13 and self.recipe.optimization.learning_rate > 1e-3 and is_last:
+            hook = next(self.model.parameters()).register_hook(lambda gradient: gradient * math.nan)
+        try:
+            values = step(self, micro_batches)
+            assert values["loss"].isfinite()
+            return values
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    return step_and_overflow
+
+
+def kept(run_folder):
+    """Every file of the best model and of the checkpoints, with its bytes."""
+    folders = (run_folder / "best", run_folder / "checkpoints")
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    assert {"model.safetensors", "optimizer.safetensors", "state.json"} <= {file.name for file in files}
+    return {str(file.relative_to(run_folder)): file.read_bytes() for file in files}
+
+
+DIVERGING = {"training": {"evaluate_every": 7}}
+ADVICE = (
+    "so training stops here; checkpoints up to now are kept. Lower optimization.learning_rate=0.003 or lengthen the "
+    "warm-up; the same command then goes on from the last checkpoint"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, "step 14: the norm of the gradient is nan"),
+        # nothing looks at the gradient: at this step it would be evaluated, be saved, or both
+        ({"optimization": {"max_grad_norm": None}}, "step 14: weights are not finite"),
+        (
+            {"optimization": {"max_grad_norm": None}, "training": {"evaluate_every": 4, "save_every": 7}},
+            "step 14: weights are not finite",
+        ),
+        (
+            {"optimization": {"max_grad_norm": None}, "training": {"evaluate_every": 7, "save_every": 7}},
+            "step 14: weights are not finite",
+        ),
+    ],
+    ids=["norm", "evaluated", "saved", "both"],
+)
+def test_a_gradient_that_is_no_number_touches_nothing_and_a_lower_rate_goes_on(
+    tmp_path, monkeypatch, capsys, changes, told
+):
+    run, before, step = tmp_path / "run", {}, overflow(TrainingLoop.step)
+
+    def remember_and_step(self, micro_batches):
+        if self.position.step == 13:
+            before.update(kept(run))
+        return step(self, micro_batches)
+
+    monkeypatch.setattr(TrainingLoop, "step", remember_and_step)
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(run, **merged(DIVERGING, changes)))
+    assert str(error.value) == f"{told}, {ADVICE}"
+    assert kept(run) == before
+    last = load_state(checkpoint_folders(run / "checkpoints")[-1])["step"]
+    capsys.readouterr()
+    results = train(tiny_recipe(run, **merged(merged(DIVERGING, changes), {"optimization": {"learning_rate": 1e-3}})))
+    assert f"going on from step {last} " in capsys.readouterr().err
+    assert results["steps"] == 20
+    assert list(losses(run)) == list(range(1, 21))
+    assert all(map(math.isfinite, losses(run).values()))
+
+
+def test_weights_are_looked_at_once_a_step_though_it_is_evaluated_and_saved(tmp_path, monkeypatch):
+    looked = Counter()
+
+    def look_and_count(self, isfinite=torch.Tensor.isfinite):
+        looked[id(self)] += 1
+        return isfinite(self)
+
+    monkeypatch.setattr(torch.nn.Parameter, "isfinite", look_and_count, raising=False)
+    train(tiny_recipe(tmp_path / "run", training={"max_steps": 4, "evaluate_every": 2, "save_every": 2}))
+    assert set(looked.values()) == {2}
+
+
+# `overflow` of this file, in each process, and a copy of what there was before
+OVERFLOWING = """
+import math, shutil, sys
+from pathlib import Path
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+{overflow}
+step = overflow(TrainingLoop.step)
+def copy_and_step(self, micro_batches):
+    if self.position.step == 13 and self.accelerator.is_main_process:
+        shutil.copytree(self.run_folder.path, self.run_folder.path.parent / "before", dirs_exist_ok=True)
+    return step(self, micro_batches)
+TrainingLoop.step = copy_and_step
+sys.exit(main(["train", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.slow
+def test_a_gradient_of_one_process_that_is_no_number_ends_both(tmp_path):
+    run = tmp_path / "run"
+    (tmp_path / "recipe.yaml").write_text(tiny_recipe(run, **DIVERGING).to_yaml())
+    (tmp_path / "script.py").write_text(OVERFLOWING.format(overflow=inspect.getsource(overflow)))
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", processes=2)
+    assert process.returncode != 0
+    told = {line for line in process.stderr.splitlines() if line.startswith("error: ")}
+    assert told == {f"error: step 14: the norm of the gradient is nan, {ADVICE}"}, process.stderr
+    assert kept(run) == kept(tmp_path / "before")
+    lower = "optimization.learning_rate=1e-3"
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", lower, processes=2)
+    assert process.returncode == 0, process.stderr
+    assert "going on from step 12 " in process.stderr
+    assert list(losses(run)) == list(range(1, 21))
