@@ -69,11 +69,6 @@ class CheckpointWriter:
     def is_writing(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a checkpoint has not yet taken its place."""
-        return self.path is not None
-
     def begin(
         self,
         step: int,
@@ -99,7 +94,8 @@ class CheckpointWriter:
         tensors = {name: _copy(tensor) for name, tensor in optimizer_tensors(optimizer_state).items()}
         weights: dict[str, torch.Tensor] = {}
         if self.in_parts or self.accelerator.is_main_process:
-            there, names = get_model_state_dict(model), first_names(self.accelerator.unwrap_model(model))
+            there: dict[str, Any] = get_model_state_dict(model)
+            names = first_names(self.accelerator.unwrap_model(model))
             once = {name: _copy(there[name]) for name in there if names.get(name, name) == name}
             weights = once if self.in_parts else {name: once[names.get(name, name)] for name in there}
         self.path = self.folder / f"step-{step:08}"
@@ -266,7 +262,8 @@ def load_checkpoint(checkpoint: Path, model: torch.nn.Module, optimizers: list[t
 
 def _weights(checkpoint: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A model's weights by the names that they have in the checkpoint, where what is tied is stored once."""
-    stored, weights = _stored(checkpoint), get_model_state_dict(model)
+    stored = _stored(checkpoint)
+    weights: dict[str, Any] = get_model_state_dict(model)
     firsts = first_names(getattr(model, "module", model))
     there = {firsts.get(name, name): name for name in weights if name in stored}
     return {there.get(name, name): weights[name] for name in weights if firsts.get(name, name) == name}

@@ -174,6 +174,9 @@ class TrainingLoop:
                 self._evaluate()
                 self._save()
             self.writer.finish()
+        except UserError:  # of all processes
+            self.writer.finish()
+            raise
         finally:
             progress.close()
             for number, handler in handlers.items():
