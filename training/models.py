@@ -114,7 +114,8 @@ def set_generation(model: PreTrainedModel, preprocessor: Preprocessor, train: Sp
     if not wanted.do_sample:
         settings.do_sample = settings.temperature = settings.top_k = settings.top_p = None
     for name, value in wanted.to_dict().items():
-        if value is not None:
+        said = getattr(settings, name, None)
+        if value is not None and not (isinstance(said, list) and value in said):  # further ends of a text stay
             setattr(settings, name, value)
     model.generation_config = settings
 
