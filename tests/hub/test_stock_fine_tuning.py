@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, GenerationConfig, PreTrained
 from trefoil.hub.architectures import ARCHITECTURES
 from trefoil.hub.publish import publish
 from trefoil.hub.stock import export_stock, import_stock
-from trefoil.recipes.schema import Recipe, build
+from trefoil.recipes.schema import Recipe, build, load_recipe
 from trefoil.tasks import get_task
 from trefoil.training.run import train
 
@@ -247,6 +248,21 @@ def test_a_bare_bert_has_a_pooler_for_whom_it_serves(task, new, unused, tmp_path
     assert (
         f"weights of {tmp_path / 'trefoil'} that are not used: {unused}" in said if unused else "not used" not in said
     )
+
+
+@pytest.mark.parametrize(
+    "more", [[], ["model.init_from=trefoil", "model.preset=null", "model.config={}", "tokenizer={}"]]
+)
+def test_the_recipe_for_tags_of_one_s_own(more, tmp_path, monkeypatch):
+    """Both commands of its head."""
+    monkeypatch.chdir(tmp_path)
+    import_stock(stock_folder("bert", tmp_path / "stock"), "trefoil")
+    for split in ("train", "validation", "test"):
+        Path(f"{split}.conll").write_text("three O\napples B-FRUIT\n\nhalf B-TIME\npast I-TIME\nfive I-TIME\n")
+    brief = ["training.max_epochs=null", "training.max_steps=2", "training.trackers=[]", "optimization.warmup_steps=1"]
+    brief += ["training.mixed_precision=null"]  # one for all that a process runs
+    recipe = load_recipe("encoder-token-classification-conll", ["data.path=.", "output_dir=run", *more, *brief])
+    assert {"f1"} <= train(recipe)["test"].keys()
 
 
 def test_every_architecture_has_its_tokenizer():
