@@ -263,7 +263,7 @@ def sentence_places(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
 
 DENOISING = Task(
     name="denoising",
-    pipeline_tag="text2text-generation",
+    pipeline_tag="text-generation",
     auto_class=AutoModelForSeq2SeqLM,
     families=("trefoil_encoder_decoder",),
     roles=("text",),
