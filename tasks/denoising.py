@@ -102,7 +102,7 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         super().__init__(reader, tokenizer, config)
         self.end: Any = token_id(tokenizer, "eos_token")
-        self.start = self.end if config.start_from_labels else config.decoder_start_token_id
+        self.start: Any = self.end if config.start_from_labels else config.decoder_start_token_id
         self.before, self.behind = around(tokenizer)
         self.sentinels = self._sentinels()
         self.denoiser = self._denoiser()
