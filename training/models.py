@@ -133,7 +133,8 @@ def set_generation(model: PreTrainedModel, preprocessor: Preprocessor, train: Sp
     if not wanted.do_sample:
         settings.do_sample = settings.temperature = settings.top_k = settings.top_p = None
     for name, value in wanted.to_dict().items():
-        if value is not None:
+        said = getattr(settings, name, None)
+        if value is not None and not (isinstance(said, list) and value in said):  # further ends of a text stay
             setattr(settings, name, value)
     model.generation_config = settings
 
@@ -197,10 +198,15 @@ def _loaded(
         return loaded, {"new": new, "unused": unused}
     model = told.task.auto_class.from_config(config, **attention)
     prefix = f"{model.base_model_prefix}."
-    model.base_model.load_state_dict(loaded.state_dict())
-    new = {f"{prefix}{name}" for name in new} | {
-        name for name, _ in model.named_parameters() if not name.startswith(prefix)
-    }
+    weights = loaded.state_dict()
+    pooler = {name: weights.pop(name) for name in [*weights] if name.startswith("pooler.")}
+    model.base_model.load_state_dict(weights)
+    # a head that has a pooler of its own takes over that of a bare model
+    not_taken = set(model.load_state_dict(pooler, strict=False).unexpected_keys)
+    taken = pooler.keys() - not_taken - new
+    head = {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
+    unused |= not_taken - new
+    new = {f"{prefix}{name}" for name in new - pooler.keys()} | (head - taken)
     return model, {"new": new, "unused": unused}
 
 

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..configuration.errors import UserError, reason
 from ..data.loading import load_split, split_name
 from ..data.progress import duration, say
-from ..data.tokenizer import load_tokenizer, train_tokenizer
+from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
 from ..data.whole_files import remove, write_file, write_folder
 from ..recipes.schema import Recipe, load_recipe
 from ..tasks import get_task
@@ -220,6 +220,9 @@ def _say_what(model: PreTrainedModel, preprocessor: Preprocessor, splits: dict[s
         f"{len(train):,} training examples with {preprocessor.token_count(train):,} tokens, "
         f"{len(validation.rows):,} for validation (encoded in {duration(seconds)})"
     )
+    if preprocessor.tokenizer.pad_token is None:
+        filler = preprocessor.tokenizer.convert_ids_to_tokens(padding_id(preprocessor.tokenizer))
+        say(f"the tokenizer has no padding token; batches are filled up with {filler}, which the mask hides")
     for where, encoded in (("training", train), ("validation", validation.examples)):
         if share := preprocessor.unknown_share(encoded):
             say(f"{share:.2%} of the tokens for {where} are unknown to the tokenizer")

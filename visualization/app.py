@@ -205,7 +205,12 @@ def _load(
         config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         metadata = read_card(model) if metadata is None else metadata
         tag = metadata.get("pipeline_tag")
-        task = tag if isinstance(tag, str) and tag in TASKS else _task_of(config)
+        is_named = isinstance(tag, str) and tag in TASKS
+        if (
+            config.is_encoder_decoder and tag == "text-generation"
+        ):  # so the Hub calls it, but the pipeline is for decoders
+            is_named = False
+        task = tag if is_named else _task_of(config)
         if task is None:
             raise ValueError(f"what it does has none; there are pages for {', '.join(TASKS)}")
         pipe = pipeline(task, model=model, model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code)
