@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 from torch.distributed import checkpoint as distributed
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import (
-    StateDictOptions,
     get_model_state_dict,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
@@ -89,15 +88,16 @@ class CheckpointWriter:
         """
         started = time.perf_counter()
         self.finish()
-        optimizer_state = get_optimizer_state_dict(model, optimizers, options=_options(self.in_parts))
-        state = {**state, "step": step, "optimizer": optimizer_state["param_groups"]}
-        tensors = {name: _copy(tensor) for name, tensor in optimizer_tensors(optimizer_state).items()}
         weights: dict[str, torch.Tensor] = {}
+        tensors: dict[str, torch.Tensor] = {}
         if self.in_parts or self.accelerator.is_main_process:
             there: dict[str, Any] = get_model_state_dict(model)
             names = first_names(self.accelerator.unwrap_model(model))
             once = {name: _copy(there[name]) for name in there if names.get(name, name) == name}
             weights = once if self.in_parts else {name: once[names.get(name, name)] for name in there}
+            optimizer_state: dict[str, Any] = get_optimizer_state_dict(model, optimizers)
+            tensors = {name: _copy(tensor) for name, tensor in optimizer_tensors(optimizer_state).items()}
+            state = {**state, "step": step, "optimizer": optimizer_state["param_groups"]}
         self.path = self.folder / f"step-{step:08}"
         new, is_main = aside(self.path, NEW), self.accelerator.is_main_process
         if is_main:
@@ -148,11 +148,6 @@ class CheckpointWriter:
                 if not (self.keep_every and load_state(old)["step"] % self.keep_every == 0):
                     remove(old)
         self.accelerator.wait_for_everyone()
-
-
-def _options(in_parts: bool) -> StateDictOptions:
-    # not flattened: torch 2.13 cannot load back the full state that it flattened itself
-    return StateDictOptions(full_state_dict=not in_parts, cpu_offload=not in_parts)
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:
