@@ -190,6 +190,8 @@ def exit_code(run: Callable[[], Any]) -> int:
                     print(line, file=sys.stderr, flush=True)
             return result
 
+    # with a store that outlives a restart, processes find the addresses of those before them (torch 2.13)
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     for name in ("multiprocessing.api", "agent.server.api"):
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
     usual, api.LocalElasticAgent = api.LocalElasticAgent, Agent
@@ -216,8 +218,8 @@ def cause(failures: Mapping[int, Any]) -> tuple[int, Any]:
     """Of the processes that failed, the rank and the failure (torch's) of the one that took the others along."""
 
     def order(item: tuple[int, Any]) -> tuple[bool, bool, int]:
-        failure = item[1]
-        return _message(failure) == LOST_CONTACT, failure.exitcode == -signal.SIGTERM, failure.timestamp
+        failure = item[1]  # SIGTERM is the launcher's own, which ends the others
+        return failure.exitcode == -signal.SIGTERM, _message(failure) == LOST_CONTACT, failure.timestamp
 
     return min(failures.items(), key=order)
 
@@ -226,7 +228,7 @@ def ending(failures: Mapping[int, Any], restarts: int) -> str | None:
     """A line that tells of the processes' end; None where one of them has said all."""
     rank, failure = cause(failures)
     where, message = f"rank {rank} on {socket.gethostname()}", _message(failure)
-    goes_on = f"starting again from the last checkpoint ({restarts} restarts left)" if restarts else GOES_ON
+    goes_on = f"starting again from the last checkpoint (restarts left: {restarts})" if restarts else GOES_ON
     if failure.exitcode == STOPPED:
         return None
     if failure.exitcode == MISTAKE and message:

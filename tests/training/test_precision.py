@@ -1,8 +1,15 @@
-import pytest
+from functools import partial
 
+import pytest
+import torch
+from training_runs import TINY_MODEL, losses, tiny_recipe
+
+import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import TrainingRecipe
-from trefoil.training.precision import mixed_precision
+from trefoil.training import precision
+from trefoil.training.precision import convert_to_fp8, mixed_precision
+from trefoil.training.run import train
 
 
 @pytest.mark.parametrize(
@@ -40,7 +47,13 @@ def test_the_recipe_or_else_the_launcher_says(monkeypatch, asked, launched, expe
             "training.mixed_precision='bf16', but accelerate launch was given --mixed_precision fp16; give both the same, or "
             "one of them",
         ),
-        (None, "fp8", "accelerate launch --mixed_precision fp8: a run's is one of no, bf16, fp16"),
+        (
+            "bf16",
+            "fp8",
+            "training.mixed_precision='bf16', but accelerate launch was given --mixed_precision fp8; give both the same, or "
+            "one of them",
+        ),
+        (None, "fp4", "accelerate launch --mixed_precision fp4: a run's is one of no, bf16, fp16, fp8"),
     ],
 )
 def test_two_that_disagree_are_refused(monkeypatch, asked, launched, message):
@@ -48,3 +61,67 @@ def test_two_that_disagree_are_refused(monkeypatch, asked, launched, message):
     with pytest.raises(UserError) as error:
         mixed_precision(TrainingRecipe(mixed_precision=asked))
     assert str(error.value) == message
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Says whether torchao is there, and what GPU: its name and capability."""
+
+    def is_such(torchao, name=None, capability=(0, 0)):
+        monkeypatch.setattr(precision.importlib.util, "find_spec", lambda module: torchao or None)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: name is not None)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+    return is_such
+
+
+@pytest.mark.parametrize(("asked", "launched"), [(None, "fp8"), ("fp8", "no"), ("fp8", "fp8")])
+def test_fp8_is_taken_where_it_can_be(monkeypatch, machine, asked, launched):
+    machine(True, "H100", (9, 0))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    assert mixed_precision(TrainingRecipe(mixed_precision=asked)) == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ((False, "H100", (9, 0)), "mixed precision fp8 needs torchao: pip install torchao"),
+        ((True, "A100", (8, 0)), "mixed precision fp8: A100 has no such matrix products, Ada, Hopper and later have; use bf16"),
+        ((True,), "mixed precision fp8: a CPU has no such matrix products, Ada, Hopper and later have; use bf16"),
+    ],
+)
+def test_fp8_is_refused_where_it_cannot(monkeypatch, machine, there, message):
+    machine(*there)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(UserError) as error:
+        mixed_precision(TrainingRecipe())
+    assert str(error.value) == message
+
+
+@pytest.fixture
+def imitated(monkeypatch):
+    """A CPU computes what a GPU would in 8 bits."""
+    float8 = pytest.importorskip("torchao.float8")
+    monkeypatch.setattr(float8, "Float8LinearConfig", partial(float8.Float8LinearConfig, emulate=True))
+    monkeypatch.setattr(precision, "_require_fp8", lambda: None)
+
+
+def test_layers_in_fp8_keep_their_weights(imitated):
+    config = trefoil.preset_config("decoder-tiny", vocab_size=64, **TINY_MODEL)
+    model = trefoil.TrefoilDecoderForCausalLM(config)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    convert_to_fp8(model)
+    layers = [type(module).__name__ for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    assert layers[0] == layers[-1] == "Linear"
+    assert set(layers[1:-1]) == {"Float8Linear"}
+    torch.testing.assert_close(dict(model.state_dict()), before)
+
+
+def test_a_run_in_fp8_learns_and_goes_on(imitated, tmp_path):
+    training = {"mixed_precision": "fp8", "max_steps": 6, "save_every": 3, "evaluate_every": 3}
+    train(tiny_recipe(tmp_path / "run", training=training))
+    found = losses(tmp_path / "run")
+    assert found[6] < found[1]
+    train(tiny_recipe(tmp_path / "run", training=training | {"max_steps": 9}))
+    assert list(losses(tmp_path / "run")) == list(range(1, 10))
