@@ -37,7 +37,7 @@ def _require_fp8() -> None:
         raise UserError("mixed precision fp8 needs torchao: pip install torchao")
     if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9):
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
-        raise UserError(f"mixed precision fp8: {device} has no such matrix products, Ada, Hopper and later have; use bf16")
+        raise UserError(f"mixed precision fp8: {device} cannot, Ada, Hopper and later can; use bf16")
 
 
 def convert_to_fp8(model: torch.nn.Module) -> None:

@@ -89,7 +89,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             load_config_from_file(parsed.config_file)
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{parsed.config_file}: {reason(error)}") from None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _hand_on)  # accelerate, where it starts one process, would leave it alone
     return exit_code(lambda: launch_command(parsed))
+
+
+def _hand_on(number: int, frame: Any) -> None:
+    import psutil
+
+    for child in psutil.Process().children():
+        child.send_signal(number)
 
 
 def start_missing_processes(arguments: Sequence[str]) -> int | None:

@@ -10,6 +10,7 @@ import time
 import pytest
 from training_runs import KILLED, TALKATIVE, losses, start, tiny_recipe
 
+from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.run import train
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -94,6 +95,20 @@ def test_a_lost_process_is_one_line(recipe, tmp_path):
         "from the last checkpoint"
     )
     assert "Traceback" not in errors
+
+
+def test_asked_to_stop_all_leave_a_checkpoint(recipe, tmp_path, cpu_file):
+    command = ["--config_file", cpu_file, "-m", "trefoil", "train", recipe, "training.max_steps=1000000"]
+    process = begin([sys.executable, "-m", "trefoil.launch"], *command)
+    errors = []
+    for line in process.stderr:
+        errors.append(line)
+        if line.startswith("step 3/"):
+            process.terminate()
+    assert process.wait() == 130, errors
+    assert errors[-1] == "stopped; the same command goes on from the last checkpoint\n"
+    assert "Traceback" not in "".join(errors)
+    assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] >= 3
 
 
 @pytest.fixture(scope="module")

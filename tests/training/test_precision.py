@@ -1,15 +1,12 @@
-from functools import partial
-
 import pytest
 import torch
-from training_runs import TINY_MODEL, losses, tiny_recipe
+from training_runs import TINY_MODEL, losses, start, tiny_recipe
 
 import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import TrainingRecipe
 from trefoil.training import precision
 from trefoil.training.precision import convert_to_fp8, mixed_precision
-from trefoil.training.run import train
 
 
 @pytest.mark.parametrize(
@@ -87,8 +84,8 @@ def test_fp8_is_taken_where_it_can_be(monkeypatch, machine, asked, launched):
     ("there", "message"),
     [
         ((False, "H100", (9, 0)), "mixed precision fp8 needs torchao: pip install torchao"),
-        ((True, "A100", (8, 0)), "mixed precision fp8: A100 has no such matrix products, Ada, Hopper and later have; use bf16"),
-        ((True,), "mixed precision fp8: a CPU has no such matrix products, Ada, Hopper and later have; use bf16"),
+        ((True, "A100", (8, 0)), "mixed precision fp8: A100 cannot, Ada, Hopper and later can; use bf16"),
+        ((True,), "mixed precision fp8: a CPU cannot, Ada, Hopper and later can; use bf16"),
     ],
 )
 def test_fp8_is_refused_where_it_cannot(monkeypatch, machine, there, message):
@@ -99,15 +96,8 @@ def test_fp8_is_refused_where_it_cannot(monkeypatch, machine, there, message):
     assert str(error.value) == message
 
 
-@pytest.fixture
-def imitated(monkeypatch):
-    """A CPU computes what a GPU would in 8 bits."""
-    float8 = pytest.importorskip("torchao.float8")
-    monkeypatch.setattr(float8, "Float8LinearConfig", partial(float8.Float8LinearConfig, emulate=True))
-    monkeypatch.setattr(precision, "_require_fp8", lambda: None)
-
-
-def test_layers_in_fp8_keep_their_weights(imitated):
+def test_layers_in_fp8_keep_their_weights():
+    pytest.importorskip("torchao.float8")
     config = trefoil.preset_config("decoder-tiny", vocab_size=64, **TINY_MODEL)
     model = trefoil.TrefoilDecoderForCausalLM(config)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -118,10 +108,27 @@ def test_layers_in_fp8_keep_their_weights(imitated):
     torch.testing.assert_close(dict(model.state_dict()), before)
 
 
-def test_a_run_in_fp8_learns_and_goes_on(imitated, tmp_path):
-    training = {"mixed_precision": "fp8", "max_steps": 6, "save_every": 3, "evaluate_every": 3}
-    train(tiny_recipe(tmp_path / "run", training=training))
+# trains, and goes on, where a CPU imitates what a GPU computes in 8 bits
+IMITATED = """
+import functools, sys
+from torchao import float8
+from trefoil.cli import main
+from trefoil.training import precision
+float8.Float8LinearConfig = functools.partial(float8.Float8LinearConfig, emulate=True)
+precision._require_fp8 = lambda: None
+main(["train", sys.argv[1]])
+sys.exit(main(["train", sys.argv[1], "training.max_steps=9"]))
+"""
+
+
+def test_a_run_in_fp8_learns_and_goes_on(tmp_path):
+    pytest.importorskip("torchao.float8")
+    training = {"mixed_precision": "fp8", "max_steps": 6, "save_every": 3}
+    (tmp_path / "recipe.yaml").write_text(tiny_recipe(tmp_path / "run", training=training).to_yaml())
+    (tmp_path / "script.py").write_text(IMITATED)
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml")  # accelerate has one precision a process
+    assert process.returncode == 0, process.stderr
     found = losses(tmp_path / "run")
-    assert found[6] < found[1]
-    train(tiny_recipe(tmp_path / "run", training=training | {"max_steps": 9}))
-    assert list(losses(tmp_path / "run")) == list(range(1, 10))
+    assert list(found) == list(range(1, 10))
+    assert found[9] < found[1]
+    assert "going on from step 6" in process.stderr
