@@ -203,7 +203,7 @@ def exit_code(run: Callable[[], Any]) -> int:
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     for name in ("multiprocessing.api", "agent.server.api"):
         logging.getLogger(f"torch.distributed.elastic.{name}").setLevel(logging.CRITICAL)
-    usual, api.LocalElasticAgent = api.LocalElasticAgent, Agent
+    usual, api.LocalElasticAgent = api.LocalElasticAgent, Agent  # type: ignore[misc]
     try:
         run()
     except ChildFailedError as error:
@@ -219,7 +219,7 @@ def exit_code(run: Callable[[], Any]) -> int:
         print(f"error: the other machines are gone or were not found: {reason(error)}; {GOES_ON}", file=sys.stderr)
         return 1
     finally:
-        api.LocalElasticAgent = usual
+        api.LocalElasticAgent = usual  # type: ignore[misc]
     return 0
 
 

@@ -41,8 +41,8 @@ NAMES = sorted(name for name, file in FILES.items() if file.suffix == ".yaml" an
 def words_of(content):
     """The arguments of `accelerate launch` that the head of a file names."""
     head = re.findall(r"^#     (.*)$", content, re.MULTILINE)
-    command = " ".join(head).replace("\\ ", " ").partition("accelerate launch ")[2]
-    return shlex.split(command)
+    command = " ".join(head).replace("\\ ", " ").rpartition("launch --config_file ")[2]
+    return ["--config_file", *shlex.split(command)]
 
 
 def merged(words, file, monkeypatch):

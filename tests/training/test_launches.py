@@ -23,6 +23,12 @@ def lines(text):
     return [line for line in text.splitlines() if "torchao" not in line and "_pytree.py" not in line]
 
 
+def begin(launcher, *words, **environment):
+    on_cpu = {"ACCELERATE_USE_CPU": "true", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+    words = [*launcher, *map(str, words)]
+    return subprocess.Popen(words, env=ENVIRONMENT | on_cpu | environment, stderr=subprocess.PIPE, text=True)
+
+
 def launch(*arguments):
     """By accelerate's launcher, as ours runs it."""
     command = [sys.executable, "-m", "trefoil.launch", *map(str, arguments)]
@@ -50,12 +56,13 @@ def test_a_mistake_is_one_line_of_the_whole_launch(recipe, cpu_file):
 
 
 def test_processes_that_would_each_train_alone_are_refused(recipe, tmp_path):
-    (tmp_path / "fsdp.yaml").write_text(
-        "distributed_type: FSDP\nuse_cpu: true\nmixed_precision: 'no'\nnum_processes: 2\nfsdp_config: {fsdp_version: 2}\n"
-    )
-    process = launch("--config_file", tmp_path / "fsdp.yaml", "-m", "trefoil", "train", recipe)
+    """As those of an FSDP file with `use_cpu: true`, of which accelerate's launcher says nothing to them."""
+    alone = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "ACCELERATE_USE_CPU": "false"}
+    words = ["--standalone", "--nproc-per-node", 2, "-m", "trefoil", "train", recipe]
+    process = begin(OURS, *words, **alone)
+    _, errors = process.communicate()
     assert process.returncode == 2
-    assert lines(process.stderr) == [
+    assert lines(errors) == [
         "error: accelerate finds no GPU for the 2 processes of this launch, so each would train alone; for CPUs, launch by "
         "the file of `trefoil launch cpu`, or set ACCELERATE_USE_CPU=true"
     ]
@@ -79,11 +86,6 @@ def planned(folder, kills):
     (folder / "plan").write_text("".join(f"{rank} {since} {seconds:.3f}\n" for rank, since, seconds in kills))
     (folder / "kills").write_text("")
     return [folder / "script.py", folder / "recipe.yaml", folder / "plan", folder / "kills"]
-
-
-def begin(launcher, *words):
-    environment = ENVIRONMENT | {"ACCELERATE_USE_CPU": "true", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-    return subprocess.Popen([*launcher, *map(str, words)], env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_lost_process_is_one_line(recipe, tmp_path):

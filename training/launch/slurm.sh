@@ -1,5 +1,6 @@
 #!/bin/bash
 # a SLURM job on several machines, which saves before its time is up and goes on in the next job
+#     trefoil launch two-nodes -o two-nodes.yaml
 #     sbatch slurm.sh my-recipe.yaml
 #SBATCH --job-name=trefoil
 #SBATCH --nodes=2
@@ -13,6 +14,7 @@
 #SBATCH --output=%x-%j.log
 
 set -u
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=240 # seconds that a checkpoint may take
 gpus=8 # of one machine
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 
