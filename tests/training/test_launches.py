@@ -57,7 +57,12 @@ def test_a_mistake_is_one_line_of_the_whole_launch(recipe, cpu_file):
 
 def test_processes_that_would_each_train_alone_are_refused(recipe, tmp_path):
     """As those of an FSDP file with `use_cpu: true`, of which accelerate's launcher says nothing to them."""
-    alone = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "ACCELERATE_USE_CPU": "false"}
+    alone = {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "ACCELERATE_USE_CPU": "false",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
     words = ["--standalone", "--nproc-per-node", 2, "-m", "trefoil", "train", recipe]
     process = begin(OURS, *words, **alone)
     _, errors = process.communicate()
@@ -69,6 +74,7 @@ def test_processes_that_would_each_train_alone_are_refused(recipe, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_plain_torchrun_shows_the_mistake_where_tracebacks_stand(recipe, tmp_path):
     (tmp_path / "script.py").write_text("import sys; from trefoil.cli import main; sys.exit(main(sys.argv[1:]))")
     process = start(tmp_path / "script.py", "train", recipe, "data.train_split=nowhere", processes=2)
@@ -99,6 +105,7 @@ def test_a_lost_process_is_one_line(recipe, tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_asked_to_stop_all_leave_a_checkpoint(recipe, tmp_path, cpu_file):
     command = ["--config_file", cpu_file, "-m", "trefoil", "train", recipe, "training.max_steps=1000000"]
     process = begin([sys.executable, "-m", "trefoil.launch"], *command)
