@@ -216,7 +216,10 @@ def exit_code(run: Callable[[], Any]) -> int:
     except SignalException:  # was handed on to the processes
         return STOPPED
     except RendezvousError as error:
-        print(f"error: the other machines are gone or were not found: {reason(error)}; {GOES_ON}", file=sys.stderr)
+        print(
+            f"error: the other machines are gone or were not found: {reason(error.__cause__ or error)}; {GOES_ON}",
+            file=sys.stderr,
+        )
         return 1
     finally:
         api.LocalElasticAgent = usual  # type: ignore[misc]
