@@ -109,7 +109,7 @@ class TrainingRecipe(Settings):
     max_steps: int | None = positive()  # at least one of the first three
     max_epochs: int | None = positive()
     max_minutes: float | None = positive()  # of training, over all resumptions; evaluation not counted
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None  # default: the launcher's, without one no
+    mixed_precision: Literal["no", "bf16", "fp16", "fp8"] | None = None  # default: the launcher's, without one no
     gradient_checkpointing: bool = False
     compile: bool = False
     log_every: int = positive(10)

@@ -67,6 +67,7 @@ PRESETS = """
 
 COMMANDS = {
     "train": "overrides recipe",
+    "launch": "-o name",
     "evaluate": "--predictions --split folder overrides",
     "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",

@@ -30,7 +30,7 @@ from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint,
 from .loop import Position, TrainingLoop
 from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
 from .plot import plot_run
-from .precision import mixed_precision
+from .precision import convert_to_fp8, mixed_precision
 from .run_folder import ModelFolder, RunFolder, flat
 
 
@@ -122,6 +122,8 @@ def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> d
 
 
 def make_loop(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder) -> TrainingLoop:
+    if accelerator.mixed_precision == "fp8":
+        convert_to_fp8(prepared.model)
     return TrainingLoop(
         prepared.preprocessor.recipe,
         accelerator,
@@ -158,13 +160,20 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
                 f"training.trackers: {tracker!r} is not installed or unknown; installed are {', '.join(available)}"
             )
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=training.mixed_precision if run_folder is not None else None,
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
         )
     except ValueError as error:
         raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason(error)}") from None
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched > 1 and accelerator.num_processes == 1:
+        raise UserError(
+            f"accelerate finds no GPU for the {launched} processes of this launch, so each would train alone; for CPUs, "
+            "launch by the file of `trefoil launch cpu`, or set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
 
 
 def load_splits(reader: Reader, accelerator: Accelerator) -> dict[str, datasets.Dataset]:
