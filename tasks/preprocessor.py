@@ -41,6 +41,7 @@ class Split:
         examples: What they became, in their order.
         skipped, first_skipped: Of invalid rows, how many there were and what was wrong with the first.
         notes: What else there is to say, with `{}` for how often.
+        is_scored: It is for scores.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Split:
     skipped: int = 0
     first_skipped: str | None = None
     notes: Counter[str] = field(default_factory=Counter)
+    is_scored: bool = False
 
     def remarks(self) -> list[str]:
         """Lines for the user."""
@@ -152,7 +154,7 @@ class Preprocessor:
             is_valid = encoded.data.column(PROBLEM).is_null().to_numpy()
             valid = encoded.select(np.flatnonzero(is_valid))
             raw = raw.select(np.unique(encoded.data.column("example").to_numpy()[is_valid]))
-        split = Split(where, raw, valid.remove_columns([PROBLEM, NOTES]), skipped, told, sum_notes(encoded))
+        split = Split(where, raw, valid.remove_columns([PROBLEM, NOTES]), skipped, told, sum_notes(encoded), is_scored)
         return self.finished(split, encoded)
 
     def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
