@@ -157,7 +157,9 @@ class BestFitRows(Packed):
         def joined(name: str, after: int = 0) -> np.ndarray:
             column = self.columns[name]
             starts = self.starts[parts] + after
-            return np.concatenate([column.slice(at, at + size) for at, size in zip(starts, self.sizes[parts], strict=True)])
+            return np.concatenate(
+                [column.slice(at, at + size) for at, size in zip(starts, self.sizes[parts], strict=True)]
+            )
 
         row = {name: joined(name) for name in self.columns}
         if self.shifted:

@@ -251,7 +251,9 @@ def _validate_stream(data: DataRecipe, training: TrainingRecipe, where: str) -> 
             raise UserError(f"{where}: {key} {why}; with data.streaming=true leave it out, and set training.max_steps")
     for number, source in enumerate(data.sources):
         if (source.name is None) == (source.path is None):
-            raise UserError(f"{where}: data.sources[{number}] needs one of name (a Hub data set) and path (local files)")
+            raise UserError(
+                f"{where}: data.sources[{number}] needs one of name (a Hub data set) and path (local files)"
+            )
     for split in [source.split for source in data.sources] or [data.train_split]:
         if "[" in split:
             raise UserError(f"{where}: the split {split!r} is a part, and a stream has no length; name a whole split")

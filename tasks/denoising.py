@@ -85,7 +85,7 @@ class DenoisingReader(LanguageModelReader):
         return TEMPLATES[self.options.objective]
 
     def text_roles(self) -> tuple[str, ...]:
-        return tuple(self._names())
+        return tuple(self.column_names())
 
 
 class DenoisingPreprocessor(LanguageModelPreprocessor):

@@ -36,6 +36,8 @@ METRICS = ("perplexity", "word_perplexity", "bits_per_byte")
 class LanguageModelReader(Reader):
     """Texts, each a document, or a line of one running text."""
 
+    can_stream = True
+
     def __init__(self, task: Task, recipe: Recipe) -> None:
         super().__init__(task, recipe)
         if self.is_stream and self.options.packing == "best_fit":

@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,18 @@ import torch
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
-from ..data.encoded import NOTES, PROBLEM, Examples, count_in_lists, encode_once, first_problem, list_lengths, sum_notes
+from ..data.encoded import (
+    NOTES,
+    PROBLEM,
+    Examples,
+    count_in_lists,
+    encode_now,
+    encode_once,
+    first_problem,
+    list_lengths,
+    sum_notes,
+)
+from ..data.packing import FlatColumn
 from ..recipes.schema import Recipe
 from .reader import Reader, Rows
 
@@ -122,31 +133,67 @@ class Preprocessor:
             UserError: A row that cannot be encoded, unless the recipe says to skip it; names the row. None is left.
         """
         raw = self.reader.prepared(raw, where)
-        features = self.stored_features(is_scored)
-        is_strict = self.recipe.data.invalid_examples == "error"
+
+        def place(index: int) -> str:
+            return f"{where} example {index + 1}"
 
         def encode_batch(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
-            columns: dict[str, list] = {name: [] for name in (*features, "example", PROBLEM, NOTES)}
-            found = self.encode_rows(self.reader.by_role(rows), is_scored)
-            for index, row in zip(indices, found, strict=True):
-                if isinstance(row, str) and is_strict:
-                    raise invalid(where, index, row)
-                problem, row = (row, EncodedRow([{}])) if isinstance(row, str) else (None, row)
-                for number, example in enumerate(row.examples):
-                    for name in features:
-                        columns[name].append(example.get(name))
-                    columns["example"].append(index)
-                    columns[PROBLEM].append(problem)
-                    columns[NOTES].append(dict(row.notes) if row.notes and number == 0 else None)
-            return columns
+            return self._encoded(rows, indices, place, is_scored)
 
-        encoded = encode_once(
-            raw, encode_batch, features, self._identity(is_scored), where, self.recipe.batches.workers
+        features, workers = self.stored_features(is_scored), self.recipe.batches.workers
+        encoded = encode_once(raw, encode_batch, features, self._identity(is_scored), where, workers)
+        return self._split(where, raw, encoded, place, is_scored)
+
+    def encode_block(self, rows: dict[str, list], where: str, place: Callable[[int], str]) -> tuple[Split, np.ndarray]:
+        """The same of rows to train on that are in memory, as a part of a stream is, and how many tokens each became.
+
+        Args:
+            place: What a row is called in messages, by its index.
+        """
+        indices = list(range(len(next(iter(rows.values())))))
+        encoded = encode_now(
+            self._encoded(rows, indices, place, is_scored=False), self.stored_features(is_scored=False)
         )
+        tokens = np.zeros(len(indices), dtype=np.int64)
+        for side in self.sides:
+            np.add.at(tokens, encoded.data.column("example").to_numpy(), FlatColumn(encoded, side).lengths)
+        return self._split(where, datasets.Dataset.from_dict({"row": indices}), encoded, place, is_scored=False), tokens
+
+    def _encoded(
+        self, rows: dict[str, list], indices: list[int], place: Callable[[int], str], is_scored: bool
+    ) -> dict[str, list]:
+        """The columns of `encode_once`."""
+        features = self.stored_features(is_scored)
+        columns: dict[str, list] = {name: [] for name in (*features, "example", PROBLEM, NOTES)}
+        found = self.encode_rows(self.reader.by_role(rows), is_scored)
+        for index, row in zip(indices, found, strict=True):
+            if isinstance(row, str) and self.is_strict:
+                raise invalid(place(index), row)
+            problem, row = (row, EncodedRow([{}])) if isinstance(row, str) else (None, row)
+            for number, example in enumerate(row.examples):
+                for name in features:
+                    columns[name].append(example.get(name))
+                columns["example"].append(index)
+                columns[PROBLEM].append(problem)
+                columns[NOTES].append(dict(row.notes) if row.notes and number == 0 else None)
+        return columns
+
+    @property
+    def is_strict(self) -> bool:
+        return self.recipe.data.invalid_examples == "error"
+
+    def _split(
+        self,
+        where: str,
+        raw: datasets.Dataset,
+        encoded: datasets.Dataset,
+        place: Callable[[int], str],
+        is_scored: bool,
+    ) -> Split:
         skipped, first = first_problem(encoded)
-        if first is not None and is_strict:  # found by a run that skips
-            raise invalid(where, *first)
-        told = None if first is None else f"example {first[0] + 1}, {first[1]}"
+        if first is not None and self.is_strict:  # found by a run that skips
+            raise invalid(place(first[0]), first[1])
+        told = None if first is None else f"{place(first[0]).removeprefix(where).strip()}, {first[1]}"
         if skipped == len(encoded):
             raise UserError(f"{where}: no valid example is left of {len(raw)}" + (f"; {told}" if told else ""))
         valid = encoded
@@ -226,8 +273,8 @@ class Preprocessor:
         self.tokenizer.save_pretrained(folder)
 
 
-def invalid(where: str, index: int, problem: str) -> UserError:
-    return UserError(f"{where} example {index + 1}: {problem}; mend it or set data.invalid_examples=skip")
+def invalid(place: str, problem: str) -> UserError:
+    return UserError(f"{place}: {problem}; mend it or set data.invalid_examples=skip")
 
 
 def text_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:
