@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,10 +67,10 @@ def encode_once(
     )
 
 
-def encode_now(columns: dict[str, list], features: dict[str, Any]) -> datasets.Dataset:
-    """The same of a batch that was encoded, in memory and nowhere else."""
-    stored = _stored_features(features)
-    table = pa.table(_as_stored(columns), schema=stored.arrow_schema)
+def encode_now(batches: Iterable[dict[str, list]], features: dict[str, Any]) -> datasets.Dataset:
+    """The same of batches that are encoded, in memory and nowhere else."""
+    schema = _stored_features(features).arrow_schema
+    table = pa.concat_tables([pa.table(_as_stored(columns), schema=schema) for columns in batches])
     return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint="in memory")  # a hash would read it all
 
 

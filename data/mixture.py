@@ -19,7 +19,7 @@ from ..configuration.errors import UserError, reason
 from .streaming import PLACE, Source
 
 CHUNK = 16  # rows that are read at once
-CHARACTERS = 2**26  # of the texts of a block, which ends where it has so many, however few its rows are
+CHARACTERS = 2**25  # of the texts of a block, which ends where it has so many, however few its rows are
 
 
 @dataclass(frozen=True)

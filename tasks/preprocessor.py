@@ -30,6 +30,7 @@ from .reader import Reader, Rows
 
 INT, FLOAT, INTS = datasets.Value("int32"), datasets.Value("float32"), datasets.List(datasets.Value("int32"))
 
+CHARACTERS = 2**20  # that are tokenized at once of a stream
 CUT = "cut {} texts that were too long"
 
 
@@ -151,9 +152,16 @@ class Preprocessor:
             place: What a row is called in messages, by its index.
         """
         indices = list(range(len(next(iter(rows.values())))))
-        encoded = encode_now(
-            self._encoded(rows, indices, place, is_scored=False), self.stored_features(is_scored=False)
+        # a tokenizer takes a hundred times the memory of its ids, so few texts at a time
+        characters = np.sum([[len(str(value)) for value in column] for column in rows.values()], axis=0)
+        parts = np.split(indices, np.flatnonzero(np.diff(np.cumsum(characters) // CHARACTERS)) + 1)
+        batches = (
+            self._encoded(
+                {name: [values[at] for at in part] for name, values in rows.items()}, part.tolist(), place, False
+            )
+            for part in parts
         )
+        encoded = encode_now(batches, self.stored_features(is_scored=False))
         tokens = np.zeros(len(indices), dtype=np.int64)
         for side in self.sides:
             np.add.at(tokens, encoded.data.column("example").to_numpy(), FlatColumn(encoded, side).lengths)

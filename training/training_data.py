@@ -7,6 +7,7 @@ are the same as if nothing had happened.
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -257,4 +258,7 @@ class _ReaderDataset(IterableDataset):
                 say(f"{source.name}: all rows were read; it begins again, for pass {end['passes'] + 1}")
 
     def encoded(self, block: Block) -> tuple[Block, Split, np.ndarray]:
-        return block, *self.preprocessor.encode_block(block.rows, "the stream", lambda at: place_name(block.places[at]))
+        split, tokens = self.preprocessor.encode_block(
+            block.rows, "the stream", lambda row: place_name(block.places[row])
+        )
+        return replace(block, rows={}), split, tokens  # the texts are of no more use

@@ -19,7 +19,9 @@ def source(write, monkeypatch):
     monkeypatch.setattr(streaming, "RANGE", 100)
 
     def make(name, rows, weight=1.0):
-        file = write(f"{name}.jsonl", "".join(json.dumps({"text": f"{name} {number}"}) + "\n" for number in range(rows)))
+        file = write(
+            f"{name}.jsonl", "".join(json.dumps({"text": f"{name} {number}"}) + "\n" for number in range(rows))
+        )
         (made,) = open_sources(
             DataRecipe(streaming=True, sources=[SourceRecipe(path=str(file), weight=weight)]), {"text": "text"}
         )
@@ -152,8 +154,7 @@ def test_work_that_is_done_ahead_is_in_order_and_tells_its_mistake():
         yield 2
         raise UserError("no more")
 
-    found = []
+    found = ahead(numbers())
+    assert [next(found), next(found)] == [1, 2]
     with pytest.raises(UserError, match="no more"):
-        for number in ahead(numbers()):
-            found.append(number)
-    assert found == [1, 2]
+        next(found)
