@@ -353,7 +353,7 @@ def evaluate(
         raw = load_split(recipe.data, name, reader.columns(), recipe.task, recipe.seed)
     model = _load_model(Path(folder), told, accelerator)
     preprocessor = reader.task.preprocessor(reader, told.tokenizer, model.config)
-    with accelerator.local_main_process_first():
+    with writer_first(accelerator):
         scored = preprocessor.encode(raw, split_name(recipe.data, name), is_scored=True)
     if accelerator.is_main_process:
         for line in scored.remarks():
