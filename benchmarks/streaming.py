@@ -29,7 +29,8 @@ from trefoil.training.models import Told
 from trefoil.training.run import make_reader
 from trefoil.training.training_data import StreamData
 
-WORDS = "나는 오늘 학교에서 친구를 만났다 그리고 집으로 갔다 the quick brown fox jumps over a lazy dog while it rains 🙂 👩‍👩‍👧".split()
+SENTENCE = "나는 오늘 학교에서 친구를 만났다 그리고 집으로 갔다 the quick brown fox jumps over a lazy dog while it rains 🙂 🧑‍🚀"
+WORDS = SENTENCE.split()
 MEGABYTE = 2**20
 
 

@@ -255,5 +255,5 @@ def _validate_stream(data: DataRecipe, training: TrainingRecipe, where: str) -> 
                 f"{where}: data.sources[{number}] needs one of name (a Hub data set) and path (local files)"
             )
     for split in [source.split for source in data.sources] or [data.train_split]:
-        if "[" in split:
+        if split.endswith("]"):
             raise UserError(f"{where}: the split {split!r} is a part, and a stream has no length; name a whole split")
