@@ -168,8 +168,8 @@ class StreamData:
 
     def measured(self) -> dict[str, float]:
         """Rows and tokens of each source, those of a block in proportion to what of it was used."""
-        states = self.state()["readers"]
-        used = np.sum([_used(state) for state in states], axis=0)
+        of_readers = dict(gather_object([(state["reader"], _used(state)) for state in self.states]))
+        used = np.sum(list(of_readers.values()), axis=0)
         rows, tokens = used[: len(self.sources)], used[len(self.sources) : -1]
         values: dict[str, float] = {"skipped": int(used[-1])}
         for source, rows_of, tokens_of in zip(self.sources, rows, tokens, strict=True):

@@ -2,18 +2,27 @@
 
 import itertools
 import json
+import pickle
 import random
 from collections import Counter
 
+import numpy as np
 import pytest
-from training_runs import after_step, losses, start, tiny_content, train_and_die
+from task_parts import preprocessor_for, reader_for
+from training_runs import TINY_MODEL, after_step, losses, start, tiny_content, train_and_die
 
 from trefoil.configuration.errors import UserError
+from trefoil.configuration.presets import preset_config
+from trefoil.data.batching import Share
+from trefoil.data.mixture import sample
+from trefoil.data.streaming import open_sources
+from trefoil.data.tokenizer import train_tokenizer
 from trefoil.recipes.schema import Recipe, build, validate
 from trefoil.tasks import preprocessor
 from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
+from trefoil.training.training_data import StreamData, _ReaderDataset
 
 WORDS = [
     "나는",
@@ -167,14 +176,22 @@ def test_two_processes_that_are_killed_go_on_to_the_same_losses(recipe, tmp_path
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
-def test_with_another_number_of_readers_it_goes_on_and_says_what_is_not_exact(recipe, tmp_path, monkeypatch, capsys):
+def test_in_fewer_processes_it_goes_on_and_says_what_is_not_exact(recipe, tmp_path, capsys):
+    assert in_processes(tmp_path, recipe(), death=15).returncode != 0
+    before = load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["data"]["readers"]
+    train(recipe())
+    assert "read by 2 processes, now 1: each source goes on about where it was, but" in capsys.readouterr().err
+    assert list(losses(tmp_path / "run")) == list(range(1, 21))
+    (after,) = load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["data"]["readers"]
+    assert after["block"] > max(reader["block"] for reader in before)
+    assert np.greater_equal(after["before"], np.sum([reader["here"] for reader in before], axis=0)).all()
+
+
+def test_with_more_workers_it_goes_on(recipe, tmp_path, monkeypatch, capsys):
     train_and_die(monkeypatch, recipe(), after_step(14))
-    used = load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["data"]["readers"][0]
     train(recipe(batches={"workers": 2}))
     assert "read by 1 readers in each, now 2: each source goes on about where it was" in capsys.readouterr().err
     assert list(losses(tmp_path / "run")) == list(range(1, 21))
-    readers = load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["data"]["readers"]
-    assert [reader["block"] > used["block"] for reader in readers] == [True, True]
 
 
 def test_the_log_says_what_came_of_which_source(recipe, tmp_path, capsys):
@@ -263,3 +280,16 @@ def test_texts_are_tokenized_a_few_at_a_time(recipe, tmp_path, monkeypatch):
     monkeypatch.setattr(preprocessor, "CHARACTERS", 300)
     train(recipe())
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+def test_a_reader_can_be_sent_to_a_worker_that_is_not_forked(recipe):
+    streamed = recipe()
+    reader = reader_for(streamed)
+    sources = open_sources(streamed.data, reader.column_names())
+    tokenizer = train_tokenizer(sample(sources, ["text"], 100)["text"], streamed.tokenizer, reader.template)
+    config = preset_config("decoder-tiny", **TINY_MODEL | {"vocab_size": len(tokenizer)})
+    data = StreamData(preprocessor_for(streamed, None, tokenizer, config), sources, Share())
+    sent = pickle.loads(pickle.dumps(_ReaderDataset(data)))
+    for (expected, state), (found, same) in itertools.islice(zip(_ReaderDataset(data), sent, strict=False), 5):
+        assert state == same
+        assert (expected[0]["input_ids"] == found[0]["input_ids"]).all()
