@@ -10,5 +10,7 @@ class UserError(Exception):
 
 def reason(error: BaseException) -> str:
     """The line of an error's text that says what is wrong: the first, or the last if that only leads to it."""
+    if isinstance(error, KeyError):
+        return f"there is no {error}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return lines[-1] if lines[0].endswith(":") else lines[0]
+    return (lines[-1] if lines[0].endswith(":") else lines[0]).removeprefix("ValueError: ")

@@ -61,15 +61,6 @@ class TrefoilRecurrentConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @property
-    def num_attention_heads(self) -> int:
-        """Attention here has one head, which cannot be changed."""
-        return 1
-
-    @num_attention_heads.setter
-    def num_attention_heads(self, value: int) -> None:
-        raise NotImplementedError("attention of a recurrent decoder has one head")
-
-    @property
     def state_parts(self) -> int:
         """Vectors in the state of a layer: an LSTM has its output and its cell, a GRU only the former."""
         return 2 if self.cell_type == "lstm" else 1

@@ -6,14 +6,10 @@ from pathlib import Path
 
 import datasets
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..recipes.schema import DataRecipe
 from .embedded import DEFAULT_SIZES, load_embedded
 from .formats import FORMATS, aligned, pictures, suffix_of
-
-BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".txt": "text"}
-
-PICTURE_METADATA = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 
 
 def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, seed: int) -> datasets.Dataset:
@@ -81,8 +77,7 @@ def _load_from_hub(recipe: DataRecipe, split: str) -> tuple[datasets.Dataset, st
     try:
         return datasets.load_dataset(recipe.name, recipe.config, split=split, revision=recipe.revision), where
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{where}, split {split!r}: {reason}; give local files with data.path=FOLDER") from None
+        raise UserError(f"{where}, split {split!r}: {reason(error)}; give local files with data.path=FOLDER") from None
 
 
 def split_file(path: Path, split: str) -> Path | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.pre_tokenizers import BertPreTokenizer, ByteLevel, Digits, Metaspace, PreTokenizer, Split
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from ..configuration.errors import UserError, reason
 from ..recipes.schema import TokenizerRecipe
@@ -21,6 +21,9 @@ Batches = Iterable[list[str]]
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}
 UNKNOWN = {"unk_token": "<unk>"}
 MASK = {"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+
+# what can do the work of a special token that a tokenizer lacks: BERT's has no start and end, GPT-2's and Llama's no padding
+STAND_INS = {"pad_token": ("eos_token", "unk_token"), "bos_token": ("cls_token",), "eos_token": ("sep_token",)}
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ def train_tokenizer(
 ) -> PreTrainedTokenizerFast:
     """A tokenizer of the recipe's kind; the same texts give the same one.
 
-    It has at most `vocab_size` token types: fewer where the texts fill no more. With `byte_bpe` no text has unknown tokens. There and in `unigram` digits stand alone, so that numbers are read digit
-    by digit. Ids 0, 1 and 2 are padding, start and end; the unknown and the mask token follow where there are any.
+    It has at most `vocab_size` token types: fewer where the texts fill no more. With `byte_bpe` no text has unknown tokens.
+    There and in `unigram` digits stand alone, so that numbers are read digit by digit. Ids 0, 1 and 2 are padding, start and
+    end; the unknown and the mask token follow where there are any.
 
     Raises:
         UserError: There is no text, or the vocabulary is too small for its characters; names the size that fits.
@@ -184,8 +188,9 @@ def _alphabet(frame: Tokenizer, texts: Batches, prefix: str) -> list[str]:
     return sorted(_trained(frame, models.BPE(), texts, trainer).get_vocab())
 
 
-def read_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
-    """Any tokenizer of a folder or Hub id, but for one that brings its own code.
+def load_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
+    """Any tokenizer of a folder or Hub id but one that brings its own code; with the special tokens that it has there, and
+    no others.
 
     Raises:
         UserError: There is none, or it does not load.
@@ -196,30 +201,56 @@ def read_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
         raise UserError(f"{source}: no tokenizer to load ({reason(error)})") from error
 
 
-def load_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
-    """A tokenizer of a folder or Hub id that batches can be made with. One without padding, such as GPT-2's and Llama's,
-    pads with its end token or, if it has none either, with its unknown one: what is padded is masked.
+def token_id(tokenizer: PreTrainedTokenizerBase, name: str) -> int | None:
+    """The id of the special token `name` or, where there is none, of one that stands in for it."""
+    ids = (getattr(tokenizer, f"{each}_id") for each in (name, *STAND_INS.get(name, ())))
+    return next((number for number in ids if number is not None), None)
 
-    Raises:
-        UserError: There is none, or it has no token that could be padding.
+
+def require_tokens(tokenizer: PreTrainedTokenizerBase, names: Iterable[str], task: str) -> None:
     """
-    tokenizer = read_tokenizer(source)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None:
-        raise UserError(f"{source}: the tokenizer has no pad_token, nor an eos_token or unk_token to pad with")
-    return tokenizer
-
-
-def end_token_id(tokenizer: PreTrainedTokenizerBase, task: str) -> int:
-    """What ends a text: the end token or, in a tokenizer of BERT's kind, the separator.
-
     Raises:
-        UserError: There is neither.
+        UserError: The tokenizer lacks one of the special tokens `names`, and nothing stands in for it.
     """
-    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-    if end is None:
-        raise UserError(
-            f"the tokenizer has no eos_token and no sep_token; the task {task} needs one to end a text with"
-        )
-    return end
+    for name in names:
+        if token_id(tokenizer, name) is None:
+            tried = " or ".join((name, *STAND_INS.get(name, ())))
+            raise UserError(
+                f"{tokenizer.name_or_path or 'the tokenizer'}: has no {tried}, which the task {task} needs; take another "
+                "tokenizer, or name one of its tokens so in tokenizer_config.json"
+            )
+
+
+def padding_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """What fills up batches. Where no token is there for it, it may be any: the mask hides it."""
+    return token_id(tokenizer, "pad_token") or 0
+
+
+def unknown_id(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The token of which nothing is known but that it is there; none where GPT-2's, which ends texts, is named so."""
+    number = tokenizer.unk_token_id
+    return None if number in (tokenizer.eos_token_id, tokenizer.pad_token_id) else number
+
+
+def model_token_ids(
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, needed: Iterable[str] = ()
+) -> dict[str, int | list[int] | None]:
+    """What a model's configuration says of special tokens: the tokenizer's own, and of those that are `needed` also what
+    stands in for them. Pretrained weights keep what the tokenizer does not know, and further ends of a text."""
+    ids: dict[str, int | list[int] | None] = {}
+    for name in ("pad_token", "bos_token", "eos_token"):
+        found = token_id(tokenizer, name) if name in needed else getattr(tokenizer, f"{name}_id")
+        said = getattr(config, f"{name}_id", None)
+        keeps = bool(config.name_or_path) if found is None else isinstance(said, list) and found in said
+        ids[f"{name}_id"] = said if keeps else found
+    return ids
+
+
+def decoder_start_id(tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> int | None:
+    """The first input of an encoder-decoder's decoder: the token that starts a text, else padding, as T5 has it. Pretrained
+    weights keep theirs, be it another (BART's is the end) or, as mBART's, the last token of the labels."""
+    said = getattr(config, "decoder_start_token_id", None)
+    if config.name_or_path and (said is not None or getattr(config, "start_from_labels", False)):
+        return said
+    first = token_id(tokenizer, "bos_token")
+    return padding_id(tokenizer) if first is None else first

@@ -115,8 +115,10 @@ def render_card(
     language = next(iter(fields.language), None)
     calls, model_call = example_calls(use, labels, language, fields.example, fields.question, mask_token)
     more = dict(metadata or {})
-    if has_tokenizer and task == use.task:
-        more |= widget_of(use, language, fields.example, fields.question, mask_token)
+    if task == use.task:
+        fields = replace(fields, tags=[*use.tags, *fields.tags])
+        if has_tokenizer:
+            more |= widget_of(use, language, fields.example, fields.question, mask_token)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     text = template.render(

@@ -28,13 +28,13 @@ AGGREGATION_STRATEGIES = ("none", "simple", "first", "average", "max")
 TEXT = "one two three"
 
 
-def load_and_run(auto_class: str, model: str, **options: Any) -> dict[str, Any]:
+def load_and_run(auto_class: str, model: str, trust_remote_code: bool) -> dict[str, Any]:
     """A model's outputs for fixed inputs: name → tensor. Heads that the weights lack are drawn from a fixed seed."""
     import torch
     import transformers
 
     torch.manual_seed(0)
-    loaded = getattr(transformers, auto_class).from_pretrained(model, **options).eval()
+    loaded = getattr(transformers, auto_class).from_pretrained(model, trust_remote_code=trust_remote_code).eval()
     with torch.no_grad():
         outputs = loaded(**fixed_inputs(loaded.config))
     return {name: value.contiguous() for name, value in outputs.items() if isinstance(value, torch.Tensor)}

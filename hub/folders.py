@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
-from ..data.tokenizer import read_tokenizer
+from ..data.tokenizer import load_tokenizer as load_any_tokenizer
 from ..data.whole_files import whole_folder
 from ..modeling.auto import AUTO_CLASSES
 from ..training.run_folder import best_model
@@ -165,7 +165,9 @@ def load_model(
         UserError: It does not load, or weights, configuration and tokenizer do not fit together.
     """
     try:
-        model, report = model_class.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        model, report = model_class.from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the model does not load: {reason(error)}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -190,7 +192,7 @@ def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:
     """
     if Path(folder).is_dir() and not any(Path(folder, name).is_file() for name in TOKENIZER_FILES):
         return None
-    tokenizer = read_tokenizer(folder)
+    tokenizer = load_any_tokenizer(folder)
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
     return tokenizer

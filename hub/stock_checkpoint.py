@@ -11,10 +11,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictData
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from .architectures import ARCHITECTURES, Architecture
 from .folders import read_json
-from .stock_config import compare_fields, our_config, reason
+from .stock_config import compare_fields, our_config
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "additional_chat_templates/*")
 
@@ -66,7 +66,7 @@ def load_stock(folder: Path, origin: str) -> tuple[PreTrainedModel, list[str]]:
     try:
         model, report = model_class.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, ignore_mismatched_sizes=True,
-            output_loading_info=True,
+            output_loading_info=True, trust_remote_code=False,
         )  # fmt: skip
     except (OSError, RuntimeError, ImportError, SafetensorError, *INVALID) as error:
         raise UserError(f"{origin}: the model does not load: {reason(error)}") from error

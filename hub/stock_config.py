@@ -6,7 +6,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..configuration.halves import halves
 from ..configuration.positions import POSITION_KINDS
 from .architectures import Architecture
@@ -42,14 +42,6 @@ COUNTS_IN = {
     "decoder_start_token_id": ("ConditionalGeneration",),
     "start_from_labels": ("ConditionalGeneration",),
 }
-
-
-def reason(error: Exception) -> str:
-    """One line; the cause where several are given."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    if isinstance(error, KeyError):
-        return f"there is no {error}"
-    return (lines[-1] if isinstance(error, StrictDataclassError) else lines[0]).strip()
 
 
 def flat_options(config: PreTrainedConfig) -> Options:

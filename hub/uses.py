@@ -22,13 +22,15 @@ class Use:
     """A task that a head does.
 
     Args:
-        task: The Hub's name of it, which is also the pipeline's.
+        task: The Hub's name of it, which is also the pipeline's, where there is one.
         name: What the pipeline is called in code.
         example: Which of `EXAMPLES` it is shown with.
         model_call: What follows the tokenizer, which makes `inputs`.
-        call: The pipeline's arguments. In it and in `inputs` stand `{example}` and `{second}`.
+        call: The pipeline's arguments; empty where no pipeline does it. In it and in `inputs` stand `{example}` and
+            `{second}`.
         inputs: The tokenizer's arguments.
         parameters: What else the pipeline is called with.
+        tags: What else the Hub knows it by.
     """
 
     task: str
@@ -38,12 +40,14 @@ class Use:
     call: str = "{example}"
     inputs: str = "{example}"
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    tags: Sequence[str] = ()
 
 
 _GENERATE = (
     "output = model.generate(inputs.input_ids, attention_mask=inputs.attention_mask)",
     "print(tokenizer.decode(output[0], skip_special_tokens=True))",
 )
+_MEND = (*_GENERATE[:1], "print(tokenizer.decode(output[0]))")  # what stands for gaps is special
 _CLASSIFY = ("label = model(**inputs).logits.argmax().item()", "print(model.config.id2label[label])")
 
 # Auto class -> what its head does, the usual first
@@ -52,6 +56,9 @@ USES: dict[str, tuple[Use, ...]] = {
     "AutoModelForSeq2SeqLM": (
         Use("translation", "translate", "text", _GENERATE),
         Use("summarization", "summarize", "article", _GENERATE),
+        # the Hub counts text2text-generation among it; transformers 5 has no pipeline of that name, and that of this one
+        # is for decoders
+        Use("text-generation", "mend", "text", _MEND, call="", tags=("text2text-generation",)),
     ),
     "AutoModelForCausalLM": (Use("text-generation", "write", "prompt", _GENERATE),),
     "AutoModelForMaskedLM": (
@@ -118,6 +125,8 @@ EXAMPLES: dict[str, dict[str, tuple[Any, ...]]] = {
         ),
         "prompt": ("오늘 아침에",),
         "masked": ("오늘 오후에 {mask} 만나요.",),
+        "spans": ("오늘 오후에 <extra_id_0> 만나요.",),
+        "ul2": ("[R] 오늘 오후에 <extra_id_0> 만나요.",),
         "context": ("회의는 삼월 십오일 오후 두 시 반에 시작해요.", "회의는 몇 시에 시작해요?"),
         "pair": ("민수는 사과를 먹었다.", "민수는 과일을 먹었다."),
         "topic": ("어제 축구 경기는 두 골 차로 끝났다.", ["운동", "음식"], "이 글은 {}에 관한 것이다."),
@@ -130,11 +139,16 @@ EXAMPLES: dict[str, dict[str, tuple[Any, ...]]] = {
         ),
         "prompt": ("This morning",),
         "masked": ("We will meet at {mask} today.",),
+        "spans": ("We will meet at <extra_id_0> today.",),
+        "ul2": ("[R] We will meet at <extra_id_0> today.",),
         "context": ("The meeting is at half past two on the fifteenth of March.", "When is the meeting?"),
         "pair": ("A man eats an apple.", "A man eats a fruit."),
         "topic": ("Yesterday's match ended with two goals.", ["sports", "food"], "This text is about {}."),
     },
 }
+
+# objective of denoising -> the example, where it is called otherwise
+_CORRUPTED = {"infilling": "masked", "prefix": "prompt"}
 
 
 @dataclass(frozen=True)
@@ -176,6 +190,9 @@ def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe
             use = _OF_PAIRS
         if config.problem_type not in (None, "single_label_classification") or config.num_labels == 1:
             use = replace(use, model_call=("print(model(**inputs).logits)",))
+    if recipe is not None and recipe.task == "denoising" and use.task == "text-generation":
+        objective = recipe.options.get("objective", "spans")
+        use = replace(use, example=_CORRUPTED.get(objective, objective))
     if recipe is not None and use.task == recipe.task == "token-classification":
         # what is not the first sub-word of its word may never have been trained
         all_subwords = recipe.options.get("label_all_subwords")
@@ -200,8 +217,8 @@ def example_calls(
         mask_token: The tokenizer's; fill-mask puts it behind an example that has none, and needs it.
     """
     first, second = _example(use, language, example, question, mask_token)
-    calls = [_call(use, first, second)]
-    if use.task == "fill-mask" and mask_token is None:
+    calls = [_call(use, first, second)] if use.call else []
+    if use.example == "masked" and mask_token is None:
         calls, first = [], first.replace("{mask}", "")
     if any(label.lower().startswith("entail") for label in labels):
         calls.append(_call(_ZERO_SHOT, *EXAMPLES.get(language or "en", EXAMPLES["en"])[_ZERO_SHOT.example]))
@@ -227,7 +244,7 @@ def widget_of(
         fields["widget"] = [{"text": second, "context": first}]
     elif use.example == "pair":
         fields["widget"] = [{"text": first, "text_pair": second}]
-    elif use.task == "fill-mask" and mask_token is None:
+    elif use.example == "masked" and mask_token is None:
         return {}
     return fields | ({"inference": {"parameters": dict(use.parameters)}} if use.parameters else {})
 

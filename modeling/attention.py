@@ -4,6 +4,7 @@ Shapes: B batch, T query length, S key/value length, H query heads, G key/value 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,22 +14,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .norms import make_rms_norm
 from .positions import POSITION_CLASSES, Positions, QueryKeyPositions
-
-
-def soft_cap(values: torch.Tensor, cap: float | None) -> torch.Tensor:
-    """`cap · tanh(values / cap)`, which lies in `(-cap, cap)`: Bello et al. 2017, §5.1; Gemma 2. None: no cap."""
-    return values if cap is None else cap * torch.tanh(values / cap)
-
-
-def attention_weights(scores: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The softmax of scores `(..., T, S)` over the keys, in float32.
-
-    Args:
-        mask: Broadcastable to the scores. Boolean: True where a query may look; floating: added to them.
-    """
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min) if mask.dtype == torch.bool else scores + mask
-    return nn.functional.softmax(scores, dim=-1, dtype=torch.float32)
+from .scores import attention_weights, soft_cap
 
 
 def scaled_dot_product_attention(
@@ -82,7 +68,7 @@ def eager_attention_forward(
     dropout: float = 0.0,
     position_bias: torch.Tensor | None = None,
     softcap: float | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Our equation behind transformers' attention interface: `(B, H, T, D)` in, `(B, T, H, D)` out."""
     key = repeat_key_value_heads(key, module.num_key_value_groups)
@@ -155,7 +141,7 @@ class MultiHeadAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:

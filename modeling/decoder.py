@@ -1,5 +1,7 @@
 """The decoder (GPT's kind; Radford et al. 2018) and its heads."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
@@ -12,12 +14,14 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.decoder import TrefoilDecoderConfig
-from .attention import MultiHeadAttention, soft_cap
+from .attention import MultiHeadAttention
+from .base import select_positions
 from .heads import DecoderPooler, SequenceClassificationModel, TokenClassificationModel
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
-from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
+from .scores import soft_cap
+from .stack import TransformerPreTrainedModel, TransformerStack
 
 
 class TrefoilDecoderModel(TransformerStack):
@@ -50,7 +54,7 @@ class TrefoilDecoderModel(TransformerStack):
         sequence_ids: torch.Tensor | None = None,
         encoder_sequence_ids: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """
         Args:
@@ -137,7 +141,7 @@ class TrefoilDecoderForCausalLM(TransformerPreTrainedModel, GenerationMixin):
         labels: torch.Tensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> CausalLMOutputWithCrossAttentions:
         """
         Args:

@@ -1,5 +1,7 @@
 """The encoder (BERT's kind; Devlin et al. 2019) and its heads."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, MaskedLMOutput
@@ -8,6 +10,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from ..configuration.encoder import TrefoilEncoderConfig
 from .attention import MultiHeadAttention
+from .base import select_positions
 from .heads import (
     EncoderPooler,
     QuestionAnsweringModel,
@@ -18,7 +21,7 @@ from .heads import (
 from .layer import TransformerLayer
 from .losses import token_cross_entropy
 from .masks import bidirectional_masks
-from .stack import TransformerPreTrainedModel, TransformerStack, select_positions
+from .stack import TransformerPreTrainedModel, TransformerStack
 
 
 class TrefoilEncoderModel(TransformerStack):
@@ -43,7 +46,7 @@ class TrefoilEncoderModel(TransformerStack):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutput | BaseModelOutputWithPooling:
         """
         Args:
@@ -89,7 +92,7 @@ class TrefoilEncoderForMaskedLM(TransformerPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
-        **kwargs,
+        **kwargs: Any,
     ) -> MaskedLMOutput:
         """
         Args:

@@ -134,7 +134,7 @@ class HeadedModel(TransformerPreTrainedModel):
         self.transform = Transform(config) if getattr(config, "classifier_transform", False) else nn.Identity()
         self.dropout = nn.Dropout(config.head_dropout)
 
-    def run_base(self, supervised: bool, **inputs) -> BaseModelOutput:
+    def run_base(self, supervised: bool, **inputs: Any) -> BaseModelOutput:
         """The base model's outputs; a decoder that is given labels makes no cache unless it is asked for one."""
         if supervised and self.base_class.is_causal and inputs.get("past_key_values") is None:
             inputs.setdefault("use_cache", False)
@@ -169,7 +169,7 @@ class SequenceClassificationModel(HeadedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> SequenceClassifierOutput | SequenceClassifierOutputWithPast:
         """
         Args:
@@ -224,7 +224,7 @@ class TokenClassificationModel(HeadedModel):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> TokenClassifierOutput:
         """
         Args:
@@ -270,7 +270,7 @@ class QuestionAnsweringModel(HeadedModel):
         inputs_embeds: torch.Tensor | None = None,
         start_positions: torch.Tensor | None = None,
         end_positions: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> QuestionAnsweringModelOutput:
         """
         Args:

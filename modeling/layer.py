@@ -1,6 +1,7 @@
 """The layer: self-attention, optional cross-attention, feed-forward, each with its residual connection."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,14 +36,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         if cross_attention_size is not None:
             self.cross_attn = MultiHeadAttention(config, layer_idx, key_value_size=cross_attention_size)
             self._add_norms(config, "cross_attn")
-        self.mlp = FeedForward(
-            config.hidden_size,
-            config.intermediate_size,
-            config.hidden_act,
-            gated=config.is_gated_act,
-            bias=config.mlp_bias,
-            dropout=config.activation_dropout,
-        )
+        self.mlp = FeedForward(config)
         self._add_norms(config, "mlp")
         self.dropout = nn.Dropout(config.hidden_dropout)
 
@@ -82,7 +76,7 @@ class TransformerLayer(GradientCheckpointingLayer):
         position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """`(B, T, C)` to `(B, T, C)`; the masks are ready for the attention implementation.
 

@@ -4,6 +4,8 @@ Where `num_items_in_batch` is given, the number of labels of a whole global batc
 the mean over the labels here.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -20,7 +22,7 @@ def token_cross_entropy(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
-    **kwargs,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """Cross-entropy of `logits (..., vocab_size)` against as many `labels (...)` at the same positions.
 
@@ -46,7 +48,7 @@ def next_token_cross_entropy(
     vocab_size: int,
     shift_labels: torch.Tensor | None = None,
     ignore_index: int = -100,
-    **kwargs,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """`token_cross_entropy` of each position against the next label; `shift_labels` are labels shifted already."""
     if shift_labels is None:
@@ -62,7 +64,7 @@ def span_cross_entropy(
     mask: torch.Tensor | None = None,
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
-    **kwargs,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """Cross-entropy of where an answer starts and of where it ends: Devlin et al. 2019, §4.2.
 
@@ -103,7 +105,7 @@ def sequence_loss(
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
-    **kwargs,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """The loss of sequence classification, `logits (B, num_labels)`.
 

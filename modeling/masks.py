@@ -5,6 +5,7 @@ mask with a cache ignore them), so packed rows bring `sequence_ids`: positions s
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from transformers.cache_utils import Cache
@@ -41,7 +42,9 @@ def position_ids_from_mask(
 
 
 def _same_sequence(query_ids: torch.Tensor, key_ids: torch.Tensor) -> Callable:
-    def same_sequence(batch_idx, head_idx, q_idx, kv_idx):
+    def same_sequence(
+        batch_idx: torch.Tensor, head_idx: torch.Tensor, q_idx: torch.Tensor, kv_idx: torch.Tensor
+    ) -> torch.Tensor:
         return query_ids[batch_idx, q_idx] == key_ids[batch_idx, kv_idx]
 
     return same_sequence
@@ -61,7 +64,7 @@ def _packing(config: PreTrainedConfig, query_ids: torch.Tensor | None, key_ids: 
 
 
 def _for_each_layer_type(
-    functions: dict[str, Callable], config: PreTrainedConfig, attention_mask: torch.Tensor | dict | None, **kwargs
+    functions: dict[str, Callable], config: PreTrainedConfig, attention_mask: torch.Tensor | dict | None, **kwargs: Any
 ) -> dict[str, torch.Tensor | None]:
     if isinstance(attention_mask, dict):
         return attention_mask

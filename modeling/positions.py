@@ -10,7 +10,7 @@ A new kind is a class of one of these three, and an entry of `POSITION_KINDS` in
 import copy
 import math
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -175,7 +175,7 @@ class RotaryEmbedding(nn.Module):
 
     @staticmethod
     def compute_default_rope_parameters(
-        config: PreTrainedConfig, device: torch.device | None = None, **kwargs
+        config: PreTrainedConfig, device: torch.device | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, float]:
         """Frequencies `theta^(-2i/d)` for the rotated part `d` of a head, and the factor 1 on cosines and sines."""
         rope = config.rope_parameters

@@ -5,6 +5,7 @@ Shapes: B batch, S source length, T target length, C hidden size, L layers, P pa
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -17,11 +18,15 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.recurrent import TrefoilRecurrentConfig
-from .attention import attention_weights
-from .encoder_decoder import BareEncoderDecoderModel, ConditionalGenerationModel, TrefoilEncoderDecoderPreTrainedModel
+from .base import TrefoilPreTrainedModel
 from .losses import token_cross_entropy
 from .recurrence import RecurrentLayer
-from .stack import TrefoilPreTrainedModel
+from .scores import attention_weights
+from .sequence_to_sequence import (
+    BareEncoderDecoderModel,
+    ConditionalGenerationModel,
+    TrefoilEncoderDecoderPreTrainedModel,
+)
 
 
 @dataclass
@@ -175,7 +180,7 @@ class TrefoilRecurrentEncoder(RecurrentHalf):
         input_ids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> RecurrentEncoderOutput:
         """
         Args:
@@ -214,7 +219,7 @@ class TrefoilRecurrentDecoder(RecurrentHalf):
         encoder_final_states: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
         """
         Args:

@@ -1,24 +1,31 @@
-"""The stack: embeddings, layers and final norm, and what all Trefoil models have in common."""
+"""The stack: embeddings, layers and final norm, and what all models have in common that are made of such layers."""
+
+from typing import Any
 
 import torch
 from torch import nn
 from transformers import initialization
 from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
-from transformers.modeling_utils import PreTrainedModel
 
 from ..configuration.halves import halves
+from .base import TrefoilPreTrainedModel
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
 from .norms import ZeroCenteredRMSNorm, make_norm
 from .positions import EmbeddingPositions, QueryKeyPositions, ScorePositions, embedding_width, make_positions
 
 
-class TrefoilPreTrainedModel(PreTrainedModel):
-    """What all models and heads share: names and initialisation."""
+class TransformerPreTrainedModel(TrefoilPreTrainedModel):
+    """What models and heads can do that are made of `TransformerLayer`s."""
 
-    base_model_prefix = "model"
-    _skip_keys_device_placement = ["past_key_values"]
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["TransformerLayer"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -33,18 +40,6 @@ class TrefoilPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         if isinstance(module, ZeroCenteredRMSNorm):
             initialization.zeros_(module.weight)
-
-
-class TransformerPreTrainedModel(TrefoilPreTrainedModel):
-    """What models and heads can do that are made of `TransformerLayer`s."""
-
-    supports_gradient_checkpointing = True
-    _no_split_modules = ["TransformerLayer"]
-    _supports_flash_attn = True
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-    _can_compile_fullgraph = True
 
     def _sdpa_can_dispatch(self, is_init_check: bool = False) -> bool:
         """
@@ -157,7 +152,7 @@ class TransformerStack(TransformerPreTrainedModel):
         encoder_hidden_states: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> torch.Tensor:
         """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks, by layer type, are ready-made."""
         hidden_states = inputs_embeds * self.embed_scale
@@ -184,21 +179,3 @@ class TransformerStack(TransformerPreTrainedModel):
                 **kwargs,
             )
         return self.norm(hidden_states)
-
-
-def select_positions(hidden_states: torch.Tensor, positions: int | torch.Tensor) -> torch.Tensor:
-    """The hidden states `(B, T, C)` that logits are wanted for.
-
-    Args:
-        positions: The last so many, 0 for all; or which, as indices `(K,)` or `(B, K)` or as a boolean mask `(B, T)`.
-
-    Returns:
-        `(B, K, C)`; with a mask, which may choose differently many in each row, `(K, C)`.
-    """
-    if isinstance(positions, int):
-        return hidden_states[:, -positions:]
-    if positions.ndim == 1:
-        return hidden_states[:, positions]
-    if positions.dtype == torch.bool:
-        return hidden_states[positions]
-    return hidden_states.take_along_dim(positions[..., None], dim=1)

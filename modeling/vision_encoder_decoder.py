@@ -14,8 +14,10 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
     """transformers' model with the loss that the loop asks for: summed over labels, divided by those of the whole global batch,
     and smoothed; transformers' own is the mean over the labels here. What is saved is transformers' model, by its name."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
+    def __init__(self, config: PreTrainedConfig, *arguments: Any, **options: Any) -> None:
+        for half in (config.encoder, config.decoder):
+            half.__dict__.pop("auto_map", None)  # transformers would ask whether code that it names may run
+        super().__init__(config, *arguments, **options)
         self.freeze_unseen()
 
     def freeze_unseen(self) -> None:
@@ -46,13 +48,13 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
             ValueError: The encoder does not read pictures in patches.
         """
         loading = {"output_loading_info": True, "use_safetensors": True, "dtype": torch.float32}
-        seeing, seen = AutoModel.from_pretrained(encoder, **loading)
+        seeing, seen = AutoModel.from_pretrained(encoder, trust_remote_code=False, **loading)
         if seeing.main_input_name != "pixel_values" or not reads_patches(seeing.config):
             raise ValueError(f"{encoder} is a {seeing.config.model_type}, which does not read pictures in patches")
-        config = AutoConfig.from_pretrained(decoder)
+        config = AutoConfig.from_pretrained(decoder, trust_remote_code=False)
         config.is_decoder = True
         attend_to(config, seeing.config)
-        saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, **loading)
+        saying, said = AutoModelForCausalLM.from_pretrained(decoder, config=config, trust_remote_code=False, **loading)
         joined = cls.config_class(encoder=seeing.config.to_dict(), decoder=saying.config.to_dict(), **fields)
         model = cls(config=joined, encoder=seeing, decoder=saying)
         model.config.encoder.name_or_path = encoder

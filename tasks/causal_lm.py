@@ -5,16 +5,10 @@ from typing import Any
 
 import torch
 from huggingface_hub.dataclasses import strict
-from transformers import (
-    AutoModelForCausalLM,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from ..configuration.errors import UserError
-from ..data.tokenizer import LEFT_TO_RIGHT, STREAM, Template, end_token_id
+from ..data.tokenizer import LEFT_TO_RIGHT, STREAM, Template, token_id
 from ..recipes.schema import Recipe
 from .language_modeling import (
     METRICS,
@@ -24,7 +18,7 @@ from .language_modeling import (
     LanguageModelReader,
 )
 from .preprocessor import INTS, Split
-from .reader import Reader, Rows
+from .reader import Rows
 from .task import Task
 
 
@@ -44,26 +38,21 @@ class CausalLMReader(LanguageModelReader):
     def template(self) -> Template:  # type: ignore[override]
         return STREAM if self.is_stream else LEFT_TO_RIGHT
 
+    @property
+    def needed_tokens(self) -> tuple[str, ...]:  # type: ignore[override]
+        return () if self.is_stream else ("eos_token",)
+
 
 class CausalLMPreprocessor(LanguageModelPreprocessor):
     features = {"input_ids": INTS}
     shifted = True
 
-    @classmethod
-    def model_fields(
-        cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
-    ) -> dict[str, Any]:
-        fields = super().model_fields(reader, tokenizer, config, learned)
-        if reader.options.documents == "stream":
-            return fields
-        return fields | {"eos_token_id": end_token_id(tokenizer, reader.task.name)}
-
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
         ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
         if self.reader.is_stream:
             return [{"input_ids": row} for row in ids]
-        end = end_token_id(self.tokenizer, self.reader.task.name)
-        start = end if self.tokenizer.bos_token_id is None else self.tokenizer.bos_token_id
+        end: Any = token_id(self.tokenizer, "eos_token")
+        start = end if (first := token_id(self.tokenizer, "bos_token")) is None else first
         return [{"input_ids": [start, *row, end]} for row in ids]
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:

@@ -23,7 +23,7 @@ from transformers import (
 
 from ..configuration.errors import UserError
 from ..data.corruption import Denoiser, Infilling, Prefix, Spans, mixture_of_denoisers, most_tokens
-from ..data.tokenizer import TEXT_TO_TEXT, Template, end_token_id
+from ..data.tokenizer import TEXT_TO_TEXT, Template, padding_id, token_id
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .language_modeling import (
@@ -66,6 +66,8 @@ class DenoisingOptions(LanguageModelOptions):
 
 
 class DenoisingReader(LanguageModelReader):
+    needed_tokens = ("eos_token",)
+
     def __init__(self, task: Task, recipe: Recipe) -> None:
         super().__init__(task, recipe)
         options: DenoisingOptions = self.options
@@ -97,8 +99,8 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
 
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         super().__init__(reader, tokenizer, config)
-        self.end = end_token_id(tokenizer, reader.task.name)
-        self.start = self.end if config.start_from_labels else config.decoder_start_token_id
+        self.end: Any = token_id(tokenizer, "eos_token")
+        self.start: Any = self.end if config.start_from_labels else config.decoder_start_token_id
         self.before, self.behind = around(tokenizer)
         self.sentinels = self._sentinels()
         self.denoiser = self._denoiser()
@@ -198,7 +200,7 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
         }
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
-        padding = self.tokenizer.pad_token_id
+        padding = padding_id(self.tokenizer)
         batch = {name: pad(rows[name], padding if fill is None else fill) for name, fill in COLUMNS.items()}
         return batch | {
             "position_ids": positions_within(batch["sequence_ids"]),
@@ -256,7 +258,7 @@ def sentence_places(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
 
 DENOISING = Task(
     name="denoising",
-    pipeline_tag="text2text-generation",
+    pipeline_tag="text-generation",
     auto_class=AutoModelForSeq2SeqLM,
     families=("trefoil_encoder_decoder",),
     roles=("text",),

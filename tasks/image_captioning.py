@@ -17,7 +17,7 @@ from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedTokeniz
 
 from ..configuration.errors import UserError
 from ..data.encoded import list_lengths
-from ..data.tokenizer import TEXT_TO_TEXT
+from ..data.tokenizer import TEXT_TO_TEXT, padding_id
 from ..modeling.vision_encoder_decoder import VisionEncoderDecoderModel
 from ..recipes.schema import Recipe
 from .metrics.translation import TranslationQuality
@@ -43,6 +43,7 @@ class ImageCaptioningReader(Reader):
     """Pairs of `image` and `text`. Files of pictures are looked at before training, and decoded when a batch needs them."""
 
     template = TEXT_TO_TEXT
+    needed_tokens = ("eos_token", "pad_token")  # the model shifts labels with it
 
     def __init__(self, task: Task, recipe: Recipe) -> None:
         super().__init__(task, recipe)
@@ -144,11 +145,12 @@ class ImageCaptioningPreprocessor(TextToTextPreprocessor):
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         super().__init__(reader, tokenizer, config)
         encoder = config.encoder
-        self.start = config.decoder_start_token_id
         # of weights that come from somewhere, it says how they saw pictures
         if source := config.name_or_path or encoder.name_or_path:
             try:
-                self.image_processor: Any = AutoImageProcessor.from_pretrained(source, backend="pil")
+                self.image_processor: Any = AutoImageProcessor.from_pretrained(
+                    source, backend="pil", trust_remote_code=False
+                )
             except (OSError, ValueError):
                 raise UserError(
                     f"{source}: no image processor to load; preprocessor_config.json must be there"
@@ -189,7 +191,7 @@ class ImageCaptioningPreprocessor(TextToTextPreprocessor):
         """With `decoder_input_ids`: the labels, one token later, some hidden behind the unknown token."""
         if not self.options.word_dropout:
             return rows
-        hidden = self.tokenizer.pad_token_id if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
+        hidden = padding_id(self.tokenizer) if self.tokenizer.unk_token_id is None else self.tokenizer.unk_token_id
         inputs = []
         for index, labels in zip(indices, rows["labels"], strict=True):
             random = np.random.default_rng([self.recipe.seed, epoch, int(index)])
@@ -200,7 +202,7 @@ class ImageCaptioningPreprocessor(TextToTextPreprocessor):
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         batch = {"pixel_values": self.pixel_values(rows["image"]), "labels": pad(rows["labels"], -100)}
         if "decoder_input_ids" in rows:
-            batch["decoder_input_ids"] = pad(rows["decoder_input_ids"], self.tokenizer.pad_token_id)
+            batch["decoder_input_ids"] = pad(rows["decoder_input_ids"], padding_id(self.tokenizer))
         return batch
 
     def tokens(self, batch: dict[str, torch.Tensor]) -> int:

@@ -14,6 +14,7 @@ from huggingface_hub.dataclasses import strict
 
 from ..configuration.errors import UserError
 from ..data.packing import BestFitRows, PackedRows
+from ..data.tokenizer import padding_id
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .metrics.language_modeling import language_model_scores
@@ -106,7 +107,7 @@ class LanguageModelPreprocessor(Preprocessor):
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         """`input_ids` and `labels` and, where rows hold several documents or differ in length, what keeps those apart."""
-        batch = {"input_ids": pad(rows["input_ids"], self.tokenizer.pad_token_id), "labels": pad(rows["labels"], -100)}
+        batch = {"input_ids": pad(rows["input_ids"], padding_id(self.tokenizer)), "labels": pad(rows["labels"], -100)}
         sequence_ids = pad(rows["sequence_ids"], -1)
         if bool((sequence_ids == sequence_ids[:, :1]).all()):
             return batch

@@ -31,6 +31,10 @@ class MaskedLMOptions(LanguageModelOptions):
     whole_word: bool = False  # choose words, and of a word all tokens
 
 
+class MaskedLMReader(LanguageModelReader):
+    needed_tokens = ("mask_token",)
+
+
 class MaskedLMPreprocessor(LanguageModelPreprocessor):
     """In each epoch other tokens are chosen (Liu et al. 2019, §4.1); of these 80 % are masked, 10 % replaced by a random
     token and 10 % left."""
@@ -40,8 +44,6 @@ class MaskedLMPreprocessor(LanguageModelPreprocessor):
 
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         super().__init__(reader, tokenizer, config)
-        if tokenizer.mask_token_id is None:
-            raise UserError("the tokenizer has no mask token, which masked language modelling needs; take another")
         if not 0 < self.options.probability < 1:
             raise UserError(f"options.probability={self.options.probability} must lie between 0 and 1")
         special = set(tokenizer.all_special_ids)
@@ -128,7 +130,7 @@ MASKED_LM = Task(
     options=MaskedLMOptions,
     metrics=METRICS,
     minimized=METRICS,
-    reader=LanguageModelReader,
+    reader=MaskedLMReader,
     preprocessor=MaskedLMPreprocessor,
     evaluator=MaskedLMEvaluator,
 )

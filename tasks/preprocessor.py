@@ -25,6 +25,7 @@ from ..data.encoded import (
     sum_notes,
 )
 from ..data.packing import FlatColumn
+from ..data.tokenizer import model_token_ids, padding_id, require_tokens, unknown_id
 from ..recipes.schema import Recipe
 from .reader import Reader, Rows
 
@@ -106,9 +107,13 @@ class Preprocessor:
     def model_fields(
         cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
     ) -> dict[str, Any]:
-        """What the model is told: the ids of special tokens, and what was learned from the data."""
-        ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
-        return ids | learned
+        """What the model is told: the ids of special tokens, and what was learned from the data.
+
+        Raises:
+            UserError: The tokenizer lacks a token that the task needs.
+        """
+        require_tokens(tokenizer, reader.needed_tokens, reader.task.name)
+        return model_token_ids(tokenizer, config, reader.needed_tokens) | learned
 
     def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
         """Rows as encoded examples with the columns of `features`, or what is wrong with them.
@@ -244,7 +249,7 @@ class Preprocessor:
 
     def unknown_share(self, examples: Examples) -> float:
         """Of the tokens, those of which the tokenizer knows nothing but that they are there."""
-        unknown = self.tokenizer.unk_token_id
+        unknown = unknown_id(self.tokenizer)
         if unknown is None:
             return 0.0
         return sum(count_in_lists(examples, side, unknown) for side in self.sides) / self.token_count(examples)
@@ -264,7 +269,7 @@ class Preprocessor:
     def padded(self, rows: list[list[int]]) -> dict[str, torch.Tensor]:
         """Token ids as `input_ids` and `attention_mask`, both `(rows, longest)`."""
         return {
-            "input_ids": pad(rows, self.tokenizer.pad_token_id),
+            "input_ids": pad(rows, padding_id(self.tokenizer)),
             "attention_mask": pad([[1] * len(ids) for ids in rows], 0),
         }
 

@@ -26,6 +26,7 @@ class Reader:
 
     template: Template = BIDIRECTIONAL  # of a tokenizer that is trained for this task
     can_stream: ClassVar[bool] = False  # whether rows say all by themselves, so that no one has to see them all before
+    needed_tokens: tuple[str, ...] = ()  # special tokens that a tokenizer must have, or what stands in for them
 
     def __init__(self, task: Task, recipe: Recipe) -> None:
         self.task, self.recipe = task, recipe

@@ -11,7 +11,7 @@ from accelerate.utils import send_to_device
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..data.encoded import list_lengths
-from ..data.tokenizer import TEXT_TO_TEXT, end_token_id
+from ..data.tokenizer import TEXT_TO_TEXT, decoder_start_id, token_id
 from .evaluator import Evaluator
 from .preprocessor import CUT, INTS, EncodedRow, Preprocessor, Split, pad
 from .reader import Reader, Rows, beginning
@@ -23,6 +23,7 @@ ROOM = 1.5  # generated texts may be so many times as long as the longest that w
 class TextToTextReader(Reader):
     template = TEXT_TO_TEXT
     can_stream = True
+    needed_tokens = ("eos_token",)
 
 
 class TextToTextPreprocessor(Preprocessor):
@@ -32,15 +33,17 @@ class TextToTextPreprocessor(Preprocessor):
     encoded_as: ClassVar[dict[str, str]] = {"source": "input_ids", "target": "labels"}  # role of a text -> feature
     sides: ClassVar[tuple[str, ...]] = ("input_ids", "labels")
 
+    def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
+        super().__init__(reader, tokenizer, config)
+        self.start = config.decoder_start_token_id
+        self.end: Any = token_id(tokenizer, "eos_token")
+
     @classmethod
     def model_fields(
         cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
     ) -> dict[str, Any]:
-        start = tokenizer.bos_token_id
-        return super().model_fields(reader, tokenizer, config, learned) | {
-            "eos_token_id": end_token_id(tokenizer, reader.task.name),
-            "decoder_start_token_id": tokenizer.pad_token_id if start is None else start,
-        }
+        fields = super().model_fields(reader, tokenizer, config, learned)
+        return fields | {"decoder_start_token_id": decoder_start_id(tokenizer, config)}
 
     def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
         problems = self.reader.problems(rows)
@@ -74,10 +77,12 @@ class TextToTextPreprocessor(Preprocessor):
         if self.encoded_as[role] == "input_ids":
             return self.tokenizer(texts, verbose=False, **options)["input_ids"]
         ids = self.tokenizer(text_target=texts, verbose=False, **options)["input_ids"]
-        starts = {self.tokenizer.bos_token_id, self.tokenizer.cls_token_id} - {None}
-        end = end_token_id(self.tokenizer, self.reader.task.name)
-        ids = [row[1:] if row[:1] and row[0] in starts else row for row in ids]
-        return [row if row[-1:] == [end] else [*row, end] for row in ids]
+        ids = [row[1:] if row[:1] == [self.start] else row for row in ids]
+        # mBART ends with the language, behind the end token
+        return [row if self.end in row[-2:] else [*row, self.end] for row in ids]
+
+    def _identity(self, is_scored: bool) -> list[Any]:
+        return [*super()._identity(is_scored), self.start, getattr(self.tokenizer, "tgt_lang", None)]
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         return {**self.padded(rows["input_ids"]), "labels": pad(rows["labels"], -100)}

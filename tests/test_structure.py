@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import re
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ IMPORTS = {
         "training",
         "hub",
     },
+}
+# a module, and those that it knows by their types alone: a task names what reads its rows, makes batches of them and scores,
+# each of which holds its task
+BY_TYPE_ALONE = {
+    "trefoil.tasks.task": {"trefoil.tasks.reader", "trefoil.tasks.preprocessor", "trefoil.tasks.evaluator"}
 }
 FILES = [file for folder in IMPORTS for file in sorted((ROOT / folder).rglob("*.py"))]
 
@@ -93,33 +99,50 @@ RECIPE = {
 }
 
 
-def imported_modules(file):
-    """The absolute names of what a file of the package imports, also inside its functions."""
+def module_name(file):
     place = file.relative_to(ROOT).with_suffix("").parts
-    package = ["trefoil", *place[:-1]] if place[0] != "trefoil" else list(place[:-1])
+    return ".".join(place if place[0] == "trefoil" else ("trefoil", *place)).removesuffix(".__init__")
+
+
+def imported_names(file):
+    """The absolute names of what a file of the package imports, also inside its functions and for a type checker only."""
+    package = module_name(file.parent / "__init__.py").split(".")
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             start = package[: len(package) - node.level + 1] if node.level else []
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            yield from (".".join([*start, name]) for name in names)
+            start += [node.module] if node.module else []
+            yield from (".".join([*start, alias.name]) for alias in node.names)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_imports_run_one_way(file):
     folder = file.relative_to(ROOT).parts[0]
-    for module in imported_modules(file):
-        top, *inside = module.split(".")
+    for name in imported_names(file):
+        top, *inside = name.split(".")
         if top == "trefoil":
             other = inside[0] if inside and inside[0] in IMPORTS else "trefoil"
-            assert other == folder or other in IMPORTS[folder], f"{module} from {folder}"
+            assert other == folder or other in IMPORTS[folder], f"{name} from {folder}"
         elif folder == "visualization":
             of_page = {"gradio", "huggingface_hub", "safetensors", "yaml"} if file.stem in ("app", "answers") else set()
             known = {"torch", "transformers", "matplotlib"} | of_page
-            assert top in known or top in sys.stdlib_module_names, module
+            assert top in known or top in sys.stdlib_module_names, name
         elif folder in PUBLISHED:
-            assert top in DEPENDENCIES or top in sys.stdlib_module_names, module
+            assert top in DEPENDENCIES or top in sys.stdlib_module_names, name
+
+
+def test_no_imports_run_in_a_circle():
+    """Nor inside of functions or for a type checker, where Python lets them pass."""
+    modules = {module_name(file): file for file in FILES}
+    imports = {
+        module: {name if name in modules else name.rpartition(".")[0] for name in imported_names(file)} & modules.keys()
+        for module, file in modules.items()
+    }
+    for module, known in BY_TYPE_ALONE.items():
+        assert known <= imports[module]
+        imports[module] -= known
+    TopologicalSorter(imports).prepare()  # raises an error that names a circle
 
 
 def test_public_names():

@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..data.whole_files import remove, write_folder
 
 OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE = "optimizer.safetensors", "state.json", "config.json"
@@ -108,7 +108,7 @@ def _require_whole(file: Path) -> None:
             with safe_open(file, framework="pt"):  # the header, and that the file is as long as it says
                 pass
     except (OSError, ValueError, SafetensorError) as error:
-        raise _refusal(file, f"is damaged ({str(error).splitlines()[0]})") from None
+        raise _refusal(file, f"is damaged ({reason(error)})") from None
 
 
 def _refusal(file: Path, why: str) -> UserError:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -25,7 +26,8 @@ from ..tasks.reader import Reader
 from ..tasks.task import Task
 from .run_folder import best_model
 
-INVALID_FIELDS = (StrictDataclassClassValidationError, StrictDataclassFieldValidationError)
+# what the files of a folder, or fields that do not fit together, make transformers raise
+LOADING_ERRORS = (StrictDataclassError, SafetensorError, OSError, ValueError, RuntimeError, KeyError)
 
 
 def pretrained_tokenizer(recipe: Recipe, task: Task) -> PreTrainedTokenizerBase | None:
@@ -85,8 +87,8 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
     recipe = told.reader.recipe
     if checkpoint is not None:
         try:
-            model = told.task.auto_class.from_pretrained(checkpoint, **_attention(recipe))
-        except (*INVALID_FIELDS, OSError, ValueError, RuntimeError) as error:
+            model = told.task.auto_class.from_pretrained(checkpoint, trust_remote_code=False, **_attention(recipe))
+        except LOADING_ERRORS as error:
             raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
         told.tell(model.config)
     elif recipe.model.init_from is not None:
@@ -114,7 +116,8 @@ def set_generation(model: PreTrainedModel, preprocessor: Preprocessor, train: Sp
     if not wanted.do_sample:
         settings.do_sample = settings.temperature = settings.top_k = settings.top_p = None
     for name, value in wanted.to_dict().items():
-        if value is not None:
+        said = getattr(settings, name, None)
+        if value is not None and not (isinstance(said, list) and value in said):  # further ends of a text stay
             setattr(settings, name, value)
     model.generation_config = settings
 
@@ -128,8 +131,8 @@ def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
     fields = {"vocab_size": len(told.tokenizer), **recipe.model.config}
     try:
         config = preset_config(str(recipe.model.preset), **fields)
-    except (*INVALID_FIELDS, ValueError) as error:
-        raise UserError(f"model: {str(error).splitlines()[-1].strip().removeprefix('ValueError: ')}") from None
+    except (StrictDataclassError, ValueError) as error:
+        raise UserError(f"model: {reason(error)}") from None
     _check_family(config, told.task, f"model.preset={recipe.model.preset!r}")
     told.tell(config)
     return told.task.auto_class.from_config(config, **_attention(recipe))
@@ -144,12 +147,8 @@ def _pretrained(recipe: Recipe, told: Told) -> PreTrainedModel:
                 model.set_attn_implementation(recipe.model.attn_implementation)
         else:
             model, report = _loaded(best_model(str(source)), told, fields, _attention(recipe))
-    except INVALID_FIELDS as error:
-        raise UserError(f"model.init_from={source!r}: {str(error).splitlines()[-1].strip()}") from None
-    except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, UserError):
-            raise
-        raise UserError(f"model.init_from={source!r}: {str(error).strip().splitlines()[0]}") from None
+    except LOADING_ERRORS as error:
+        raise UserError(f"model.init_from={source!r}: {reason(error)}") from None
     if report["new"]:
         say(f"new weights, not in {source}: {', '.join(sorted(report['new']))}")
     if report["unused"]:
@@ -173,6 +172,7 @@ def _loaded(
         use_safetensors=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,
+        trust_remote_code=False,
         **attention,
     )
     _check_sizes(report["mismatched_keys"], source)
@@ -181,10 +181,15 @@ def _loaded(
         return loaded, {"new": new, "unused": unused}
     model = told.task.auto_class.from_config(config, **attention)
     prefix = f"{model.base_model_prefix}."
-    model.base_model.load_state_dict(loaded.state_dict())
-    new = {f"{prefix}{name}" for name in new} | {
-        name for name, _ in model.named_parameters() if not name.startswith(prefix)
-    }
+    weights = loaded.state_dict()
+    pooler = {name: weights.pop(name) for name in [*weights] if name.startswith("pooler.")}
+    model.base_model.load_state_dict(weights)
+    # a head that has a pooler of its own takes over that of a bare model
+    not_taken = set(model.load_state_dict(pooler, strict=False).unexpected_keys)
+    taken = pooler.keys() - not_taken - new
+    head = {name for name, _ in model.named_parameters() if not name.startswith(prefix)}
+    unused |= not_taken - new
+    new = {f"{prefix}{name}" for name in new - pooler.keys()} | (head - taken)
     return model, {"new": new, "unused": unused}
 
 

@@ -16,13 +16,13 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..data.batching import Share
 from ..data.loading import load_split, split_name
 from ..data.mixture import sample
 from ..data.progress import duration, say
 from ..data.streaming import Source, open_sources
-from ..data.tokenizer import load_tokenizer, train_tokenizer
+from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
 from ..data.whole_files import remove, write_file, write_folder
 from ..recipes.schema import Recipe, load_recipe
 from ..tasks import get_task
@@ -31,7 +31,7 @@ from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .loop import Position, TrainingLoop
-from .models import Told, make_model, pretrained_tokenizer, set_generation
+from .models import LOADING_ERRORS, Told, make_model, pretrained_tokenizer, set_generation
 from .plot import plot_run
 from .precision import mixed_precision
 from .run_folder import ModelFolder, RunFolder, flat
@@ -181,8 +181,7 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             project_dir=str(run_folder) if run_folder is not None else None,
         )
     except ValueError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason}") from None
+        raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason(error)}") from None
 
 
 def load_splits(
@@ -190,11 +189,8 @@ def load_splits(
 ) -> dict[str, datasets.Dataset]:
     """The raw train, validation and, where the recipe names one, test split; instead of train the start of a stream."""
     recipe, data = reader.recipe, reader.recipe.data
-    names = (
-        {"validation": data.validation_split}
-        if sources
-        else {"train": data.train_split, "validation": data.validation_split}
-    )
+    names = {"train": data.train_split} if not sources else {}
+    names["validation"] = data.validation_split
     if data.test_split is not None:
         names["test"] = data.test_split
     if data.path is not None and Path(data.path).is_file():
@@ -212,6 +208,10 @@ def load_splits(
     if sources:
         start = sample(list(sources), reader.columns(), recipe.tokenizer.stream_examples)
         splits["train"] = datasets.Dataset.from_dict(start)
+        if not len(splits["train"]):
+            raise UserError(
+                f"the first {recipe.tokenizer.stream_examples:,} rows of the stream hold no texts in {', '.join(reader.columns())}"
+            )
     if data.max_train_examples is not None:
         splits["train"] = splits["train"].select(range(min(data.max_train_examples, len(splits["train"]))))
     if recipe.evaluation.max_examples is not None:
@@ -253,6 +253,9 @@ def _say_what(
         f"{f'a stream of {mixed}' if sources else examples}, "
         f"{len(validation.rows):,} for validation (encoded in {duration(seconds)})"
     )
+    if preprocessor.tokenizer.pad_token is None:
+        filler = preprocessor.tokenizer.convert_ids_to_tokens(padding_id(preprocessor.tokenizer))
+        say(f"the tokenizer has no padding token; batches are filled up with {filler}, which the mask hides")
     for where, encoded in (("training", train), ("validation", validation.examples)):
         if share := preprocessor.unknown_share(encoded):
             say(f"{share:.2%} of the tokens for {where} are unknown to the tokenizer")
@@ -277,7 +280,7 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
             weights = average_weights(averaged)
 
             def fill(folder: Path) -> None:
-                model = told.task.auto_class.from_pretrained(averaged[-1])
+                model = told.task.auto_class.from_pretrained(averaged[-1], trust_remote_code=False)
                 # what is tied is stored once
                 model.load_state_dict(weights, strict=False)
                 model.save_pretrained(folder)
@@ -373,8 +376,8 @@ def _load_model(folder: Path, told: Told, accelerator: Accelerator) -> PreTraine
             .to(accelerator.device)
             .eval()
         )
-    except OSError as error:
-        raise UserError(f"{folder}: {str(error).splitlines()[0]}") from None
+    except LOADING_ERRORS as error:
+        raise UserError(f"{folder}: the model does not load: {reason(error)}") from None
     told.tell(model.config)
     return model
 

@@ -6,12 +6,16 @@ import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .configuration.errors import UserError, reason
 from .extensions import load_extensions
 from .launch import start_missing_processes
+
+if TYPE_CHECKING:
+    from .hub.stock import Converted
 
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
 
@@ -260,7 +264,7 @@ def _export(arguments: argparse.Namespace) -> int:
     return _tell("exported", arguments, converted)
 
 
-def _tell(done: str, arguments: argparse.Namespace, converted) -> int:
+def _tell(done: str, arguments: argparse.Namespace, converted: "Converted") -> int:
     for note in converted.notes:
         print(f"note: {note}", file=sys.stderr)
     print(
@@ -271,7 +275,7 @@ def _tell(done: str, arguments: argparse.Namespace, converted) -> int:
     return 0
 
 
-def _batches(lines, size: int):
+def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
     batch: list[str] = []
     for line in lines:
         batch.append(line)

@@ -201,15 +201,19 @@ HEADS = {
 def _load(
     model: str, metadata: Mapping[str, Any] | None, trust_remote_code: bool
 ) -> tuple[str, Pipeline, Mapping[str, Any]]:
-    trust = {"trust_remote_code": trust_remote_code}
     try:
-        config = AutoConfig.from_pretrained(model, **trust)
+        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         metadata = read_card(model) if metadata is None else metadata
         tag = metadata.get("pipeline_tag")
-        task = tag if isinstance(tag, str) and tag in TASKS else _task_of(config)
+        is_named = isinstance(tag, str) and tag in TASKS
+        if (
+            config.is_encoder_decoder and tag == "text-generation"
+        ):  # so the Hub calls it, but the pipeline is for decoders
+            is_named = False
+        task = tag if is_named else _task_of(config)
         if task is None:
             raise ValueError(f"what it does has none; there are pages for {', '.join(TASKS)}")
-        pipe = pipeline(task, model=model, model_kwargs={"use_safetensors": True}, **trust)
+        pipe = pipeline(task, model=model, model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code)
         if pipe.tokenizer is None:
             raise ValueError("it has no tokenizer")
         if task == "fill-mask" and pipe.tokenizer.mask_token is None:

@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 from datasets.fingerprint import Hasher
 
-from ...configuration.errors import UserError
+from ...configuration.errors import UserError, reason
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -70,7 +70,7 @@ def _prepared(prepare: Callable[[], datasets.Dataset], file: Path, columns: list
             raise cause from None
         if "corresponds to no data" in str(cause):
             return no_rows(columns)
-        raise UserError(f"{file}: {str(cause).splitlines()[0]}") from None
+        raise UserError(f"{file}: {reason(cause)}") from None
 
 
 def fingerprint(files: list[Path], features: datasets.Features) -> str:

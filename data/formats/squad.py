@@ -8,7 +8,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from ...configuration.errors import UserError
+from ...configuration.errors import UserError, reason
 from .reading import fingerprint
 
 SQUAD_FEATURES = datasets.Features(
@@ -32,7 +32,7 @@ def read_squad(file: Path, content: dict[str, Any]) -> datasets.Dataset:
         while rows := list(itertools.islice(questions, 1000)):
             batches.append(pa.RecordBatch.from_pylist(rows, schema=SQUAD_FEATURES.arrow_schema))
     except (OverflowError, UnicodeEncodeError, pa.ArrowException) as error:
-        raise UserError(f"{file}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{file}: {reason(error)}") from None
     table = pa.Table.from_batches(batches, schema=SQUAD_FEATURES.arrow_schema)
     return datasets.Dataset(table, fingerprint=fingerprint([file], SQUAD_FEATURES))
 

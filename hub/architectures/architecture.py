@@ -140,7 +140,7 @@ def rope_by_layer_type(options: Options) -> dict[str, dict[str, Any]]:
 class SplitQueryKeyValue(ConversionOps):
     """One projection to queries, keys and values into three, by the number of heads of each."""
 
-    def convert(self, input_dict: dict, source_patterns: list[str], target_patterns: list[str], **kwargs) -> dict:
+    def convert(self, input_dict: dict, source_patterns: list[str], target_patterns: list[str], **kwargs: Any) -> dict:
         (tensors,) = input_dict.values()
         config = kwargs["config"]
         heads = (config.num_attention_heads, config.num_key_value_heads, config.num_key_value_heads)
@@ -155,7 +155,7 @@ class SplitQueryKeyValue(ConversionOps):
 class AddLeadingDimension(ConversionOps):
     """`(n)` to `(1, n)`."""
 
-    def convert(self, input_dict: dict, source_patterns: list[str], target_patterns: list[str], **kwargs) -> dict:
+    def convert(self, input_dict: dict, source_patterns: list[str], target_patterns: list[str], **kwargs: Any) -> dict:
         (tensors,) = input_dict.values()
         return {target_patterns[0]: tensors[0][None]}
 
@@ -167,7 +167,7 @@ class AddLeadingDimension(ConversionOps):
 class DropLeadingDimension(ConversionOps):
     """`(1, n)` to `(n)`."""
 
-    def convert(self, input_dict: dict, source_patterns: list[str], target_patterns: list[str], **kwargs) -> dict:
+    def convert(self, input_dict: dict, source_patterns: list[str], target_patterns: list[str], **kwargs: Any) -> dict:
         (tensors,) = input_dict.values()
         return {target_patterns[0]: torch.squeeze(tensors[0], 0)}
 

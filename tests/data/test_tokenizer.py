@@ -10,7 +10,8 @@ import time
 import unicodedata
 
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
 from trefoil.configuration.errors import UserError
 from trefoil.data.embedded import load_embedded
@@ -20,9 +21,14 @@ from trefoil.data.tokenizer import (
     LEFT_TO_RIGHT,
     STREAM,
     TEXT_TO_TEXT,
-    end_token_id,
+    decoder_start_id,
     load_tokenizer,
+    model_token_ids,
+    padding_id,
+    require_tokens,
+    token_id,
     train_tokenizer,
+    unknown_id,
 )
 from trefoil.recipes.schema import TokenizerRecipe
 
@@ -162,29 +168,86 @@ def test_no_tokenizer_there(tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("lacks", "padding"), [(["pad_token"], "</s>"), (["eos_token"], "<pad>")])
-def test_what_a_tokenizer_lacks(tmp_path, lacks, padding):
-    lacking = train_tokenizer(texts(), TokenizerRecipe(vocab_size=300))
-    for name in lacks:
-        setattr(lacking, name, None)
-    lacking.save_pretrained(tmp_path)
-    loaded = load_tokenizer(tmp_path)
-    assert loaded.pad_token == padding
-    if loaded.eos_token_id is not None:
-        assert end_token_id(loaded, "translation") == loaded.eos_token_id
-        return
-    with pytest.raises(UserError, match="no eos_token and no sep_token; the task translation needs one"):
-        end_token_id(loaded, "translation")
-    loaded.sep_token = "<pad>"
-    assert end_token_id(loaded, "translation") == loaded.pad_token_id
+# --- tokenizers of others
 
 
-def test_a_tokenizer_that_has_nothing_to_pad_with_is_refused(tmp_path):
-    lacking = train_tokenizer(texts(), TokenizerRecipe(vocab_size=300))
-    lacking.pad_token = lacking.eos_token = None
-    lacking.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="no pad_token, nor an eos_token or unk_token to pad with"):
-        load_tokenizer(tmp_path)
+def named(name_or_path="", **names):
+    """A tokenizer with so many special tokens, numbered from 0."""
+    vocabulary = {token: number for number, token in enumerate(dict.fromkeys([*names.values(), "a"]))}
+    words = Tokenizer(models.WordLevel(vocabulary, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, **names)
+    tokenizer.name_or_path = name_or_path
+    return tokenizer
+
+
+BERT = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+GPT2 = dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>")
+LLAMA = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+
+
+@pytest.mark.parametrize("names", [BERT, GPT2, LLAMA])
+def test_what_a_tokenizer_lacks_it_does_not_get(names, tmp_path):
+    named(**names).save_pretrained(tmp_path)
+    assert load_tokenizer(tmp_path).special_tokens_map == names
+
+
+@pytest.mark.parametrize(
+    ("names", "ids", "unknown"),
+    [
+        (BERT, (1, 2, 3), 0),
+        (GPT2, (0, 0, 0), None),
+        (LLAMA, (2, 1, 2), 0),
+        ({"unk_token": "<unk>"}, (0, None, None), 0),
+        ({}, (0, None, None), None),
+    ],
+)
+def test_what_stands_in(names, ids, unknown):
+    tokenizer = named(**names)
+    assert (padding_id(tokenizer), token_id(tokenizer, "bos_token"), token_id(tokenizer, "eos_token")) == ids
+    assert unknown_id(tokenizer) == unknown
+
+
+def test_a_token_that_a_task_needs_and_nothing_stands_in_for():
+    require_tokens(named(**BERT), ("eos_token", "mask_token"), "translation")
+    require_tokens(named(), (), "text-classification")
+    for names, name, tried in ((GPT2, "mask_token", "mask_token"), ({}, "eos_token", "eos_token or sep_token")):
+        with pytest.raises(UserError) as error:
+            require_tokens(named("here", **names), (name,), "some-task")
+        assert str(error.value) == (
+            f"here: has no {tried}, which the task some-task needs; take another tokenizer, or name one of its tokens so "
+            "in tokenizer_config.json"
+        )
+
+
+def ids_of(pad, bos, eos):
+    return {"pad_token_id": pad, "bos_token_id": bos, "eos_token_id": eos}
+
+
+@pytest.mark.parametrize(
+    ("names", "said", "needed", "new", "pretrained"),
+    [
+        (BERT, (7, 8, 9), (), (1, None, None), (1, 8, 9)),
+        (BERT, (7, 8, 9), ("eos_token",), (1, None, 3), (1, 8, 3)),
+        (GPT2, (7, 8, 9), (), (None, 0, 0), (7, 0, 0)),
+        (LLAMA, (None, 8, [9, 2]), ("eos_token",), (None, 1, [9, 2]), (None, 1, [9, 2])),
+        (LLAMA, (None, 8, [9, 3]), ("eos_token",), (None, 1, 2), (None, 1, 2)),
+    ],
+)
+def test_what_a_model_is_told(names, said, needed, new, pretrained):
+    config = PreTrainedConfig(**ids_of(*said))
+    assert model_token_ids(named(**names), config, needed) == ids_of(*new)
+    config.name_or_path = "imported/model"
+    assert model_token_ids(named(**names), config, needed) == ids_of(*pretrained)
+
+
+def test_what_a_decoder_starts_with():
+    config = PreTrainedConfig(decoder_start_token_id=7)
+    t5 = {"unk_token": "<unk>", "pad_token": "<pad>", "eos_token": "</s>"}
+    assert [decoder_start_id(named(**names), config) for names in (BERT, GPT2, LLAMA, t5)] == [2, 0, 1, 1]
+    config.name_or_path = "imported/bart"
+    assert decoder_start_id(named(**LLAMA), config) == 7
+    config.decoder_start_token_id, config.start_from_labels = None, True
+    assert decoder_start_id(named(**LLAMA), config) is None
 
 
 # --- every kind ---
@@ -439,7 +502,8 @@ def test_neither_batches_nor_their_order_matter(kind):
 
 LOADED = """
 import json, sys
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 for folder, texts in json.load(open(sys.argv[1])):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     encoded = [tokenizer(text, "둘", return_token_type_ids=True, return_offsets_mapping=True) for text in texts]

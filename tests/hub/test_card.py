@@ -94,6 +94,7 @@ def test_the_recipe_tells_languages_and_data(config):
         ("masked-lm", None, "translation", "translate("),  # of other weights
         ("translation", "summarization", "summarization", "summarize("),
         ("summarization", "text-to-speech", "text-to-speech", None),
+        ("denoising", None, "text-generation", None),
     ],
 )
 def test_the_task_is_the_field_s_then_the_recipe_s_then_the_head_s(config, recipe, field, tag, call):

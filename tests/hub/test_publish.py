@@ -13,7 +13,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.hub import publish as publish_module
-from trefoil.hub.bundle import flatten
+from trefoil.hub.bundle import bundle_code, flatten
 from trefoil.hub.publish import publish
 from trefoil.pipelines.translation import TranslationPipeline
 
@@ -46,6 +46,14 @@ def test_it_holds_what_is_needed_and_nothing_else(published):
     assert {"pipeline_summarization.py", "pipeline_text_to_text.py"} <= names
     assert "pipeline_question_answering.py" not in names
     assert "configuration_presets.py" not in names
+
+
+def test_a_recurrent_model_brings_no_transformer_along():
+    assert bundle_code(trefoil.TrefoilRecurrentConfig).keys() == {
+        "configuration_recurrent.py", "modeling_base.py", "modeling_losses.py", "modeling_recurrence.py",
+        "modeling_recurrent.py", "modeling_scores.py", "modeling_sequence_to_sequence.py", "pipeline_summarization.py",
+        "pipeline_text_to_text.py", "pipeline_translation.py",
+    }  # fmt: skip
 
 
 def test_code_is_the_source_but_for_import_lines(published):

@@ -1,13 +1,31 @@
 """A folder from a stranger: whatever it holds, no command runs code of it."""
 
+import ast
 import contextlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
+from transformers import VisionEncoderDecoderConfig
 
 from trefoil.cli import main
+from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
+
+ROOT = Path(__file__).parents[2]
+PRODUCT = [
+    "configuration",
+    "modeling",
+    "pipelines",
+    "visualization",
+    "recipes",
+    "data",
+    "tasks",
+    "training",
+    "hub",
+    "trefoil",
+]
 
 RUN_ME = "import pathlib\npathlib.Path({ran!r}).touch()\ndef generate(model, **kwargs):\n    return None\n"
 CONSENT = {"custom_generate": None, "trust_remote_code": True}
@@ -134,6 +152,67 @@ def test_no_command_runs_it(stranger, tmp_path, nothing_asks, trick, capsys):
     for command in commands(folder, tmp_path):
         main([str(argument) for argument in command])
         assert not (tmp_path / "ran").exists(), command
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """A folder of three pairs of sentences, which are every split."""
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for split in ("train", "validation", "test"):
+        (folder / f"{split}.jsonl").write_text('{"source": "세 개의 사과", "target": "three apples"}\n' * 3)
+    return folder
+
+
+@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)
+@pytest.mark.parametrize("command", ["evaluate", "train"])
+def test_neither_scoring_nor_training_runs_it(stranger, pairs, tmp_path, nothing_asks, trick, command, capsys):
+    folder = stranger(trick)
+    data = [f"data.path={pairs}", "evaluation.max_new_tokens=3"]
+    arguments = ["evaluate", str(folder), *data, "--split", "test"]
+    if command == "train":
+        (tmp_path / "mine.yaml").write_text("training: {max_steps: 1, trackers: []}\n")
+        arguments = [
+            "train",
+            str(tmp_path / "mine.yaml"),
+            f"output_dir={tmp_path / 'run'}",
+            f"model.init_from={folder}",
+        ]
+        arguments += data
+    code = main(arguments)
+    assert not (tmp_path / "ran").exists()
+    assert code == 0 or capsys.readouterr().err.splitlines()[-1].startswith("error: ")
+    assert code == (2 if trick is model_is_code else 0)
+
+
+def test_no_half_of_a_model_runs_it(tmp_path, nothing_asks):
+    (tmp_path / "half.py").write_text(RUN_ME.format(ran=str(tmp_path / "ran")))
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    half = sizes | {
+        "model_type": "vit",
+        "auto_map": {"AutoModelForCausalLM": "half.Mine"},
+        "_name_or_path": str(tmp_path),
+    }
+    with pytest.raises(ValueError, match="for this kind of AutoModel"):
+        VisionEncoderDecoderModel(VisionEncoderDecoderConfig(encoder=dict(half), decoder=dict(half)))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_whatever_loads_says_whether_code_may_run():
+    """Left unsaid, transformers asks at a terminal."""
+    unsaid = []
+    for file in (file for folder in PRODUCT for file in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            name = getattr(node.func, "attr", getattr(node.func, "id", None))
+            if name not in ("from_pretrained", "pipeline") or "trust_remote_code" in {one.arg for one in node.keywords}:
+                continue
+            hands_on = any(isinstance(argument, ast.Starred) for argument in node.args)
+            from_nowhere = bool(node.args) and isinstance(node.args[0], ast.Constant) and node.args[0].value is None
+            if not (hands_on or from_nowhere):
+                unsaid.append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert unsaid == []
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)

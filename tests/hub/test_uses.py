@@ -124,8 +124,28 @@ def test_tags_are_asked_for_as_they_were_learned():
     assert call(recipe | {"options": {"label_all_subwords": True}}) == 'tag("a", aggregation_strategy="simple")'
 
 
+@pytest.mark.parametrize(
+    ("objective", "example"),
+    [
+        ("spans", "We will meet at <extra_id_0> today."),
+        ("infilling", "We will meet at <mask> today."),
+        ("ul2", "[R] We will meet at <extra_id_0> today."),
+        ("prefix", "This morning"),
+    ],
+)
+def test_a_denoiser_mends_what_it_learned_to_mend(objective, example):
+    recipe = build(Recipe, {"task": "denoising", "language": ["en"], "options": {"objective": objective}}, "r")
+    config = trefoil.TrefoilEncoderDecoderConfig()
+    names = {"model_id": "m", "version": "1", "recipe": recipe, "mask_token": "<mask>"}
+    card = ModelCard(render_card(config, "AutoModelForSeq2SeqLM", **names, fields=CardFields(tags=["x"])))
+    assert (card.data.pipeline_tag, card.data.tags) == ("text-generation", ["trefoil", "text2text-generation", "x"])
+    assert card.data.get("widget") == [{"text": example}]
+    assert f'inputs = tokenizer("{example}", return_tensors="pt")' in card.text
+    assert "pipeline(" not in card.text
+
+
 def test_every_use_has_an_example_in_every_language():
-    kinds = {use.example for uses in USES.values() for use in uses} | {"pair", "topic"}
+    kinds = {use.example for uses in USES.values() for use in uses} | {"pair", "topic", "spans", "ul2"}
     assert {language: examples.keys() for language, examples in EXAMPLES.items()} == dict.fromkeys(EXAMPLES, kinds)
 
 

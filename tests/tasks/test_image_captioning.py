@@ -360,6 +360,7 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
     config = trefoil.preset_config("decoder-tiny", vocab_size=len(task.tokenizer), **sizes | {"hidden_size": 48})
     decoder = trefoil.TrefoilDecoderForCausalLM(config)
     decoder.save_pretrained(tmp_path / "decoder")
+    task.tokenizer.pad_token = None  # as GPT-2's
     task.tokenizer.save_pretrained(tmp_path / "decoder")
     halves = {"encoder": str(tmp_path / "vit"), "decoder": str(tmp_path / "decoder")}
     content = {
@@ -376,8 +377,11 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
     train(recipe)
     best = tmp_path / "run" / "best"
     assert AutoImageProcessor.from_pretrained(best).image_mean == (0.1, 0.2, 0.3)
-    report = VisionEncoderDecoderModel.from_pretrained(best, output_loading_info=True)[1]
+    saved, report = VisionEncoderDecoderModel.from_pretrained(best, output_loading_info=True)
     assert not any(report.values())
+    tokenizer = AutoTokenizer.from_pretrained(best)
+    assert tokenizer.pad_token is None
+    assert saved.config.pad_token_id == tokenizer.eos_token_id  # with which it shifts labels
     wrong = build(Recipe, merged(content, {"model": {"init_from": {"encoder": halves["decoder"]}}}), "tiny.yaml")
     with pytest.raises(UserError, match="decoder is a trefoil_decoder, which does not read pictures in patches"):
         make_model(Told(reader_for(wrong), task.tokenizer, {}), checkpoint=None)

@@ -6,9 +6,11 @@ import math
 import random
 import shutil
 import signal
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import torch
 from training_runs import TALKATIVE, KilledError, after_step, losses, merged, start, tiny_recipe, train_and_die
 
 from trefoil.configuration.errors import UserError
@@ -304,6 +306,18 @@ def test_a_gradient_that_is_no_number_touches_nothing_and_a_lower_rate_goes_on(
     assert results["steps"] == 20
     assert list(losses(run)) == list(range(1, 21))
     assert all(map(math.isfinite, losses(run).values()))
+
+
+def test_weights_are_looked_at_once_a_step_though_it_is_evaluated_and_saved(tmp_path, monkeypatch):
+    looked = Counter()
+
+    def look_and_count(self, isfinite=torch.Tensor.isfinite):
+        looked[id(self)] += 1
+        return isfinite(self)
+
+    monkeypatch.setattr(torch.nn.Parameter, "isfinite", look_and_count, raising=False)
+    train(tiny_recipe(tmp_path / "run", training={"max_steps": 4, "evaluate_every": 2, "save_every": 2}))
+    assert set(looked.values()) == {2}
 
 
 # `overflow` of this file, in each process, and a copy of what there was before

@@ -313,10 +313,18 @@ def test_settings_of_generation_are_kept_where_the_task_has_none(tmp_path):
     train(recipe_of(tmp_path / "first", "translation", model=preset))
     best = tmp_path / "first" / "run" / "best"
     settings = GenerationConfig.from_pretrained(best)
-    settings.update(bad_words_ids=[[7]], forced_eos_token_id=2, num_beams=6, max_length=99, do_sample=True, top_k=9)
+    settings.update(
+        bad_words_ids=[[7]],
+        forced_eos_token_id=2,
+        num_beams=6,
+        max_length=99,
+        do_sample=True,
+        top_k=9,
+        eos_token_id=[2, 5],
+    )
     settings.save_pretrained(best)
     found = started(tmp_path / "second", "translation", best.parent).generation_config
-    assert (found.bad_words_ids, found.forced_eos_token_id) == ([[7]], 2)
+    assert (found.bad_words_ids, found.forced_eos_token_id, found.eos_token_id) == ([[7]], 2, [2, 5])
     assert found.num_beams == recipe_of(tmp_path, "translation", model=preset).evaluation.num_beams
     assert found.max_length is None
     assert not found.do_sample

@@ -13,7 +13,7 @@ import trefoil
 from trefoil.data.tokenizer import LEFT_TO_RIGHT, train_tokenizer
 from trefoil.recipes.schema import TokenizerRecipe
 
-PROJECT = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # what transformers brings along
 BROUGHT = {"filelock", "numpy", "pyyaml", "tokenizers", "tqdm"}
 IMPORTED = {

@@ -7,7 +7,7 @@ import yaml
 
 from trefoil.configuration.version import __version__
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 
 def test_the_citation_has_the_version():
