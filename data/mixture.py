@@ -100,9 +100,8 @@ class SourceReader:
             part = rows.shard(count, number, contiguous=False)
         else:  # every so manieth row
             part = split_dataset_by_node(rows, number, count)
-        part.set_epoch(
-            1 + (self.seed * 1_000_003 + self.passes) % 2**31
-        )  # of which the order of the shards is a function
+        # the order of the shards is a function of what `datasets` calls an epoch
+        part.set_epoch(1 + (self.seed * 1_000_003 + self.passes) % 2**31)
         return part
 
 
@@ -166,7 +165,7 @@ def regrouped(ends: list[list[dict[str, Any]]], count: int) -> list[dict[str, An
     starts = []
     for of_source in zip(*ends, strict=True):
         passes = max(state["passes"] for state in of_source)
-        read = sum(state["rows"] for state in of_source if state["passes"] == passes)
+        read = sum(state["rows"] + state["skip"] for state in of_source if state["passes"] == passes)
         total = sum(state["total"] for state in of_source)
         starts.append({**beginning(), "passes": passes, "total": total // count, "skip": read // count})
     return starts

@@ -49,15 +49,8 @@ def open_sources(recipe: DataRecipe, columns: dict[str, str]) -> list[Source]:
     Raises:
         UserError: No such place, no rows, a missing column, or rows that cannot be read as a stream.
     """
-    given = recipe.sources or [
-        SourceRecipe(
-            recipe.name if recipe.path is None else None,
-            recipe.config,
-            recipe.revision,
-            recipe.path,
-            recipe.train_split,
-        )
-    ]
+    name = recipe.name if recipe.path is None else None
+    given = recipe.sources or [SourceRecipe(name, recipe.config, recipe.revision, recipe.path, recipe.train_split)]
     sources: list[Source] = []
     for number, source in enumerate(given):
         where = f"data.sources[{number}]" if recipe.sources else "data"

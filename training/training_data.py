@@ -107,12 +107,8 @@ class StreamData:
     def __init__(
         self, preprocessor: Preprocessor, sources: list[Source], share: Share, is_main_process: bool = True
     ) -> None:
-        self.preprocessor, self.sources, self.share, self.is_main_process = (
-            preprocessor,
-            sources,
-            share,
-            is_main_process,
-        )
+        self.preprocessor, self.sources = preprocessor, sources
+        self.share, self.is_main_process = share, is_main_process
         self.workers = preprocessor.recipe.batches.workers
         per_process = max(1, self.workers)
         first, count = share.rank * per_process, share.world_size * per_process
@@ -160,7 +156,7 @@ class StreamData:
                 f"the stream was read by {' and '.join(changed)}: each source goes on about where it was, but some rows of "
                 "this pass may come twice or not at all"
             )
-        ends = [one["end"] or [beginning()] * len(self.sources) for one in states]
+        ends = [one["end"] or one["start"] or [beginning()] * len(self.sources) for one in states]
         starts, number = regrouped(ends, self.seats[0].count), 1 + max(one["block"] for one in states)
         used = np.sum([np.add(one["before"], one["here"]) for one in states], axis=0)
         for own in self.states:  # what was used so far is counted once, by the first

@@ -107,6 +107,7 @@ def test_other_readers_go_on_about_where_these_were(source):
     read = sum(end[0]["rows"] for end in ends)
     starts = regrouped(ends, 4)
     assert starts == [{"passes": 0, "rows": 0, "total": read // 4, "skip": read // 4, "state": None}]
+    assert regrouped([starts] * 4, 2)[0]["skip"] == 2 * (read // 4)  # changed again before the first row
     rest = []
     for number in range(4):
         reader = SourceReader(only, Seat(number, 4), 0, starts[0])
