@@ -3,26 +3,25 @@
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..configuration.errors import UserError
-from ..data.batching import Share, StepDataset, plan_epoch
+from ..data.batching import Share
 from ..data.progress import duration, say
 from ..data.whole_files import write_folder
 from ..modeling.losses import labelled
 from ..recipes.schema import Recipe
 from ..tasks.evaluator import Evaluator
-from ..tasks.preprocessor import Preprocessor, Split
+from ..tasks.preprocessor import Preprocessor
 from .checkpoints import CheckpointWriter, load_checkpoint, load_state
 from .engine import Engine, local
 from .log import TrainingLog
@@ -30,6 +29,7 @@ from .optimization import Schedule, planned_steps, warmup_steps
 from .progress import TrainingProgress
 from .run_folder import RunFolder
 from .throughput import Meter
+from .training_data import TrainingData
 
 
 @dataclass
@@ -64,8 +64,8 @@ class TrainingLoop:
         recipe, accelerator: The run's.
         run_folder: Gets checkpoints, the best model and the log.
         model: Not yet prepared by accelerate; on resuming, with the checkpoint's weights.
-        preprocessor: Made the training split.
-        train: What is trained on.
+        preprocessor: Makes batches.
+        make_data: What is trained on, given this process's share of it.
         evaluator: Holds the validation split.
         checkpoint: To resume from.
     """
@@ -77,18 +77,23 @@ class TrainingLoop:
         run_folder: RunFolder,
         model: PreTrainedModel,
         preprocessor: Preprocessor,
-        train: Split,
+        make_data: Callable[[Share], TrainingData],
         evaluator: Evaluator,
         checkpoint: Path | None,
     ) -> None:
         self.recipe, self.accelerator, self.run_folder = recipe, accelerator, run_folder
-        self.preprocessor, self.train, self.evaluator = preprocessor, train, evaluator
-        self.lengths = preprocessor.lengths(train.examples)
+        self.preprocessor, self.evaluator = preprocessor, evaluator
         self.meter = Meter(accelerator)
         self.position = Position()
-        self.steps_per_epoch = len(self.plan(0))  # epochs differ by a few
-        warmup = warmup_steps(recipe.optimization, self.planned_steps())
         self.engine = Engine(accelerator)
+        batches = recipe.batches
+        accumulation = 1
+        if batches.tokens_per_device is not None:
+            devices = batches.tokens_per_device * self.engine.data_size
+            accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
+        self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
+        self.data = make_data(self.share)
+        warmup = warmup_steps(recipe.optimization, self.planned_steps())
         self.model, self.optimizers = self.engine.prepare(model, recipe.optimization)
         self.writer = CheckpointWriter(
             run_folder.checkpoints,
@@ -101,16 +106,11 @@ class TrainingLoop:
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.position = Position(**state["position"])
+            self.data.load_state(state.get("data"))
             load_checkpoint(checkpoint, self.model, self._bare_optimizers())
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
         self.schedule.set(self.position.step, self.planned_steps())
-        batches = recipe.batches
-        accumulation = 1
-        if batches.tokens_per_device is not None:
-            devices = batches.tokens_per_device * self.engine.data_size
-            accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
-        self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
         self.saved = self.position.seconds  # of training, when the last checkpoint was begun
         self.stop_requested = self.stopping = False
         self.finite_step: int | None = None  # at which the weights were last seen to be finite
@@ -119,14 +119,10 @@ class TrainingLoop:
     def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
         return [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """The global batches of an epoch."""
-        return plan_epoch(self.lengths, self.recipe.batches.tokens_per_batch, self.recipe.seed, epoch)
-
     def planned_steps(self) -> int | None:
         """Optimiser steps of the whole run, for the schedule and the time left."""
         position = self.position
-        return planned_steps(self.recipe.training, self.steps_per_epoch, position.step, position.seconds)
+        return planned_steps(self.recipe.training, self.data.steps_per_epoch, position.step, position.seconds)
 
     def run(self) -> Position:
         """Train to the end, or until asked to stop (SIGTERM, SIGINT), and leave a checkpoint.
@@ -139,36 +135,25 @@ class TrainingLoop:
         self.log = TrainingLog(self.accelerator, self.run_folder, self.position.step)
         progress = TrainingProgress(self.position.step, self.accelerator.is_main_process)
         try:
-            while not self._finished():
-                plan = self.plan(self.position.epoch)
-                dataset = StepDataset(self.preprocessor, self.train.examples, plan, self.share, self.position.epoch)
-                loader = DataLoader(
-                    dataset,
-                    batch_size=None,
-                    sampler=range(self.position.batch, len(plan)),
-                    num_workers=self.recipe.batches.workers,
-                )
-                for micro_batches in loader:
-                    values = self.step(micro_batches)
-                    self.position.batch += 1
-                    values["epoch"] = self.position.epoch + self.position.batch / len(plan)
-                    if self.position.batch == len(plan):
-                        self.position.epoch, self.position.batch = self.position.epoch + 1, 0
-                    progress.step()
-                    step, finished = self.position.step, self._finished()
-                    evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
-                    save = self._save_is_due() or finished
-                    if evaluate or save or step % training.log_every == 0 or step == 1:
-                        values = self._measured(values, micro_batches[0])
-                        self.log.write(values)
-                        progress.show(step, self.planned_steps(), values)
-                    if evaluate:
-                        self._evaluate()
-                        finished = self._finished()
-                    if save or finished:
-                        self._save()
-                    if finished:
-                        break
+            steps = () if self._finished() else self.data.steps(self.position.epoch, self.position.batch)
+            for micro_batches, place in steps:
+                values = self.step(micro_batches)
+                self.position.epoch, self.position.batch, values["epoch"] = place
+                progress.step()
+                step, finished = self.position.step, self._finished()
+                evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
+                save = self._save_is_due() or finished
+                if evaluate or save or step % training.log_every == 0 or step == 1:
+                    values = self._measured(values, micro_batches[0]) | self.data.measured()
+                    self.log.write(values)
+                    progress.show(step, self.planned_steps(), values)
+                if evaluate:
+                    self._evaluate()
+                    finished = self._finished()
+                if save or finished:
+                    self._save()
+                if finished:
+                    break
             # where it was stopped at its last step, or is to end before the step that it had reached
             if not self.stopping and self.position.evaluated_step != self.position.step:
                 self._evaluate()
@@ -342,7 +327,11 @@ class TrainingLoop:
             self.position.step,
             self.model,
             self._bare_optimizers(),
-            {"position": asdict(self.position), "scaler": scaler.state_dict() if scaler is not None else None},
+            {
+                "position": asdict(self.position),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "data": self.data.state(),
+            },
             save_model,
         )
         self.log.write({"step": self.position.step, "checkpoint_seconds": seconds})
