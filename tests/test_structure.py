@@ -91,8 +91,8 @@ RECIPE = {
         warmup_steps weight_decay
     """,
     "training": """
-        average_checkpoints compile evaluate_every gradient_checkpointing log_every max_epochs max_minutes max_steps
-        mixed_precision patience save_every trackers
+        average_checkpoints compile evaluate_every gradient_checkpointing keep_every log_every max_epochs max_minutes max_steps
+        mixed_precision patience save_every save_minutes trackers
     """,
     "evaluation": """
         length_penalty max_examples max_new_tokens metric num_beams num_beams_while_training tokens_per_batch

@@ -4,6 +4,7 @@ import importlib.util
 import os
 
 import torch
+from accelerate.utils import AORecipeKwargs, KwargsHandler
 
 from ..configuration.errors import UserError
 from ..recipes.schema import TrainingRecipe
@@ -40,12 +41,6 @@ def _require_fp8() -> None:
         raise UserError(f"mixed precision fp8: {device} cannot, Ada, Hopper and later can; use bf16")
 
 
-def convert_to_fp8(model: torch.nn.Module) -> None:
-    """Let linear layers, but the first and the last, multiply in 8 bits; weights stay as they are and where they are.
-
-    accelerate does this only where model and optimizer are prepared in one call.
-    """
-    from accelerate.utils.ao import convert_model_to_fp8_ao
-    from torchao.float8 import Float8LinearConfig
-
-    convert_model_to_fp8_ao(model, config=Float8LinearConfig(pad_inner_dim=True))  # tokens are rarely multiples of 16
+def recipe_handlers(precision: str) -> list[KwargsHandler]:
+    """What accelerate is told of fp8: that weights stay the parameters that they are."""
+    return [AORecipeKwargs(enable_fsdp_float8_all_gather=False)] if precision == "fp8" else []

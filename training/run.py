@@ -33,7 +33,7 @@ from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint,
 from .loop import Position, TrainingLoop
 from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
 from .plot import plot_run
-from .precision import convert_to_fp8, mixed_precision
+from .precision import mixed_precision, recipe_handlers
 from .run_folder import ModelFolder, RunFolder, flat
 from .shared_cache import writer_first
 from .training_data import SplitData, StreamData, TrainingData
@@ -131,8 +131,6 @@ def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> d
 
 
 def make_loop(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder) -> TrainingLoop:
-    if accelerator.mixed_precision == "fp8":
-        convert_to_fp8(prepared.model)
     preprocessor, sources = prepared.preprocessor, prepared.sources
 
     def make_data(share: Share) -> TrainingData:
@@ -181,6 +179,7 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             mixed_precision=training.mixed_precision if run_folder is not None else None,
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
+            kwargs_handlers=recipe_handlers(training.mixed_precision) if run_folder is not None else None,
         )
     except ValueError as error:
         raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason(error)}") from None

@@ -181,6 +181,7 @@ LOST_CONTACT = "lost its connection to another process"
 
 def exit_code(run: Callable[[], Any]) -> int:
     """Run a launcher of torch or accelerate, say in one line what ended it, and return the exit code."""
+    from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous import RendezvousError
@@ -189,7 +190,7 @@ def exit_code(run: Callable[[], Any]) -> int:
     class Agent(api.LocalElasticAgent):
         """Tells of failures as they are found, and starts nothing again that would end the same way."""
 
-        def _monitor_workers(self, worker_group):
+        def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
             result = super()._monitor_workers(worker_group)
             if result.is_failed():
                 if {failure.exitcode for failure in result.failures.values()} & {MISTAKE, STOPPED}:

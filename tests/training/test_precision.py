@@ -1,12 +1,11 @@
 import pytest
 import torch
-from training_runs import TINY_MODEL, losses, start, tiny_recipe
+from training_runs import losses, start, tiny_recipe
 
-import trefoil
 from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import TrainingRecipe
 from trefoil.training import precision
-from trefoil.training.precision import convert_to_fp8, mixed_precision
+from trefoil.training.precision import mixed_precision
 
 
 @pytest.mark.parametrize(
@@ -94,18 +93,6 @@ def test_fp8_is_refused_where_it_cannot(monkeypatch, machine, there, message):
     with pytest.raises(UserError) as error:
         mixed_precision(TrainingRecipe())
     assert str(error.value) == message
-
-
-def test_layers_in_fp8_keep_their_weights():
-    pytest.importorskip("torchao.float8")
-    config = trefoil.preset_config("decoder-tiny", vocab_size=64, **TINY_MODEL)
-    model = trefoil.TrefoilDecoderForCausalLM(config)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    convert_to_fp8(model)
-    layers = [type(module).__name__ for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    assert layers[0] == layers[-1] == "Linear"
-    assert set(layers[1:-1]) == {"Float8Linear"}
-    torch.testing.assert_close(dict(model.state_dict()), before)
 
 
 # trains, and goes on, where a CPU imitates what a GPU computes in 8 bits
