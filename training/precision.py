@@ -41,6 +41,6 @@ def _require_fp8() -> None:
         raise UserError(f"mixed precision fp8: {device} cannot, Ada, Hopper and later can; use bf16")
 
 
-def recipe_handlers(precision: str) -> list[KwargsHandler]:
+def recipe_handlers(precision: str | None) -> list[KwargsHandler]:
     """What accelerate is told of fp8: that weights stay the parameters that they are."""
     return [AORecipeKwargs(enable_fsdp_float8_all_gather=False)] if precision == "fp8" else []
