@@ -193,7 +193,7 @@ def exit_code(run: Callable[[], Any]) -> int:
         def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
             result = super()._monitor_workers(worker_group)
             if result.is_failed():
-                if {failure.exitcode for failure in result.failures.values()} & {MISTAKE, STOPPED}:
+                if cause(result.failures)[1].exitcode in (MISTAKE, STOPPED):
                     self._remaining_restarts = 0
                 line = ending(result.failures, self._remaining_restarts)
                 if line is not None:
@@ -241,7 +241,7 @@ def ending(failures: Mapping[int, Any], restarts: int) -> str | None:
     """A line that tells of the processes' end; None where one of them has said all."""
     rank, failure = cause(failures)
     where, message = f"rank {rank} on {socket.gethostname()}", _message(failure)
-    goes_on = f"starting again from the last checkpoint (restarts left: {restarts})" if restarts else GOES_ON
+    goes_on = f"starting again from the last checkpoint (restarts left: {restarts - 1})" if restarts else GOES_ON
     if failure.exitcode == STOPPED:
         return None
     if failure.exitcode == MISTAKE and message:

@@ -304,13 +304,13 @@ def test_a_lost_process_is_named_and_not_those_that_it_took_along(failed):
     failures = {0: failed(1, GONE, 5), 1: failed(-9, timestamp=6), 2: failed(-15, timestamp=6)}
     lost = "rank 1 on node1 was lost (SIGKILL, often for want of memory)"
     assert launch.ending(failures, 0) == f"error: {lost}; the same command goes on from the last checkpoint"
-    assert launch.ending(failures, 2) == f"{lost}; starting again from the last checkpoint (restarts left: 2)"
+    assert launch.ending(failures, 2) == f"{lost}; starting again from the last checkpoint (restarts left: 1)"
 
 
 def test_where_the_lost_process_was_on_another_machine(failed):
     failures = {2: failed(1, GONE, 5), 3: failed(-15, timestamp=5)}
     expected = "rank 2 on node1 lost its connection to another process; starting again from the last checkpoint"
-    assert launch.ending(failures, 1) == f"{expected} (restarts left: 1)"
+    assert launch.ending(failures, 1) == f"{expected} (restarts left: 0)"
 
 
 def test_a_process_that_hung_is_not_the_cause(failed):
