@@ -109,7 +109,7 @@ class Engine:
         """Write the configuration of the model and, as `save_pretrained` does, weights that are whole."""
         bare = self.accelerator.unwrap_model(self.model)
         if weights is not None:
-            bare.save_pretrained(folder, state_dict=weights)
+            bare.save_pretrained(folder, state_dict=weights, save_original_format=False)  # by the names that they have
             return
         self.config.save_pretrained(folder)
         if bare.can_generate():

@@ -22,7 +22,8 @@ from ..modeling.losses import labelled
 from ..recipes.schema import Recipe
 from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor
-from .checkpoints import CheckpointWriter, load_checkpoint, load_state
+from .checkpoint_writer import CheckpointWriter
+from .checkpoints import load_checkpoint, load_state
 from .engine import Engine, local
 from .log import TrainingLog
 from .optimization import Schedule, planned_steps, warmup_steps

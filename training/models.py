@@ -1,6 +1,7 @@
 """The model of a run: from nothing, from a checkpoint of the run, or from weights of another one."""
 
 import copy
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,8 @@ def model_of(checkpoint: Path, told: Told, recipe: Recipe) -> PreTrainedModel:
             model = told.task.auto_class.from_config(config, **_attention(recipe))
         model.tie_weights()  # which is left out with the initialization
         if model.can_generate():
-            model.generation_config = GenerationConfig.from_pretrained(checkpoint)
+            settings = (checkpoint / "generation_config.json").read_text(encoding="utf-8")
+            model.generation_config = GenerationConfig.from_dict(json.loads(settings))
     except LOADING_ERRORS as error:
         raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
     return model

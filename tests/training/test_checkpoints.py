@@ -12,8 +12,8 @@ from training_runs import start
 from trefoil.configuration.errors import UserError
 from trefoil.data.whole_files import tidy
 from trefoil.recipes.schema import OptimizationRecipe
+from trefoil.training.checkpoint_writer import CheckpointWriter
 from trefoil.training.checkpoints import (
-    CheckpointWriter,
     average_weights,
     checkpoint_folders,
     latest_checkpoint,
@@ -207,7 +207,8 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard
 sys.path[:0] = sys.argv[1].split(":")
 from test_checkpoints import made, optimizers_of, take_step
-from trefoil.training.checkpoints import CheckpointWriter, load_checkpoint
+from trefoil.training.checkpoint_writer import CheckpointWriter
+from trefoil.training.checkpoints import load_checkpoint
 accelerator = Accelerator()
 mesh = init_device_mesh("cpu", (2,))
 def in_parts(seed, side):

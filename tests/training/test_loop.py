@@ -15,7 +15,7 @@ import torch
 from training_runs import TALKATIVE, KilledError, after_step, losses, merged, start, tiny_recipe, train_and_die
 
 from trefoil.configuration.errors import UserError
-from trefoil.training import checkpoints
+from trefoil.training import checkpoint_writer
 from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
 from trefoil.training.engine import Engine
 from trefoil.training.loop import TrainingLoop
@@ -141,7 +141,7 @@ def test_killed_while_writing_a_checkpoint(finished_run, tmp_path, monkeypatch, 
         (threading.Thread, "start", threading.Thread.run),  # the process dies, not a thread of it
         (threading.Thread, "join", lambda *_: None),
         (Engine, "save", die_within(Engine.save, lambda _, folder, *__: folder / file)),
-        (checkpoints, "save_file", die_within(checkpoints.save_file, lambda _, path: path)),
+        (checkpoint_writer, "save_file", die_within(checkpoint_writer.save_file, lambda _, path: path)),
         (Path, "write_text", die_within(Path.write_text, lambda path, _: path)),
     )
     assert (tmp_path / "run" / "checkpoints" / ".step-00000012.trefoil-new").is_dir()
