@@ -16,24 +16,23 @@ import time
 import datasets
 from accelerate.state import AcceleratorState
 
-from trefoil.data.batching import StepDataset
 from trefoil.recipes.schema import load_recipe
 from trefoil.training.run import make_accelerator, make_loop, make_reader, prepare
 from trefoil.training.run_folder import RunFolder
 
 
 def make_stepper(recipe_name, overrides, folder):
-    """A function that runs step i of the recipe's first epoch and returns its seconds and tokens."""
+    """A function that runs the recipe's next step and returns its seconds and tokens."""
     recipe = load_recipe(recipe_name, [*overrides, f"output_dir={folder}"])
     AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
     accelerator = make_accelerator(recipe)
     run_folder = RunFolder(folder)
     prepared = prepare(make_reader(recipe), accelerator, run_folder)
     loop = make_loop(prepared, accelerator, run_folder)
-    steps = StepDataset(prepared.preprocessor, prepared.splits["train"].examples, loop.plan(0), loop.share, epoch=0)
+    steps = loop.data.steps(epoch=0, batch=0)
 
-    def run(number):
-        batch = steps[number % len(steps)]
+    def run():
+        batch, _ = next(steps)
         started = time.perf_counter()
         values = loop.step(batch)
         return time.perf_counter() - started, values["tokens"]
@@ -56,13 +55,13 @@ def main():
             for number, variant in enumerate(variants)
         ]
         for run in steppers:
-            for number in range(3):
-                run(number)
+            for _ in range(3):
+                run()
         seconds = [[] for _ in variants]
         tokens = 0
-        for number in range(arguments.steps):
+        for _ in range(arguments.steps):
             for run, times in zip(steppers, seconds, strict=True):
-                elapsed, tokens_of_step = run(number)
+                elapsed, tokens_of_step = run()
                 times.append(elapsed)
             tokens += tokens_of_step
     base = seconds[0]

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import singledispatch
 from pathlib import Path
 from typing import Any, Protocol
@@ -47,25 +47,17 @@ def encode_once(
     """
 
     def as_stored(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
-        columns = encode_batch(batch, indices)
-        columns[NOTES] = [None if notes is None else json.dumps(notes) for notes in columns[NOTES]]
-        return columns
+        return _as_stored(encode_batch(batch, indices))
 
     fingerprint = Hasher.hash([rows._fingerprint, repr(features), identity, __version__])
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "trefoil"
     folder.mkdir(parents=True, exist_ok=True)
-    stored = {
-        **features,
-        "example": datasets.Value("int64"),
-        PROBLEM: datasets.Value("string"),
-        NOTES: datasets.Value("string"),
-    }
     return rows.map(
         as_stored,
         batched=True,
         with_indices=True,
         remove_columns=rows.column_names,
-        features=datasets.Features(stored),
+        features=_stored_features(features),
         cache_file_name=str(folder / f"{fingerprint}.arrow"),
         new_fingerprint=fingerprint,
         load_from_cache_file=True,
@@ -73,6 +65,22 @@ def encode_once(
         writer_batch_size=10_000,
         desc=f"encoding {where}",
     )
+
+
+def encode_now(batches: Iterable[dict[str, list]], features: dict[str, Any]) -> datasets.Dataset:
+    """The same of batches that are encoded, in memory and nowhere else."""
+    schema = _stored_features(features).arrow_schema
+    table = pa.concat_tables([pa.table(_as_stored(columns), schema=schema) for columns in batches])
+    return datasets.Dataset(datasets.table.InMemoryTable(table), fingerprint="in memory")  # a hash would read it all
+
+
+def _stored_features(features: dict[str, Any]) -> datasets.Features:
+    text = datasets.Value("string")
+    return datasets.Features({**features, "example": datasets.Value("int64"), PROBLEM: text, NOTES: text})
+
+
+def _as_stored(columns: dict[str, list]) -> dict[str, list]:
+    return columns | {NOTES: [None if notes is None else json.dumps(notes) for notes in columns[NOTES]]}
 
 
 def first_problem(encoded: datasets.Dataset) -> tuple[int, tuple[int, str] | None]:

@@ -1,5 +1,7 @@
-"""Packing: documents end to end, cut into rows of equal length. A view of token ids on the disk; nothing is stored again."""
+"""Packing: documents in rows of equal length, end to end or each where it fits best. A view of token ids on the disk;
+nothing is stored again."""
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,9 +35,30 @@ class FlatColumn:
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
 
 
-class PackedRows:
-    """Row `i` holds the tokens from `i * stride` on, so many as `length`; under `sequence_ids` the number of each one's
-    document, and under `pieces` that of the list that it comes from.
+class Packed:
+    """Rows of documents, or of parts of them. Of each token, `sequence_ids` holds the number of its document, and `pieces`
+    that of the list that it comes from."""
+
+    encoded: datasets.Dataset
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+    def __getitem__(self, indices: Any) -> dict[str, list]:
+        numbers = range(len(self))[indices] if isinstance(indices, slice) else indices
+        rows = [self.row(int(number)) for number in numbers]
+        return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+
+    def row(self, index: int) -> dict[str, np.ndarray]:
+        raise NotImplementedError
+
+    def parts(self) -> tuple[np.ndarray, np.ndarray]:
+        """The lengths of what each document has in a row, row by row, and at which of them each row begins."""
+        raise NotImplementedError
+
+
+class PackedRows(Packed):
+    """Documents end to end, cut into rows: row `i` holds the tokens from `i * stride` on, so many as `length`.
 
     Args:
         encoded: Documents, or the pieces of one running text, as lists of token ids. Invalid ones are null.
@@ -75,11 +98,6 @@ class PackedRows:
         # the last row begins before all that is not in an earlier one
         return max(0, -(-(self.places - (self.length - self.stride)) // self.stride)) or min(1, self.places)
 
-    def __getitem__(self, indices: Any) -> dict[str, list]:
-        numbers = range(len(self))[indices] if isinstance(indices, slice) else indices
-        rows = [self.row(int(number)) for number in numbers]
-        return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
-
     def row(self, index: int) -> dict[str, np.ndarray]:
         start = index * self.stride
         places = np.arange(start, min(start + self.length, self.places))
@@ -93,6 +111,98 @@ class PackedRows:
             row["labels"] = labels
         return row | {"sequence_ids": documents, "pieces": np.searchsorted(self.pieces, at, side="right") - 1}
 
+    def parts(self) -> tuple[np.ndarray, np.ndarray]:
+        starts = np.arange(len(self), dtype=np.int64) * self.stride
+        ends = np.union1d(self.ends, np.append(starts[1:], self.places))
+        return np.diff(ends, prepend=0), np.searchsorted(ends, starts, side="right")
+
+
+class BestFitRows(Packed):
+    """Each document in the fullest row that still has room for it, the longest first (Ding et al. 2024): none is cut but
+    those that are longer than a row, and of these the parts that fill a row are rows by themselves.
+
+    Args:
+        encoded, columns, length, shifted: As of `PackedRows`; so are the rows, under the same names.
+    """
+
+    def __init__(self, encoded: datasets.Dataset, columns: Sequence[str], length: int, shifted: bool = False) -> None:
+        self.arguments = (encoded, columns, length, shifted)
+        self.encoded, self.length, self.shifted = encoded, length, shifted
+        self.columns = {name: FlatColumn(encoded, name) for name in columns}
+        self.ids = columns[0]
+        sizes = self.columns[self.ids].lengths
+        places = np.maximum(sizes - shifted, 0)
+        counts = -(-places // length)  # of the parts of each document
+        self.places, self.documents, self.cut = int(places.sum()), int((counts > 0).sum()), int((counts > 1).sum())
+        pieces = np.repeat(np.arange(len(sizes)), counts)
+        within = length * (np.arange(len(pieces)) - np.repeat(np.cumsum(counts) - counts, counts))
+        rows = best_fit(np.minimum(length, places[pieces] - within), length)
+        order = np.argsort(rows, kind="stable")
+        self.pieces = pieces[order]
+        self.starts = (np.cumsum(sizes) - sizes)[self.pieces] + within[order]  # of parts, among all tokens
+        self.sizes = np.minimum(length, places[self.pieces] - within[order])
+        self.firsts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+
+    def __reduce__(self) -> tuple:
+        """For another process, which maps the file itself."""
+        return BestFitRows, self.arguments
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    def row(self, index: int) -> dict[str, np.ndarray]:
+        end = self.firsts[index + 1] if index + 1 < len(self) else len(self.sizes)
+        parts = range(self.firsts[index], end)
+
+        def joined(name: str, after: int = 0) -> np.ndarray:
+            column = self.columns[name]
+            starts = self.starts[parts] + after
+            return np.concatenate(
+                [column.slice(at, at + size) for at, size in zip(starts, self.sizes[parts], strict=True)]
+            )
+
+        row = {name: joined(name) for name in self.columns}
+        if self.shifted:
+            row["labels"] = joined(self.ids, after=1)
+        documents = np.repeat(self.pieces[parts], self.sizes[parts])
+        return row | {"sequence_ids": documents, "pieces": documents}
+
+    def parts(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.sizes, self.firsts
+
+    def remark(self) -> str:
+        """How well they fit."""
+        padding = 1 - self.places / max(1, len(self) * self.length)
+        return f"best-fit packing: {len(self):,} rows, {padding:.2%} padding, {self.cut:,} of {self.documents:,} documents cut"
+
+
+def best_fit(sizes: np.ndarray, length: int) -> np.ndarray:
+    """The row of each part, by best-fit decreasing: of the rows with room for it, one of those with the least.
+
+    Args:
+        sizes: Of the parts, at most `length`.
+    """
+    rows = np.empty(len(sizes), dtype=np.int64)
+    rooms: list[int] = []  # that some row has left, in order
+    with_room: dict[int, list[int]] = {}
+    count = 0
+    order = np.argsort(-sizes, kind="stable")
+    for part, size in zip(order.tolist(), sizes[order].tolist(), strict=True):
+        at = bisect_left(rooms, size)
+        if at == len(rooms):
+            row, room, count = count, length, count + 1
+        else:
+            room = rooms[at]
+            row = with_room[room].pop()
+            if not with_room[room]:
+                del with_room[room], rooms[at]
+        rows[part] = row
+        if left := room - size:
+            if left not in with_room:
+                insort(rooms, left)
+            with_room.setdefault(left, []).append(row)
+    return rows
+
 
 @list_lengths.register
 def _(examples: PackedRows, column: str) -> np.ndarray:
@@ -100,6 +210,12 @@ def _(examples: PackedRows, column: str) -> np.ndarray:
     return np.minimum(examples.length, examples.places - starts)
 
 
-@count_in_lists.register
-def _(examples: PackedRows, column: str, value: int) -> int:
+@list_lengths.register
+def _(examples: BestFitRows, column: str) -> np.ndarray:
+    return np.add.reduceat(examples.sizes, examples.firsts) if len(examples) else np.zeros(0, dtype=np.int64)
+
+
+@count_in_lists.register(PackedRows)
+@count_in_lists.register(BestFitRows)
+def _(examples: Packed, column: str, value: int) -> int:
     return count_in_lists(examples.encoded, column, value)

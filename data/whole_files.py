@@ -41,28 +41,34 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder that takes the place of `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new, old = aside(path, NEW), aside(path, OLD)
+    new = aside(path, NEW)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     try:
         yield new
-        mode = new.stat().st_mode
-        for entry in new.rglob("*"):
-            # some libraries write files that only their owner can read
-            entry.chmod(mode if entry.is_dir() else mode & 0o666)
-            _sync(entry)
-        _sync(new)
-        if path.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            path.rename(old)
-        try:
-            new.rename(path)
-        except (Exception, KeyboardInterrupt):
-            if old.exists():
-                old.rename(path)
-            raise
+        put_in_place(new, path)
     except (Exception, KeyboardInterrupt):
         shutil.rmtree(new, ignore_errors=True)
+        raise
+
+
+def put_in_place(new: Path, path: Path) -> None:
+    """Let a folder that is finished, `aside` of `path`, take its place."""
+    old = aside(path, OLD)
+    mode = new.stat().st_mode
+    for entry in new.rglob("*"):
+        # some libraries write files that only their owner can read
+        entry.chmod(mode if entry.is_dir() else mode & 0o666)
+        _sync(entry)
+    _sync(new)
+    if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
+        path.rename(old)
+    try:
+        new.rename(path)
+    except (Exception, KeyboardInterrupt):
+        if old.exists():
+            old.rename(path)
         raise
     _sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -54,12 +54,9 @@ def fields_with_recipe(fields: CardFields, recipe: Recipe | None) -> CardFields:
     """What the recipe knows where the fields say nothing: the languages, and the data where it came from the Hub."""
     if recipe is None:
         return fields
-    data = recipe.data
-    return replace(
-        fields,
-        language=fields.language or recipe.language,
-        datasets=fields.datasets or ([data.name] if data.name and not data.path else ()),
-    )
+    places = [(one.name, one.path) for one in recipe.data.sources]
+    names = [name for name, path in [(recipe.data.name, recipe.data.path), *places] if name and not path]
+    return replace(fields, language=fields.language or recipe.language, datasets=fields.datasets or names)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,9 @@ class Places:
             value = getattr(settings, one.name)
             if dataclasses.is_dataclass(value):
                 yield from self._named(value)
+            elif is_list_of_settings(value):
+                for each in value:
+                    yield from self._named(each)
             elif place := is_place(one):
                 named = value.values() if isinstance(value, Mapping) else [value]
                 yield from (each for each in named if each and self._place(each, place == ON_HUB) != each)
@@ -65,6 +68,8 @@ class Places:
             value = getattr(settings, one.name)
             if dataclasses.is_dataclass(value):
                 cut[one.name] = self._settings(value)
+            elif is_list_of_settings(value):
+                cut[one.name] = [self._settings(each) for each in value]
             elif place := is_place(one):
                 cut[one.name] = self._place(value, place == ON_HUB)
             else:
@@ -113,6 +118,10 @@ class Places:
         if isinstance(value, list):
             return [self.config(one) for one in value]
         return self.text(value)
+
+
+def is_list_of_settings(value: Any) -> bool:
+    return isinstance(value, list) and any(map(dataclasses.is_dataclass, value))
 
 
 def last_part(place: str) -> str:

@@ -24,12 +24,28 @@ def schedules() -> list[str]:
     return [kind.value for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy")]
 
 
+STREAM_KEYS = ("sources", "shuffle_buffer")  # of data, where it is a stream
 ON_HUB, FOLDER = "on the Hub or a folder", "a folder"
 
 
 def is_place(one: dataclasses.Field) -> str | None:
     """Whether a field says where something lies, ON_HUB or as a FOLDER."""
     return one.metadata.get("place")
+
+
+@strict
+@dataclass
+class SourceRecipe(Settings):
+    """One of what a stream is mixed of."""
+
+    name: str | None = field(default=None, metadata={"place": ON_HUB})  # a data set on the Hub
+    config: str | None = None
+    revision: str | None = None
+    # a file, all files of a pattern such as corpus/*.jsonl.gz, or those of the split in a folder: train.jsonl, train-0001.jsonl …
+    path: str | None = field(default=None, metadata={"place": FOLDER})
+    split: str = "train"
+    weight: float = positive(1.0)  # its share of the rows, of the sum of all weights
+    columns: dict[str, str] = field(default_factory=dict)  # where they have other names than data.columns says
 
 
 @strict
@@ -49,6 +65,9 @@ class DataRecipe(Settings):
     test_split: str | None = "test"  # of each split a part can be taken: train[:90%], train[90%:]
     columns: dict[str, str] = field(default_factory=dict)  # what the task wants: the column's name, where it is another
     max_train_examples: int | None = positive()
+    streaming: bool = False  # read training rows as they are needed, from .jsonl, .csv, .tsv, .txt, .parquet or the Hub
+    sources: list[SourceRecipe] = field(default_factory=list)  # of the stream; default: the train split of path or name
+    shuffle_buffer: int = positive(10_000)  # rows of a stream that are read, shuffled and packed together
     invalid_examples: Literal["error", "skip"] = "error"  # empty texts, unknown labels, texts that are too long
 
 
@@ -61,6 +80,7 @@ class TokenizerRecipe(Settings):
     vocab_size: int = positive(8000)  # of characters: at most
     lowercase: bool = False
     min_frequency: int = positive(2)  # of a token; not of unigram's, nor of characters
+    stream_examples: int = positive(20_000)  # of a stream: the first so many rows, on which it is trained
 
 
 @strict
@@ -109,12 +129,14 @@ class TrainingRecipe(Settings):
     max_steps: int | None = positive()  # at least one of the first three
     max_epochs: int | None = positive()
     max_minutes: float | None = positive()  # of training, over all resumptions; evaluation not counted
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None  # default: the launcher's, without one no
+    mixed_precision: Literal["no", "bf16", "fp16", "fp8"] | None = None  # default: the launcher's, without one no
     gradient_checkpointing: bool = False
     compile: bool = False
     log_every: int = positive(10)
     evaluate_every: int = positive(500)
-    save_every: int | None = positive()  # default: evaluate_every
+    save_every: int | None = positive()  # steps; default, without save_minutes: evaluate_every
+    save_minutes: float | None = positive()  # of training
+    keep_every: int | None = positive()  # checkpoints of steps that it divides stay for good; of others the newest two
     patience: int | None = positive()  # stop after so many evaluations without a better metric
     average_checkpoints: int = positive(1)  # average the weights of the last so many saved checkpoints
     trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
@@ -151,7 +173,11 @@ class Recipe(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         content = dataclasses.asdict(self)
-        if self.ready_tokenizer() is not None:  # the keys of one to be trained say nothing
+        if not self.data.streaming:  # the keys of a stream say nothing
+            for key in ("streaming", *STREAM_KEYS):
+                del content["data"][key]
+            del content["tokenizer"]["stream_examples"]
+        if self.ready_tokenizer() is not None:  # nor do those of a tokenizer to be trained
             content["tokenizer"] = {"path": self.tokenizer.path}
         return content
 
@@ -193,6 +219,7 @@ def validate(recipe: Recipe, where: str) -> None:
         raise UserError(f"{where}: data needs one of name (a Hub data set), path (local files) or embedded: true")
     if len(sources) > 1 and "embedded" in sources:
         raise UserError(f"{where}: data.embedded excludes data.{sources[0]}; set one of them")
+    _validate_stream(data, training, where)
     if training.max_steps is None and training.max_epochs is None and training.max_minutes is None:
         raise UserError(f"{where}: training needs max_steps, max_epochs or max_minutes, or it would never end")
     if model.preset is None and model.init_from is None:
@@ -209,3 +236,26 @@ def validate(recipe: Recipe, where: str) -> None:
             f"{where}: tokenizer.{idle[0]}={getattr(tokenizer, idle[0])!r} does nothing, because {source} brings a tokenizer; "
             f"leave it out (on the command line tokenizer='{{{kept}}}')"
         )
+
+
+def _validate_stream(data: DataRecipe, training: TrainingRecipe, where: str) -> None:
+    if not data.streaming:
+        if idle := sorted(data.given & {*STREAM_KEYS}):
+            raise UserError(f"{where}: data.{idle[0]} is for a stream; set data.streaming=true, or leave it out")
+        return
+    refused = {
+        "data.embedded": (data.embedded, "is made in memory"),
+        "data.max_train_examples": (data.max_train_examples, "is for data that ends"),
+        "training.max_epochs": (training.max_epochs, "counts passes, and a stream has no length"),
+    }
+    for key, (value, why) in refused.items():
+        if value:
+            raise UserError(f"{where}: {key} {why}; with data.streaming=true leave it out, and set training.max_steps")
+    for number, source in enumerate(data.sources):
+        if (source.name is None) == (source.path is None):
+            raise UserError(
+                f"{where}: data.sources[{number}] needs one of name (a Hub data set) and path (local files)"
+            )
+    for split in [source.split for source in data.sources] or [data.train_split]:
+        if split.endswith("]"):
+            raise UserError(f"{where}: the split {split!r} is a part, and a stream has no length; name a whole split")

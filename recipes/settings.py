@@ -75,8 +75,13 @@ def build(kind: Any, content: Any, where: str, prefix: str = "") -> Any:
         if key not in fields:
             raise UserError(f"{where}: unknown key {prefix}{key}{nearest(str(key), list(fields))}")
         hint = fields[key]
-        is_section = dataclasses.is_dataclass(hint)
-        values[key] = build(hint, value, where, f"{prefix}{key}.") if is_section else _meant(value, hint)
+        (of_list,) = typing.get_args(hint) if typing.get_origin(hint) is list else (None,)
+        if dataclasses.is_dataclass(hint):
+            values[key] = build(hint, value, where, f"{prefix}{key}.")
+        elif dataclasses.is_dataclass(of_list) and isinstance(value, list):
+            values[key] = [build(of_list, one, where, f"{prefix}{key}[{at}].") for at, one in enumerate(value)]
+        else:
+            values[key] = _meant(value, hint)
     try:
         built = kind(**values)
     except StrictDataclassFieldValidationError as error:

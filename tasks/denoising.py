@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from itertools import count, takewhile
 from typing import Any, Literal
 
-import datasets
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
@@ -24,7 +23,6 @@ from transformers import (
 
 from ..configuration.errors import UserError
 from ..data.corruption import Denoiser, Infilling, Prefix, Spans, mixture_of_denoisers, most_tokens
-from ..data.packing import PackedRows
 from ..data.tokenizer import TEXT_TO_TEXT, Template, padding_id, token_id
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
@@ -89,7 +87,7 @@ class DenoisingReader(LanguageModelReader):
         return TEMPLATES[self.options.objective]
 
     def text_roles(self) -> tuple[str, ...]:
-        return tuple(self._names())
+        return tuple(self.column_names())
 
 
 class DenoisingPreprocessor(LanguageModelPreprocessor):
@@ -161,19 +159,16 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
         ids = iter(self.document_ids(as_lines(texts) if self.reader.is_stream else texts) if texts else [])
         return [EncodedRow([next(ids) for _ in roles]) if problem is None else problem for problem in problems]
 
-    def packed(self, encoded: datasets.Dataset, stride: int | None = None) -> PackedRows:
-        packed = PackedRows(encoded, list(self.features), self.row_length, stride, is_stream=self.reader.is_stream)
-        if not len(packed):
-            raise UserError("the tokenizer finds no tokens in the texts")
-        return packed
+    @property
+    def packed_length(self) -> int:
+        return self.row_length
 
     def lengths(self, examples: Any) -> np.ndarray:
         """`(rows, 2)`: the most tokens of source and target, which a row may have whatever is hidden."""
-        starts = np.arange(len(examples), dtype=np.int64) * examples.length
-        ends = np.union1d(examples.ends, np.append(starts[1:], examples.places))
+        sizes, firsts = examples.parts()
         special = np.array([[len(self.before) + len(self.behind)], [1]])
-        needs = self.denoiser.needs(np.diff(ends, prepend=0))[:2] + special
-        return np.add.reduceat(needs, np.searchsorted(ends, starts, side="right"), axis=1).T
+        needs = self.denoiser.needs(sizes)[:2] + special
+        return np.add.reduceat(needs, firsts, axis=1).T
 
     def randomize(self, rows: Rows, indices: np.ndarray, epoch: int) -> Rows:
         return self._corrupted(rows, ([self.recipe.seed, epoch, int(index)] for index in indices))

@@ -13,18 +13,22 @@ import torch
 from huggingface_hub.dataclasses import strict
 
 from ..configuration.errors import UserError
-from ..data.packing import PackedRows
+from ..data.packing import BestFitRows, PackedRows
 from ..data.tokenizer import padding_id
+from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .metrics.language_modeling import language_model_scores
 from .preprocessor import EncodedRow, Preprocessor, Split, pad
 from .reader import Reader, Rows
+from .task import Task
 
 
 @strict
 @dataclass
 class LanguageModelOptions:
     documents: Literal["row", "stream"] = "row"  # each row is a document of its own, or a line of one running text
+    # end to end, cut where a row is full; or each document in a row with room for it; default: wrapped, of a stream best_fit
+    packing: Literal["wrapped", "best_fit"] | None = None
 
 
 METRICS = ("perplexity", "word_perplexity", "bits_per_byte")
@@ -32,6 +36,22 @@ METRICS = ("perplexity", "word_perplexity", "bits_per_byte")
 
 class LanguageModelReader(Reader):
     """Texts, each a document, or a line of one running text."""
+
+    can_stream = True
+
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        super().__init__(task, recipe)
+        if self.is_stream and self.options.packing == "best_fit":
+            raise UserError("options.packing=best_fit is for documents; options.documents=stream is one, cut into rows")
+        if self.is_stream and recipe.data.streaming:
+            raise UserError(
+                "options.documents=stream is a text that runs on, and data.streaming shuffles its lines; set documents=row, "
+                "with a document in each row"
+            )
+
+    @property
+    def packing(self) -> str:
+        return self.options.packing or ("best_fit" if self.recipe.data.streaming else "wrapped")
 
     @property
     def is_stream(self) -> bool:
@@ -63,16 +83,27 @@ class LanguageModelPreprocessor(Preprocessor):
         found = iter(self.document_ids(as_lines(texts) if self.reader.is_stream else texts) if texts else [])
         return [EncodedRow([next(found)]) if problem is None else problem for problem in problems]
 
+    @property
+    def packed_length(self) -> int:
+        """Of a row, in tokens."""
+        return self.max_source_length
+
     def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
-        packed = self.packed(encoded)
+        # what is scored is packed in one way, so that scores compare
+        is_best_fit = self.reader.packing == "best_fit" and not split.is_scored
+        packed = self.best_fit(encoded) if is_best_fit else self.packed(encoded)
         if len(packed) == 0:
             raise UserError(f"{split.name}: the text is too short: there is nothing to predict")
+        if isinstance(packed, BestFitRows):
+            split.notes[packed.remark()] += 1
         return replace(split, examples=packed)
 
     def packed(self, encoded: datasets.Dataset, stride: int | None = None) -> PackedRows:
-        return PackedRows(
-            encoded, list(self.features), self.max_source_length, stride, self.shifted, self.reader.is_stream
-        )
+        is_stream = self.reader.is_stream
+        return PackedRows(encoded, list(self.features), self.packed_length, stride, self.shifted, is_stream)
+
+    def best_fit(self, encoded: datasets.Dataset) -> BestFitRows:
+        return BestFitRows(encoded, list(self.features), self.packed_length, self.shifted)
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         """`input_ids` and `labels` and, where rows hold several documents or differ in length, what keeps those apart."""

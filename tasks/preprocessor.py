@@ -2,7 +2,7 @@
 
 import inspect
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,13 +13,25 @@ import torch
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
-from ..data.encoded import NOTES, PROBLEM, Examples, count_in_lists, encode_once, first_problem, list_lengths, sum_notes
+from ..data.encoded import (
+    NOTES,
+    PROBLEM,
+    Examples,
+    count_in_lists,
+    encode_now,
+    encode_once,
+    first_problem,
+    list_lengths,
+    sum_notes,
+)
+from ..data.packing import FlatColumn
 from ..data.tokenizer import model_token_ids, padding_id, require_tokens, unknown_id
 from ..recipes.schema import Recipe
 from .reader import Reader, Rows
 
 INT, FLOAT, INTS = datasets.Value("int32"), datasets.Value("float32"), datasets.List(datasets.Value("int32"))
 
+CHARACTERS = 2**20  # that are tokenized at once of a stream
 CUT = "cut {} texts that were too long"
 
 
@@ -42,6 +54,7 @@ class Split:
         examples: What they became, in their order.
         skipped, first_skipped: Of invalid rows, how many there were and what was wrong with the first.
         notes: What else there is to say, with `{}` for how often.
+        is_scored: It is for scores.
     """
 
     name: str
@@ -50,6 +63,7 @@ class Split:
     skipped: int = 0
     first_skipped: str | None = None
     notes: Counter[str] = field(default_factory=Counter)
+    is_scored: bool = False
 
     def remarks(self) -> list[str]:
         """Lines for the user."""
@@ -125,31 +139,74 @@ class Preprocessor:
             UserError: A row that cannot be encoded, unless the recipe says to skip it; names the row. None is left.
         """
         raw = self.reader.prepared(raw, where)
-        features = self.stored_features(is_scored)
-        is_strict = self.recipe.data.invalid_examples == "error"
+
+        def place(index: int) -> str:
+            return f"{where} example {index + 1}"
 
         def encode_batch(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
-            columns: dict[str, list] = {name: [] for name in (*features, "example", PROBLEM, NOTES)}
-            found = self.encode_rows(self.reader.by_role(rows), is_scored)
-            for index, row in zip(indices, found, strict=True):
-                if isinstance(row, str) and is_strict:
-                    raise invalid(where, index, row)
-                problem, row = (row, EncodedRow([{}])) if isinstance(row, str) else (None, row)
-                for number, example in enumerate(row.examples):
-                    for name in features:
-                        columns[name].append(example.get(name))
-                    columns["example"].append(index)
-                    columns[PROBLEM].append(problem)
-                    columns[NOTES].append(dict(row.notes) if row.notes and number == 0 else None)
-            return columns
+            return self._encoded(rows, indices, place, is_scored)
 
-        encoded = encode_once(
-            raw, encode_batch, features, self._identity(is_scored), where, self.recipe.batches.workers
+        features, workers = self.stored_features(is_scored), self.recipe.batches.workers
+        encoded = encode_once(raw, encode_batch, features, self._identity(is_scored), where, workers)
+        return self._split(where, raw, encoded, place, is_scored)
+
+    def encode_block(self, rows: dict[str, list], where: str, place: Callable[[int], str]) -> tuple[Split, np.ndarray]:
+        """The same of rows to train on that are in memory, as a part of a stream is, and how many tokens each became.
+
+        Args:
+            place: What a row is called in messages, by its index.
+        """
+        indices = list(range(len(next(iter(rows.values())))))
+        # a tokenizer takes a hundred times the memory of its ids, so few texts at a time
+        characters = np.sum([[len(str(value)) for value in column] for column in rows.values()], axis=0)
+        parts = np.split(indices, np.flatnonzero(np.diff(np.cumsum(characters) // CHARACTERS)) + 1)
+        batches = (
+            self._encoded(
+                {name: [values[at] for at in part] for name, values in rows.items()}, part.tolist(), place, False
+            )
+            for part in parts
         )
+        encoded = encode_now(batches, self.stored_features(is_scored=False))
+        tokens = np.zeros(len(indices), dtype=np.int64)
+        for side in self.sides:
+            np.add.at(tokens, encoded.data.column("example").to_numpy(), FlatColumn(encoded, side).lengths)
+        return self._split(where, datasets.Dataset.from_dict({"row": indices}), encoded, place, is_scored=False), tokens
+
+    def _encoded(
+        self, rows: dict[str, list], indices: list[int], place: Callable[[int], str], is_scored: bool
+    ) -> dict[str, list]:
+        """The columns of `encode_once`."""
+        features = self.stored_features(is_scored)
+        columns: dict[str, list] = {name: [] for name in (*features, "example", PROBLEM, NOTES)}
+        found = self.encode_rows(self.reader.by_role(rows), is_scored)
+        for index, row in zip(indices, found, strict=True):
+            if isinstance(row, str) and self.is_strict:
+                raise invalid(place(index), row)
+            problem, row = (row, EncodedRow([{}])) if isinstance(row, str) else (None, row)
+            for number, example in enumerate(row.examples):
+                for name in features:
+                    columns[name].append(example.get(name))
+                columns["example"].append(index)
+                columns[PROBLEM].append(problem)
+                columns[NOTES].append(dict(row.notes) if row.notes and number == 0 else None)
+        return columns
+
+    @property
+    def is_strict(self) -> bool:
+        return self.recipe.data.invalid_examples == "error"
+
+    def _split(
+        self,
+        where: str,
+        raw: datasets.Dataset,
+        encoded: datasets.Dataset,
+        place: Callable[[int], str],
+        is_scored: bool,
+    ) -> Split:
         skipped, first = first_problem(encoded)
-        if first is not None and is_strict:  # found by a run that skips
-            raise invalid(where, *first)
-        told = None if first is None else f"example {first[0] + 1}, {first[1]}"
+        if first is not None and self.is_strict:  # found by a run that skips
+            raise invalid(place(first[0]), first[1])
+        told = None if first is None else f"{place(first[0]).removeprefix(where).strip()}, {first[1]}"
         if skipped == len(encoded):
             raise UserError(f"{where}: no valid example is left of {len(raw)}" + (f"; {told}" if told else ""))
         valid = encoded
@@ -157,7 +214,7 @@ class Preprocessor:
             is_valid = encoded.data.column(PROBLEM).is_null().to_numpy()
             valid = encoded.select(np.flatnonzero(is_valid))
             raw = raw.select(np.unique(encoded.data.column("example").to_numpy()[is_valid]))
-        split = Split(where, raw, valid.remove_columns([PROBLEM, NOTES]), skipped, told, sum_notes(encoded))
+        split = Split(where, raw, valid.remove_columns([PROBLEM, NOTES]), skipped, told, sum_notes(encoded), is_scored)
         return self.finished(split, encoded)
 
     def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
@@ -229,8 +286,8 @@ class Preprocessor:
         self.tokenizer.save_pretrained(folder)
 
 
-def invalid(where: str, index: int, problem: str) -> UserError:
-    return UserError(f"{where} example {index + 1}: {problem}; mend it or set data.invalid_examples=skip")
+def invalid(place: str, problem: str) -> UserError:
+    return UserError(f"{place}: {problem}; mend it or set data.invalid_examples=skip")
 
 
 def text_configs(config: PreTrainedConfig) -> list[PreTrainedConfig]:

@@ -1,7 +1,7 @@
 """What reads raw rows: which columns they have, what is wrong with them, and what they tell a model."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import datasets
 from transformers import PreTrainedConfig
@@ -25,6 +25,7 @@ class Reader:
     """
 
     template: Template = BIDIRECTIONAL  # of a tokenizer that is trained for this task
+    can_stream: ClassVar[bool] = False  # whether rows say all by themselves, so that no one has to see them all before
     needed_tokens: tuple[str, ...] = ()  # special tokens that a tokenizer must have, or what stands in for them
 
     def __init__(self, task: Task, recipe: Recipe) -> None:
@@ -35,6 +36,10 @@ class Reader:
                 raise UserError(f"data.columns.{role}: the task {task.name} has no such column{nearest(role, roles)}")
         self.options: Any = build(task.options, recipe.options, f"task {task.name}", "options.")
         self.require_metric(task.metrics)
+        if recipe.data.streaming and not self.can_stream:
+            raise UserError(
+                f"data.streaming: the task {task.name} looks at its whole training split before the first step; leave it out"
+            )
 
     def require_metric(self, metrics: tuple[str, ...]) -> None:
         """
@@ -53,12 +58,13 @@ class Reader:
 
     def columns(self) -> list[str]:
         """Columns that every split must have."""
-        return list(self._names().values())
+        return list(self.column_names().values())
 
     def by_role(self, rows: dict[str, list]) -> Rows:
-        return {role: rows[name] for role, name in self._names().items()}
+        return {role: rows[name] for role, name in self.column_names().items()}
 
-    def _names(self) -> dict[str, str]:
+    def column_names(self) -> dict[str, str]:
+        """The role of each column that is read, and its name."""
         roles = (*self.task.roles, *self.task.optional_roles)
         return {role: name for role in roles if (name := self.column(role)) is not None}
 

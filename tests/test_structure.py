@@ -67,6 +67,7 @@ PRESETS = """
 
 COMMANDS = {
     "train": "overrides recipe",
+    "launch": "-o name",
     "evaluate": "--predictions --split folder overrides",
     "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",
@@ -79,10 +80,10 @@ COMMANDS = {
 RECIPE = {
     "": "language options output_dir overwrite seed task",
     "data": """
-        columns config embedded embedded_sizes invalid_examples max_train_examples name path revision test_split
-        train_split validation_split
+        columns config embedded embedded_sizes invalid_examples max_train_examples name path revision shuffle_buffer
+        sources streaming test_split train_split validation_split
     """,
-    "tokenizer": "kind lowercase min_frequency path vocab_size",
+    "tokenizer": "kind lowercase min_frequency path stream_examples vocab_size",
     "model": "attn_implementation config init_from preset",
     "batches": "max_source_length max_target_length tokens_per_batch tokens_per_device truncate workers",
     "optimization": """
@@ -90,8 +91,8 @@ RECIPE = {
         warmup_steps weight_decay
     """,
     "training": """
-        average_checkpoints compile evaluate_every gradient_checkpointing log_every max_epochs max_minutes max_steps
-        mixed_precision patience save_every trackers
+        average_checkpoints compile evaluate_every gradient_checkpointing keep_every log_every max_epochs max_minutes max_steps
+        mixed_precision patience save_every save_minutes trackers
     """,
     "evaluation": """
         length_penalty max_examples max_new_tokens metric num_beams num_beams_while_training tokens_per_batch

@@ -82,6 +82,35 @@ def start(script, *arguments, processes=1):
     )
 
 
+# trains, and in each life but the last one process kills itself: lines of the plan are its rank, whether the time counts
+# from the process's start or from its first step, and the seconds; the file `kills` counts the lives
+KILLED = """
+import os, signal, sys, threading
+from pathlib import Path
+recipe, plan, kills = sys.argv[1:]
+plan = [line.split() for line in Path(plan).read_text().splitlines()]
+rank, since, seconds = (plan + [("none", "start", 0)])[Path(kills).read_text().count("x")]
+def die():
+    with open(kills, "a") as file:
+        file.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+timer = threading.Timer(float(seconds), die)
+timer.daemon = True
+def arm(now):
+    if now == since and os.environ["RANK"] == rank and not timer.ident:
+        timer.start()
+arm("start")
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+step = TrainingLoop.step
+def step_and_arm(self, micro_batches):
+    arm("step")
+    return step(self, micro_batches)
+TrainingLoop.step = step_and_arm
+sys.exit(main(["train", recipe]))
+"""
+
+
 class KilledError(BaseException):
     """Stands for the end of the process: nothing catches it."""
 

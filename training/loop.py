@@ -3,32 +3,34 @@
 import math
 import signal
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from ..configuration.errors import UserError
-from ..data.batching import Share, StepDataset, plan_epoch
+from ..data.batching import Share
 from ..data.progress import duration, say
 from ..data.whole_files import write_folder
 from ..modeling.losses import labelled
 from ..recipes.schema import Recipe
 from ..tasks.evaluator import Evaluator
-from ..tasks.preprocessor import Preprocessor, Split
-from .checkpoints import load_optimizers, load_state, save_checkpoint
+from ..tasks.preprocessor import Preprocessor
+from .checkpoint_writer import CheckpointWriter
+from .checkpoints import load_checkpoint, load_state
+from .engine import Engine, local
 from .log import TrainingLog
-from .optimization import Schedule, make_optimizers, planned_steps, warmup_steps
+from .optimization import Schedule, planned_steps, warmup_steps
 from .progress import TrainingProgress
 from .run_folder import RunFolder
 from .throughput import Meter
+from .training_data import TrainingData
 
 
 @dataclass
@@ -63,8 +65,8 @@ class TrainingLoop:
         recipe, accelerator: The run's.
         run_folder: Gets checkpoints, the best model and the log.
         model: Not yet prepared by accelerate; on resuming, with the checkpoint's weights.
-        preprocessor: Made the training split.
-        train: What is trained on.
+        preprocessor: Makes batches.
+        make_data: What is trained on, given this process's share of it.
         evaluator: Holds the validation split.
         checkpoint: To resume from.
     """
@@ -76,35 +78,41 @@ class TrainingLoop:
         run_folder: RunFolder,
         model: PreTrainedModel,
         preprocessor: Preprocessor,
-        train: Split,
+        make_data: Callable[[Share], TrainingData],
         evaluator: Evaluator,
         checkpoint: Path | None,
     ) -> None:
         self.recipe, self.accelerator, self.run_folder = recipe, accelerator, run_folder
-        self.preprocessor, self.train, self.evaluator = preprocessor, train, evaluator
-        self.lengths = preprocessor.lengths(train.examples)
+        self.preprocessor, self.evaluator = preprocessor, evaluator
         self.meter = Meter(accelerator)
         self.position = Position()
-        self.steps_per_epoch = len(self.plan(0))  # epochs differ by a few
+        self.engine = Engine(accelerator)
+        batches = recipe.batches
+        accumulation = 1
+        if batches.tokens_per_device is not None:
+            devices = batches.tokens_per_device * self.engine.data_size
+            accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
+        self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
+        self.data = make_data(self.share)
         warmup = warmup_steps(recipe.optimization, self.planned_steps())
-        self.model = accelerator.prepare_model(model)
-        self.optimizers = [
-            accelerator.prepare_optimizer(optimizer) for optimizer in make_optimizers(model, recipe.optimization)
-        ]
+        self.model, self.optimizers = self.engine.prepare(model, recipe.optimization)
+        self.writer = CheckpointWriter(
+            run_folder.checkpoints,
+            accelerator,
+            self.engine.shards,
+            keep=max(2, recipe.training.average_checkpoints),
+            keep_every=recipe.training.keep_every,
+        )
         self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.position = Position(**state["position"])
-            load_optimizers(checkpoint, self.model, self._bare_optimizers())
+            self.data.load_state(state.get("data"))
+            load_checkpoint(checkpoint, self.model, self._bare_optimizers())
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
         self.schedule.set(self.position.step, self.planned_steps())
-        batches = recipe.batches
-        accumulation = 1
-        if batches.tokens_per_device is not None:
-            devices = batches.tokens_per_device * accelerator.num_processes
-            accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
-        self.share = Share(accelerator.process_index, accelerator.num_processes, accumulation)
+        self.saved = self.position.seconds  # of training, when the last checkpoint was begun
         self.stop_requested = self.stopping = False
         self.finite_step: int | None = None  # at which the weights were last seen to be finite
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
@@ -112,14 +120,10 @@ class TrainingLoop:
     def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
         return [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
 
-    def plan(self, epoch: int) -> list[np.ndarray]:
-        """The global batches of an epoch."""
-        return plan_epoch(self.lengths, self.recipe.batches.tokens_per_batch, self.recipe.seed, epoch)
-
     def planned_steps(self) -> int | None:
         """Optimiser steps of the whole run, for the schedule and the time left."""
         position = self.position
-        return planned_steps(self.recipe.training, self.steps_per_epoch, position.step, position.seconds)
+        return planned_steps(self.recipe.training, self.data.steps_per_epoch, position.step, position.seconds)
 
     def run(self) -> Position:
         """Train to the end, or until asked to stop (SIGTERM, SIGINT), and leave a checkpoint.
@@ -132,40 +136,33 @@ class TrainingLoop:
         self.log = TrainingLog(self.accelerator, self.run_folder, self.position.step)
         progress = TrainingProgress(self.position.step, self.accelerator.is_main_process)
         try:
-            while not self._finished():
-                plan = self.plan(self.position.epoch)
-                dataset = StepDataset(self.preprocessor, self.train.examples, plan, self.share, self.position.epoch)
-                loader = DataLoader(
-                    dataset,
-                    batch_size=None,
-                    sampler=range(self.position.batch, len(plan)),
-                    num_workers=self.recipe.batches.workers,
-                )
-                for micro_batches in loader:
-                    values = self.step(micro_batches)
-                    self.position.batch += 1
-                    values["epoch"] = self.position.epoch + self.position.batch / len(plan)
-                    if self.position.batch == len(plan):
-                        self.position.epoch, self.position.batch = self.position.epoch + 1, 0
-                    progress.step()
-                    step, finished = self.position.step, self._finished()
-                    evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
-                    save = step % (training.save_every or training.evaluate_every) == 0 or finished
-                    if evaluate or save or step % training.log_every == 0 or step == 1:
-                        values = self._measured(values, micro_batches[0])
-                        self.log.write(values)
-                        progress.show(step, self.planned_steps(), values)
-                    if evaluate:
-                        self._evaluate()
-                        finished = self._finished()
-                    if save or finished:
-                        self._save()
-                    if finished:
-                        break
+            steps = () if self._finished() else self.data.steps(self.position.epoch, self.position.batch)
+            for micro_batches, place in steps:
+                values = self.step(micro_batches)
+                self.position.epoch, self.position.batch, values["epoch"] = place
+                progress.step()
+                step, finished = self.position.step, self._finished()
+                evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
+                save = self._save_is_due() or finished
+                if evaluate or save or step % training.log_every == 0 or step == 1:
+                    values = self._measured(values, micro_batches[0]) | self.data.measured()
+                    self.log.write(values)
+                    progress.show(step, self.planned_steps(), values)
+                if evaluate:
+                    self._evaluate()
+                    finished = self._finished()
+                if save or finished:
+                    self._save()
+                if finished:
+                    break
             # where it was stopped at its last step, or is to end before the step that it had reached
             if not self.stopping and self.position.evaluated_step != self.position.step:
                 self._evaluate()
                 self._save()
+            self.writer.finish()
+        except UserError:  # of all processes
+            self.writer.finish()
+            raise
         finally:
             progress.close()
             for number, handler in handlers.items():
@@ -174,6 +171,13 @@ class TrainingLoop:
 
     def _request_stop(self, number: int, frame: Any) -> None:
         self.stop_requested = True
+
+    def _save_is_due(self) -> bool:
+        training, step = self.recipe.training, self.position.step
+        if training.save_minutes is not None and self.position.seconds - self.saved >= 60 * training.save_minutes:
+            return True
+        every = training.save_every or (training.evaluate_every if training.save_minutes is None else None)
+        return every is not None and step % every == 0
 
     def _finished(self) -> bool:
         training, position = self.recipe.training, self.position
@@ -199,15 +203,24 @@ class TrainingLoop:
         labels = sum(self._count_labels(batch) for batch in micro_batches)
         tokens = sum(self.preprocessor.tokens(batch) for batch in micro_batches)
         micro_batches = send_to_device(micro_batches, accelerator.device)
-        # one reduction for all that the processes must agree on
-        mine = [float(labels), float(tokens), float(self.stop_requested), self.elapsed / accelerator.num_processes]
+        # one reduction for all that the processes must agree on; those that split a model have the same batch
+        same = accelerator.num_processes // self.engine.data_size
+        mine = [
+            labels / same,
+            tokens / same,
+            float(self.stop_requested),
+            float(self.writer.is_writing),
+            self.elapsed / accelerator.num_processes,
+        ]
         totals = accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum")
-        global_labels, global_tokens, stop, seconds = totals.tolist()
+        global_labels, global_tokens, stop, writing, seconds = totals.tolist()
         self.stopping = stop > 0
         self.position.seconds += seconds
+        if not writing:
+            self.writer.finish()
 
         # gradients are averaged over processes, so the sum of losses is divided by this process's even share of labels
-        num_items = max(1.0, global_labels) / accelerator.num_processes
+        num_items = max(1.0, global_labels) / self.engine.data_size
         loss = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
@@ -258,7 +271,7 @@ class TrainingLoop:
         """Raises a UserError on every process where a weight of any is not finite, before anything is written."""
         if self.finite_step == self.position.step:
             return
-        finite = all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        finite = all(bool(local(parameter).isfinite().all()) for parameter in self.model.parameters())
         broken = self.accelerator.reduce(torch.tensor(float(not finite), device=self.accelerator.device), "sum")
         if broken > 0:
             raise self._diverged("weights are not finite")
@@ -275,17 +288,18 @@ class TrainingLoop:
         """Loss and scores on the validation split; keeps the model if it is the best so far."""
         started = time.perf_counter()
         self._require_finite_weights()
-        self.model.eval()
-        bare = self.accelerator.unwrap_model(self.model)  # processes need not take as many batches
-        scores = self.evaluator.evaluate(bare, final=False)
-        # what generates does not see the labels on the way
-        loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(bare)
-        values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
-        values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
-        values["evaluation_seconds"] = time.perf_counter() - started
-        is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
-        if is_best:
-            self._save_best()
+        with self.engine.whole() as model:  # processes need not take as many batches
+            model.eval()
+            scores = self.evaluator.evaluate(model, final=False)
+            # what generates does not see the labels on the way
+            loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(model)
+            values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
+            values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
+            values["evaluation_seconds"] = time.perf_counter() - started
+            is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
+            if is_best and self.accelerator.is_main_process:
+                write_folder(self.run_folder.best.path, lambda folder: self._save_model(model, folder))
+        self.accelerator.wait_for_everyone()
         self.log.write(values)
         if self.accelerator.is_main_process:
             shown = "  ".join(
@@ -296,29 +310,29 @@ class TrainingLoop:
             best = "  (best so far)" if is_best else ""
             say(f"validation at step {self.position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
 
-    def _save_model(self, folder: Path, state_dict: dict | None = None) -> None:
-        bare = self.accelerator.unwrap_model(self.model)
-        bare.save_pretrained(folder, state_dict=state_dict)
+    def _save_model(self, model: PreTrainedModel, folder: Path) -> None:
+        model.save_pretrained(folder)
         self.preprocessor.save(folder)
 
-    def _save_best(self) -> None:
-        state_dict = self.accelerator.get_state_dict(self.model)
-        if self.accelerator.is_main_process:
-            write_folder(self.run_folder.best.path, lambda folder: self._save_model(folder, state_dict))
-        self.accelerator.wait_for_everyone()
-
     def _save(self) -> None:
+        """Begin to write a checkpoint; it takes its place some steps later, or at the end."""
         self._require_finite_weights()
-        state_dict = self.accelerator.get_state_dict(self.model)
+        self.saved = self.position.seconds
         scaler = self.accelerator.scaler
-        save_checkpoint(
-            self.run_folder.checkpoints,
+
+        def save_model(folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
+            self.engine.save(folder, weights)
+            self.preprocessor.save(folder)
+
+        seconds = self.writer.begin(
             self.position.step,
-            lambda folder: self._save_model(folder, state_dict),
             self.model,
             self._bare_optimizers(),
-            {"position": asdict(self.position), "scaler": scaler.state_dict() if scaler is not None else None},
-            keep=max(2, self.recipe.training.average_checkpoints),
-            is_main_process=self.accelerator.is_main_process,
+            {
+                "position": asdict(self.position),
+                "scaler": scaler.state_dict() if scaler is not None else None,
+                "data": self.data.state(),
+            },
+            save_model,
         )
-        self.accelerator.wait_for_everyone()
+        self.log.write({"step": self.position.step, "checkpoint_seconds": seconds})

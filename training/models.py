@@ -1,6 +1,7 @@
 """The model of a run: from nothing, from a checkpoint of the run, or from weights of another one."""
 
 import copy
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,12 @@ from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.initialization import no_init_weights
 
 from ..configuration.errors import UserError, reason
 from ..configuration.presets import preset_config
@@ -86,10 +89,7 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
     """
     recipe = told.reader.recipe
     if checkpoint is not None:
-        try:
-            model = told.task.auto_class.from_pretrained(checkpoint, trust_remote_code=False, **_attention(recipe))
-        except LOADING_ERRORS as error:
-            raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
+        model = model_of(checkpoint, told, recipe)
         told.tell(model.config)
     elif recipe.model.init_from is not None:
         model = _pretrained(recipe, told)
@@ -100,6 +100,25 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
         model.gradient_checkpointing_enable()
     if recipe.training.compile:
         model.compile(dynamic=True)
+    return model
+
+
+def model_of(checkpoint: Path, told: Told, recipe: Recipe) -> PreTrainedModel:
+    """The model that a checkpoint is of, its weights not yet read.
+
+    Raises:
+        UserError: What the checkpoint says of it cannot be read.
+    """
+    try:
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+        with no_init_weights():
+            model = told.task.auto_class.from_config(config, **_attention(recipe))
+        model.tie_weights()  # which is left out with the initialization
+        if model.can_generate():
+            settings = (checkpoint / "generation_config.json").read_text(encoding="utf-8")
+            model.generation_config = GenerationConfig.from_dict(json.loads(settings))
+    except LOADING_ERRORS as error:
+        raise UserError(f"{checkpoint}: the model does not load: {reason(error)}; delete this folder") from None
     return model
 
 

@@ -59,10 +59,11 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.
     return [muon, torch.optim.AdamW(rest + embeddings + vectors, weight_decay=0.0, **adamw)]
 
 
-def planned_steps(recipe: TrainingRecipe, steps_per_epoch: int, step: int, seconds: float) -> int | None:
+def planned_steps(recipe: TrainingRecipe, steps_per_epoch: int | None, step: int, seconds: float) -> int | None:
     """How many steps a run will have taken at its end, by what is known after `step` of them.
 
     Args:
+        steps_per_epoch: None where there are no epochs.
         seconds: That the steps before the last took; minutes become steps by that pace.
 
     Returns:
@@ -71,7 +72,7 @@ def planned_steps(recipe: TrainingRecipe, steps_per_epoch: int, step: int, secon
     limits = []
     if recipe.max_steps is not None:
         limits.append(recipe.max_steps)
-    if recipe.max_epochs is not None:
+    if recipe.max_epochs is not None and steps_per_epoch is not None:
         limits.append(recipe.max_epochs * steps_per_epoch)
     if recipe.max_minutes is not None and step > 1 and seconds > 0:
         limits.append(max(step, math.ceil((step - 1) * 60 * recipe.max_minutes / seconds)))

@@ -1,18 +1,22 @@
 """In which precision a run computes, where its recipe and `accelerate launch` both have a say."""
 
+import importlib.util
 import os
+
+import torch
+from accelerate.utils import AORecipeKwargs, KwargsHandler
 
 from ..configuration.errors import UserError
 from ..recipes.schema import TrainingRecipe
 
-KNOWN = ("no", "bf16", "fp16")
+KNOWN = ("no", "bf16", "fp16", "fp8")
 
 
 def mixed_precision(recipe: TrainingRecipe) -> str:
     """The recipe's, or else the launcher's.
 
     Raises:
-        UserError: They disagree, or the launcher's is one that recipes do not have.
+        UserError: They disagree, the launcher's is one that recipes do not have, or nothing here can compute in it.
     """
     asked, launched = recipe.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     if launched not in KNOWN:
@@ -23,4 +27,20 @@ def mixed_precision(recipe: TrainingRecipe) -> str:
             f"training.mixed_precision={asked!r}, but accelerate launch was given --mixed_precision {launched}; give both "
             "the same, or one of them"
         )
-    return asked or launched
+    chosen = asked or launched
+    if chosen == "fp8":
+        _require_fp8()
+    return chosen
+
+
+def _require_fp8() -> None:
+    if importlib.util.find_spec("torchao") is None:
+        raise UserError("mixed precision fp8 needs torchao: pip install torchao")
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9):
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
+        raise UserError(f"mixed precision fp8: {device} cannot, Ada, Hopper and later can; use bf16")
+
+
+def recipe_handlers(precision: str | None) -> list[KwargsHandler]:
+    """What accelerate is told of fp8: that weights stay the parameters that they are."""
+    return [AORecipeKwargs(enable_fsdp_float8_all_gather=False)] if precision == "fp8" else []

@@ -17,8 +17,11 @@ from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
+from ..data.batching import Share
 from ..data.loading import load_split, split_name
+from ..data.mixture import sample
 from ..data.progress import duration, say
+from ..data.streaming import Source, open_sources
 from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
 from ..data.whole_files import remove, write_file, write_folder
 from ..recipes.schema import Recipe, load_recipe
@@ -28,10 +31,14 @@ from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .loop import Position, TrainingLoop
-from .models import LOADING_ERRORS, Told, make_model, pretrained_tokenizer, set_generation
+from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
 from .plot import plot_run
-from .precision import mixed_precision
+from .precision import mixed_precision, recipe_handlers
 from .run_folder import ModelFolder, RunFolder, flat
+from .shared_cache import writer_first
+from .training_data import SplitData, StreamData, TrainingData
+
+STREAM_START = 1000  # rows that are encoded to tell what a stream is like
 
 
 def train(recipe: Recipe) -> dict[str, Any]:
@@ -79,29 +86,31 @@ class Prepared:
     checkpoint: Path | None
     model: PreTrainedModel
     preprocessor: Preprocessor
-    splits: dict[str, Split]
+    splits: dict[str, Split]  # where there is a stream, `train` is its start
+    sources: list[Source]  # of the stream
     evaluators: dict[str, Evaluator]  # of the splits but `train`
 
 
 def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> Prepared:
     """From a row to a batch, one floor at a time: rows, what they tell, a tokenizer, a model, token ids."""
     task = reader.task
-    raw = load_splits(reader, accelerator)
+    sources = open_sources(reader.recipe.data, reader.column_names()) if reader.recipe.data.streaming else []
+    raw = load_splits(reader, accelerator, sources)
     learned = reader.learn(raw["train"])
     tokenizer = make_tokenizer(reader, raw["train"], run_folder, accelerator)
     told = Told(reader, tokenizer, learned)
-    checkpoint = latest_checkpoint(run_folder.checkpoints)
+    checkpoint = latest_checkpoint(run_folder.checkpoints, say if accelerator.is_main_process else lambda line: None)
     model = make_model(told, checkpoint)
     preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
     splits = encode_splits(preprocessor, raw, accelerator)
     if accelerator.is_main_process:
-        _say_what(model, preprocessor, splits, time.perf_counter() - started)
+        _say_what(model, preprocessor, splits, sources, time.perf_counter() - started)
     set_generation(model, preprocessor, splits["train"])
     evaluators = {
         kind: task.evaluator(preprocessor, split, accelerator) for kind, split in splits.items() if kind != "train"
     }
-    return Prepared(told, checkpoint, model, preprocessor, splits, evaluators)
+    return Prepared(told, checkpoint, model, preprocessor, splits, sources, evaluators)
 
 
 def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> dict[str, Any]:
@@ -122,13 +131,20 @@ def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> d
 
 
 def make_loop(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder) -> TrainingLoop:
+    preprocessor, sources = prepared.preprocessor, prepared.sources
+
+    def make_data(share: Share) -> TrainingData:
+        if sources:
+            return StreamData(preprocessor, sources, share, accelerator.is_main_process)
+        return SplitData(preprocessor, prepared.splits["train"].examples, share)
+
     return TrainingLoop(
-        prepared.preprocessor.recipe,
+        preprocessor.recipe,
         accelerator,
         run_folder,
         prepared.model,
-        prepared.preprocessor,
-        prepared.splits["train"],
+        preprocessor,
+        make_data,
         prepared.evaluators["validation"],
         prepared.checkpoint,
     )
@@ -137,13 +153,14 @@ def make_loop(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolde
 def encode_splits(
     preprocessor: Preprocessor, raw: dict[str, datasets.Dataset], accelerator: Accelerator
 ) -> dict[str, Split]:
-    """Every split as token ids; a machine's first process makes them, the others find them."""
+    """Every split as token ids; one process makes them, the others find them. Of a stream, its start is encoded."""
     data = preprocessor.recipe.data
-    with accelerator.local_main_process_first():
-        return {
-            kind: preprocessor.encode(rows, split_name(data, getattr(data, f"{kind}_split")), is_scored=kind != "train")
-            for kind, rows in raw.items()
-        }
+    names = {kind: split_name(data, getattr(data, f"{kind}_split")) for kind in raw}
+    if data.streaming:
+        start = raw["train"].select(range(min(STREAM_START, len(raw["train"]))))
+        raw, names["train"] = raw | {"train": start}, f"the stream's first {len(start):,} rows"
+    with writer_first(accelerator):
+        return {kind: preprocessor.encode(rows, names[kind], is_scored=kind != "train") for kind, rows in raw.items()}
 
 
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
@@ -158,19 +175,30 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
                 f"training.trackers: {tracker!r} is not installed or unknown; installed are {', '.join(available)}"
             )
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=training.mixed_precision if run_folder is not None else None,
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
+            kwargs_handlers=recipe_handlers(training.mixed_precision) if run_folder is not None else None,
         )
     except ValueError as error:
         raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason(error)}") from None
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if launched > 1 and accelerator.num_processes == 1:
+        raise UserError(
+            f"accelerate finds no GPU for the {launched} processes of this launch, so each would train alone; for CPUs, "
+            "launch by the file of `trefoil launch cpu`, or set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
 
 
-def load_splits(reader: Reader, accelerator: Accelerator) -> dict[str, datasets.Dataset]:
-    """The raw train, validation and, where the recipe names one, test split."""
+def load_splits(
+    reader: Reader, accelerator: Accelerator, sources: Sequence[Source] = ()
+) -> dict[str, datasets.Dataset]:
+    """The raw train, validation and, where the recipe names one, test split; instead of train the start of a stream."""
     recipe, data = reader.recipe, reader.recipe.data
-    names = {"train": data.train_split, "validation": data.validation_split}
+    names = {"train": data.train_split} if not sources else {}
+    names["validation"] = data.validation_split
     if data.test_split is not None:
         names["test"] = data.test_split
     if data.path is not None and Path(data.path).is_file():
@@ -185,6 +213,13 @@ def load_splits(reader: Reader, accelerator: Accelerator) -> dict[str, datasets.
         splits = {
             kind: load_split(data, name, reader.columns(), recipe.task, recipe.seed) for kind, name in names.items()
         }
+    if sources:
+        start = sample(list(sources), reader.columns(), recipe.tokenizer.stream_examples)
+        splits["train"] = datasets.Dataset.from_dict(start)
+        if not len(splits["train"]):
+            raise UserError(
+                f"the first {recipe.tokenizer.stream_examples:,} rows of the stream hold no texts in {', '.join(reader.columns())}"
+            )
     if data.max_train_examples is not None:
         splits["train"] = splits["train"].select(range(min(data.max_train_examples, len(splits["train"]))))
     if recipe.evaluation.max_examples is not None:
@@ -201,7 +236,8 @@ def make_tokenizer(
     if given is not None:
         return given
     if not folder.exists() and accelerator.is_main_process:
-        say(f"training a {recipe.tokenizer.kind} tokenizer on {len(examples):,} examples")
+        first = "the stream's first " if recipe.data.streaming else ""
+        say(f"training a {recipe.tokenizer.kind} tokenizer on {first}{len(examples):,} examples")
         trained = train_tokenizer(reader.texts(examples), recipe.tokenizer, reader.template)
         asked = recipe.tokenizer.vocab_size
         say(
@@ -213,11 +249,16 @@ def make_tokenizer(
     return load_tokenizer(folder)
 
 
-def _say_what(model: PreTrainedModel, preprocessor: Preprocessor, splits: dict[str, Split], seconds: float) -> None:
+def _say_what(
+    model: PreTrainedModel, preprocessor: Preprocessor, splits: dict[str, Split], sources: list[Source], seconds: float
+) -> None:
     train, validation = splits["train"].examples, splits["validation"]
+    weights = sum(source.weight for source in sources)
+    mixed = ", ".join(f"{source.weight / weights:.1%} {source.name}" for source in sources)
+    examples = f"{len(train):,} training examples with {preprocessor.token_count(train):,} tokens"
     say(
         f"{preprocessor.reader.task.name}: {model.num_parameters():,} parameters, {len(preprocessor.tokenizer):,} token types, "
-        f"{len(train):,} training examples with {preprocessor.token_count(train):,} tokens, "
+        f"{f'a stream of {mixed}' if sources else examples}, "
         f"{len(validation.rows):,} for validation (encoded in {duration(seconds)})"
     )
     if preprocessor.tokenizer.pad_token is None:
@@ -244,12 +285,10 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
     if len(averaged) > 1:
         steps = [load_state(folder)["step"] for folder in averaged]
         if accelerator.is_main_process:
-            weights = average_weights(averaged)
+            model = model_of(averaged[-1], told, recipe)
+            average_weights(averaged, model)
 
             def fill(folder: Path) -> None:
-                model = told.task.auto_class.from_pretrained(averaged[-1], trust_remote_code=False)
-                # what is tied is stored once
-                model.load_state_dict(weights, strict=False)
                 model.save_pretrained(folder)
                 preprocessor.save(folder)
 
@@ -323,7 +362,7 @@ def evaluate(
         raw = load_split(recipe.data, name, reader.columns(), recipe.task, recipe.seed)
     model = _load_model(Path(folder), told, accelerator)
     preprocessor = reader.task.preprocessor(reader, told.tokenizer, model.config)
-    with accelerator.local_main_process_first():
+    with writer_first(accelerator):
         scored = preprocessor.encode(raw, split_name(recipe.data, name), is_scored=True)
     if accelerator.is_main_process:
         for line in scored.remarks():

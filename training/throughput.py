@@ -48,7 +48,8 @@ class Meter:
         """
         if self.flops_per_token is None:
             self.flops_per_token = training_flops_per_token(self.accelerator.unwrap_model(model), batch, tokens)
-            dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16}
+            # a share of bfloat16's speed for fp8 too, which may reach more
+            dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
             dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
             self.speed = matmul_speed(self.accelerator.device, dtype) * self.accelerator.num_processes
         return tokens_per_second * self.flops_per_token / self.speed

@@ -1,4 +1,4 @@
-"""The command line: `trefoil train | evaluate | publish | demo | translate | attend | import | export`."""
+"""The command line: `trefoil train | launch | evaluate | publish | demo | translate | attend | import | export`."""
 
 import argparse
 import importlib.util
@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 
 from .configuration.errors import UserError, reason
 from .extensions import load_extensions
-from .launch import start_missing_processes
+from .launch import (
+    GOES_ON,
+    LOST_CONTACT,
+    MISTAKE,
+    STOPPED,
+    lost_contact,
+    ready_file,
+    ready_files,
+    start_missing_processes,
+    tell_launcher,
+    unused_devices,
+    what_for,
+)
 
 if TYPE_CHECKING:
     from .hub.stock import Converted
@@ -28,6 +40,11 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with the package")
     train.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     train.set_defaults(run=_train)
+
+    launch = commands.add_parser("launch", help="list, print or write files to train on several devices or machines by")
+    launch.add_argument("name", nargs="?", help="default: list them")
+    launch.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there")
+    launch.set_defaults(run=_launch)
 
     evaluate = commands.add_parser("evaluate", help="measure a trained or published model")
     evaluate.add_argument("folder", help="a run's folder, or a published one")
@@ -123,7 +140,34 @@ def _train(arguments: argparse.Namespace) -> int:
     from .recipes.schema import load_recipe
     from .training.run import train
 
-    train(load_recipe(arguments.recipe, arguments.overrides))
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    if (line := unused_devices(arguments.recipe)) is not None:
+        print(line, file=sys.stderr)
+    if _rank() == 0 and (restarts := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))):
+        print(f"started again (restart {restarts} of {os.environ['TORCHELASTIC_MAX_RESTARTS']})", file=sys.stderr)
+    train(recipe)
+    return 0
+
+
+def _launch(arguments: argparse.Namespace) -> int:
+    output = arguments.output
+    if arguments.name is None:
+        if output is not None:
+            raise UserError("trefoil launch: give the name of the file to write, one that trefoil launch lists")
+        for name, file in ready_files().items():
+            print(f"{name:<12}{what_for(file)}")
+        return 0
+    content = ready_file(arguments.name)
+    if output is None:
+        print(content, end="")
+        return 0
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(content)
+    except FileExistsError:
+        raise UserError(f"{output}: exists already; name another file") from None
+    except OSError as error:
+        raise UserError(f"{output}: cannot be written ({error.strerror or error})") from None
     return 0
 
 
@@ -131,7 +175,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from .training.run import evaluate
 
     scores = evaluate(model_folder(arguments.folder), arguments.overrides, arguments.split, arguments.predictions)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if _rank() == 0:
         print(json.dumps(scores, indent=2, ensure_ascii=False))
     return 0
 
@@ -313,11 +357,16 @@ def model_folder(folder: str) -> Path | str:
     return best
 
 
+def _rank() -> int:
+    return int(os.environ.get("RANK", 0))
+
+
 def _mistake(message: str) -> int:
     # all processes of a launch make the same mistake; one says so
-    if int(os.environ.get("RANK", 0)) == 0:
+    if _rank() == 0:
         print(f"error: {message}", file=sys.stderr)
-    return 2
+    tell_launcher(message)
+    return MISTAKE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -327,7 +376,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         load_extensions()
         if parsed.run in (_train, _evaluate):
-            start_missing_processes(sys.argv[1:] if arguments is None else arguments)
+            code = start_missing_processes(sys.argv[1:] if arguments is None else arguments)
+            if code is not None:
+                return code
         return parsed.run(parsed)
     except UserError as error:
         return _mistake(str(error))
@@ -338,10 +389,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         extra = "demo" if parsed.run is _demo else "train"
         return _mistake(f"trefoil {parsed.command} needs {missing}: pip install 'trefoil-transformers[{extra}]'")
     except KeyboardInterrupt:
-        if int(os.environ.get("RANK", 0)) == 0:
-            goes_on = "; the same command goes on from the last checkpoint" if parsed.run is _train else ""
-            print(f"stopped{goes_on}", file=sys.stderr)
-        return 130
+        if _rank() == 0:
+            print("stopped" + (f"; {GOES_ON}" if parsed.run is _train else ""), file=sys.stderr)
+        return STOPPED
     except BrokenPipeError:
         sys.stderr.close()
+        return 1
+    except RuntimeError as error:
+        if not lost_contact(error):
+            raise
+        tell_launcher(LOST_CONTACT)
         return 1

@@ -1,7 +1,9 @@
 """JSON: an object a line, one list of objects, or the form of SQuAD."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import datasets
 
@@ -21,21 +23,31 @@ def load(file: Path, columns: list[str]) -> datasets.Dataset:
     return build("json", str(file), file, columns) if content else no_rows(columns)
 
 
+def parsed_row(line: str, where: str, columns: Iterable[str]) -> dict[str, Any]:
+    """A line as a row that has at least the columns.
+
+    Raises:
+        UserError: It is none; names `where`.
+    """
+    if not line.strip():
+        raise UserError(f"{where}: empty; every line must be a JSON object, so delete it")
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg} at character {error.colno})") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: a JSON {type(row).__name__}; every line must be a JSON object")
+    for name in columns:
+        if name not in row:
+            raise UserError(f"{where}: no column {name!r}; there are {', '.join(row)}")
+    return row
+
+
 def _check_lines(file: Path, columns: list[str]) -> int:
     """Check every row; returns how many there are."""
     number = 0
     for number, line in numbered_lines(file):
-        if not line.strip():
-            raise UserError(f"{file} line {number}: empty; every line must be a JSON object, so delete it")
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file} line {number}: not JSON ({error.msg} at character {error.colno})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{file} line {number}: a JSON {type(row).__name__}; every line must be a JSON object")
-        for name in columns:
-            if name not in row:
-                raise UserError(f"{file} line {number}: no column {name!r}; there are {', '.join(row)}")
+        parsed_row(line, f"{file} line {number}", columns)
     return number
 
 

@@ -9,7 +9,7 @@ import pytest
 from datasets import Dataset, Features, List, Value, concatenate_datasets, load_from_disk
 
 from trefoil.data.encoded import list_lengths
-from trefoil.data.packing import PackedRows
+from trefoil.data.packing import BestFitRows, PackedRows
 
 DOCUMENTS = [[1, 2, 3, 4, 5, 6, 7], None, [8, 9], [], [10, 11, 12, 13, 14, 15, 16, 17, 18], [19, 20, 21, 22, 23]]
 
@@ -122,3 +122,68 @@ def test_another_process_gets_the_name_of_the_file_and_not_what_is_in_it(tmp_pat
     sent = pickle.dumps(rows)
     assert len(sent) < 10_000
     assert joined(pickle.loads(sent), "labels") == joined(rows, "labels")
+
+
+# --- best fit
+
+
+def best_fit_rows(documents, **options):
+    examples = Dataset.from_dict({"input_ids": documents}, Features({"input_ids": List(Value("int32"))}))
+    return BestFitRows(examples, ["input_ids"], **options)
+
+
+@pytest.mark.parametrize("trial", range(40))
+def test_best_fit_cuts_no_document_that_fits_and_keeps_every_token_once(trial):
+    random = Random(trial)
+    length, shifted = random.randint(1, 12), random.random() < 0.5
+    token, documents = 1, []
+    for _ in range(random.randint(1, 40)):
+        size = random.choice([0, random.randint(1, 8), random.randint(1, 30)])
+        documents.append(None if random.random() < 0.1 else list(range(token, token + size)))
+        token += size
+    documents.append([token, token + 1])
+    rows = best_fit_rows(documents, length=length, shifted=shifted)
+    found = rows[:]
+    expected = [token for document in documents if document for token in document[: len(document) - shifted]]
+    assert sorted(np.concatenate(found["input_ids"]).tolist()) == expected
+    assert all(0 < len(row) <= length for row in found["input_ids"])
+    if shifted:
+        for inputs, labels in zip(found["input_ids"], found["labels"], strict=True):
+            assert (labels == inputs + 1).all()
+    holders = {}
+    for number, (pieces, ids) in enumerate(zip(found["pieces"], found["sequence_ids"], strict=True)):
+        for piece in pieces.tolist():
+            holders.setdefault(piece, set()).add(number)
+        assert (pieces == ids).all()
+    for piece, numbers in holders.items():
+        assert len(numbers) == -(-(len(documents[piece]) - shifted) // length), "cut without need"
+    assert list_lengths(rows, "input_ids").tolist() == [len(row) for row in found["input_ids"]]
+    assert list_lengths(rows, "input_ids").sum() == rows.places == len(expected)
+
+
+def test_best_fit_takes_the_fullest_row_with_room():
+    rows = best_fit_rows([[1] * 3, [2] * 6, [3] * 4, [4] * 2, [5] * 5], length=8)
+    assert [row.tolist() for row in rows[:]["input_ids"]] == [[2] * 6 + [4] * 2, [1] * 3 + [5] * 5, [3] * 4]
+    assert rows.remark() == "best-fit packing: 3 rows, 16.67% padding, 0 of 5 documents cut"
+
+
+def test_a_document_longer_than_a_row_is_cut_into_whole_rows_and_a_rest_that_is_packed():
+    rows = best_fit_rows([[1, 2, 3, 4, 5, 6, 7, 8, 9], [11, 12, 13]], length=4)
+    assert sorted(row.tolist() for row in rows[:]["input_ids"]) == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 11, 12, 13]]
+    assert rows.remark().endswith("1 of 2 documents cut")
+
+
+def test_best_fit_is_the_same_every_time_and_in_another_process():
+    random = Random(0)
+    documents = [random.choices(range(1000), k=random.randint(1, 90)) for _ in range(2000)]
+    rows = best_fit_rows(documents, length=64)
+    assert 1 - rows.places / (64 * len(rows)) < 0.01
+    for others in (best_fit_rows(documents, length=64), pickle.loads(pickle.dumps(rows))):
+        assert [row.tolist() for row in others[:]["input_ids"]] == [row.tolist() for row in rows[:]["input_ids"]]
+
+
+@pytest.mark.parametrize("documents", [[], [[]], [None], [[1]]])
+def test_nothing_to_pack(documents):
+    rows = best_fit_rows(documents, length=4, shifted=True)
+    assert len(rows) == 0
+    assert len(list_lengths(rows, "input_ids")) == 0

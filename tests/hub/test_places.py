@@ -60,7 +60,13 @@ def run(source, tmp_path):
             **RECIPE,
             "output_dir": place,
             "options": {"prefix": place, "more": [place, {"deep": place}]},
-            "data": {"path": place, "name": place, "columns": {"source": place}},
+            "data": {
+                "path": place,
+                "name": place,
+                "columns": {"source": place},
+                "streaming": True,
+                "sources": [{"path": place}, {"name": place, "split": place}],
+            },
             "tokenizer": {"path": place},
             "model": {"init_from": {"encoder": place, "decoder": "name/model"}},
             "optimization": {"schedule_options": {"file": place}},
@@ -92,16 +98,17 @@ def test_no_file_tells_a_local_place(run, tmp_path, place):
     name = NAMELESS if place == f"~{SECRET}" else "data"
     assert (recipe.output_dir, recipe.data.path, recipe.tokenizer.path) == (name, name, name)
     assert recipe.model.init_from == {"encoder": name, "decoder": "name/model"}
+    assert [source.path or source.name for source in recipe.data.sources] == [name, name]
     assert recipe.optimization.schedule_options == {"file": name}
 
 
 def test_what_is_on_the_hub_stays(run, tmp_path):
-    data = {"name": "me/data"}
+    data = {"name": "me/data", "streaming": True, "sources": [{"name": "me/one"}, {"name": "me/two"}, {"path": "x"}]}
     model = {"init_from": "name/model"}
     folder = run("data", data=data, tokenizer={"path": "me/tok"}, model=model)
     recipe = load_recipe(publish(folder, tmp_path / "out") / "recipe.yaml")
     assert (recipe.data.name, recipe.tokenizer.path, recipe.model.init_from) == ("me/data", "me/tok", "name/model")
-    assert "datasets:\n- me/data\n" in (tmp_path / "out" / "README.md").read_text()
+    assert "datasets:\n- me/data\n- me/one\n- me/two\n" in (tmp_path / "out" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("is_started_there", [True, False])

@@ -53,7 +53,7 @@ def ends(arguments):
 def test_help_names_every_command(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("train", "evaluate", "publish", "demo", "translate", "attend", "import", "export"):
+    for command in ("train", "launch", "evaluate", "publish", "demo", "translate", "attend", "import", "export"):
         assert re.search(rf"\n    {command}\s", shown)
         assert ends([command, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: trefoil {command} ")

@@ -16,6 +16,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
 from trefoil.data import corruption
 from trefoil.data.corruption import Infilling, Prefix, Spans
+from trefoil.data.packing import BestFitRows
 from trefoil.data.tokenizer import TEXT_TO_TEXT, train_tokenizer
 from trefoil.hub.architectures import ARCHITECTURES
 from trefoil.hub.stock import export_stock
@@ -266,9 +267,11 @@ def test_what_is_hidden_depends_on_seed_epoch_and_index_alone(tmp_path, objectiv
     assert again[0].tolist() == fixed[1].tolist()
 
 
+@pytest.mark.parametrize("packing", ["wrapped", "best_fit"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_lengths_are_known_beforehand(tmp_path, objective):
-    preprocessor, split, _ = parts_of(tmp_path, objective, texts=TEXTS * 10)
+def test_lengths_are_known_beforehand(tmp_path, objective, packing):
+    preprocessor, split, _ = parts_of(tmp_path, objective, texts=TEXTS * 10, options={"packing": packing})
+    assert isinstance(split.examples, BestFitRows) == (packing == "best_fit")
     lengths, indices = preprocessor.lengths(split.examples), np.arange(len(split.examples))
     for epoch in range(5):
         made = preprocessor.randomize(split.examples[indices], indices, epoch)

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
+from trefoil.data.packing import BestFitRows, PackedRows
 from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, train_tokenizer
 from trefoil.modeling.losses import labelled
 from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
@@ -206,3 +207,21 @@ def test_a_stride_must_be_positive_and_a_text_must_have_something_to_predict(fol
     parts, _ = parts_of(folder, "causal-lm", options={"documents": "stream"})
     with pytest.raises(UserError, match="here: the text is too short: there is nothing to predict"):
         parts.encode(Dataset.from_dict({"text": [""]}), "here")
+
+
+@pytest.mark.parametrize("name", ["causal-lm", "masked-lm"])
+def test_best_fit_is_of_what_is_trained_on_and_not_of_what_is_scored(folder, name):
+    parts, rows = parts_of(folder, name, options={"packing": "best_fit"})
+    split = parts.encode(rows, "here")
+    assert isinstance(split.examples, BestFitRows)
+    assert any(line.startswith("here: best-fit packing: ") for line in split.remarks())
+    indices = np.arange(len(split.examples))
+    found = parts.collate(parts.randomize(split.examples[indices], indices, 0))
+    wrapped = parts_of(folder, name)[0].encode(rows, "here").examples
+    assert (found["sequence_ids"] >= 0).sum() == wrapped.places
+    assert isinstance(parts.encode(rows, "here", is_scored=True).examples, PackedRows)
+
+
+def test_one_running_text_is_not_packed_by_documents(folder):
+    with pytest.raises(UserError, match=r"packing=best_fit is for documents; options.documents=stream is one"):
+        reader_for(recipe(folder, "causal-lm", options={"packing": "best_fit", "documents": "stream"}))

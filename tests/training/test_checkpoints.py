@@ -1,23 +1,25 @@
 import json
-import math
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from accelerate import Accelerator
 from conftest import SMALL, tiny_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from training_runs import start
 
 from trefoil.configuration.errors import UserError
 from trefoil.data.whole_files import tidy
 from trefoil.recipes.schema import OptimizationRecipe
+from trefoil.training.checkpoint_writer import CheckpointWriter
 from trefoil.training.checkpoints import (
     average_weights,
     checkpoint_folders,
     latest_checkpoint,
-    load_optimizers,
+    load_checkpoint,
     load_state,
-    save_checkpoint,
+    load_weights,
 )
 from trefoil.training.optimization import make_optimizers
 
@@ -42,8 +44,13 @@ def optimizers_of(model, kind):
     return make_optimizers(model, OptimizationRecipe(optimizer=kind, learning_rate=0.01, weight_decay=0.1))
 
 
-def save(folder, step, model, optimizers, keep=2, **state):
-    save_checkpoint(folder, step, model.save_pretrained, model, optimizers, state, keep=keep, is_main_process=True)
+def save(folder, step, model, optimizers, keep=2, keep_every=None, shard_size="5GB", **state):
+    def save_model(where, weights):
+        model.save_pretrained(where, state_dict=weights, max_shard_size=shard_size)
+
+    writer = CheckpointWriter(folder, Accelerator(), in_parts=False, keep=keep, keep_every=keep_every)
+    assert writer.begin(step, model, optimizers, state, save_model) > 0
+    writer.finish()
     return folder / f"step-{step:08}"
 
 
@@ -55,9 +62,8 @@ def test_the_next_steps_are_equal_to_the_bit(tmp_path, kind):
     optimizers[0].param_groups[0]["lr"] = 0.003
     checkpoint = save(tmp_path, 3, model, optimizers)
 
-    resumed = type(model).from_pretrained(checkpoint)
-    resumed_optimizers = optimizers_of(resumed, kind)
-    load_optimizers(checkpoint, resumed, resumed_optimizers)
+    resumed, resumed_optimizers = made(kind, seed=1)
+    load_checkpoint(checkpoint, resumed, resumed_optimizers)
     assert [group["lr"] for each in resumed_optimizers for group in each.param_groups] == [
         group["lr"] for each in optimizers for group in each.param_groups
     ]
@@ -68,14 +74,46 @@ def test_the_next_steps_are_equal_to_the_bit(tmp_path, kind):
         assert torch.equal(parameter, other), name
 
 
-@pytest.mark.parametrize("kind", ["adamw", "muon"])
-def test_loading_changes_no_weights(tmp_path, kind):
-    model, optimizers = made(kind)
+def test_what_is_written_is_what_was_there_when_it_began(tmp_path):
+    """Training goes on meanwhile."""
+    model, optimizers = made("adamw")
     take_step(model, optimizers, 0)
-    checkpoint = save(tmp_path, 1, model, optimizers)
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    load_optimizers(checkpoint, model, make_optimizers(model, OptimizationRecipe(optimizer=kind)))
-    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    go_on = threading.Event()
+
+    def save_model(where, weights):
+        assert go_on.wait(60)
+        model.save_pretrained(where, state_dict=weights)
+
+    writer = CheckpointWriter(tmp_path, Accelerator(), in_parts=False, keep=2)
+    writer.begin(1, model, optimizers, {}, save_model)
+    take_step(model, optimizers, 1)
+    assert writer.is_writing
+    assert latest_checkpoint(tmp_path) is None
+    go_on.set()
+    writer.finish()
+    other, other_optimizers = made("adamw", seed=1)
+    load_checkpoint(latest_checkpoint(tmp_path), other, other_optimizers)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in other.named_parameters())
+    take_step(other, other_optimizers, 1)
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
+
+
+def test_what_could_not_be_written_is_told_and_leaves_nothing(tmp_path):
+    model, optimizers = made("adamw")
+    checkpoint = save(tmp_path, 1, model, optimizers)
+
+    def fail(where, weights):
+        raise OSError(28, "No space left on device")
+
+    writer = CheckpointWriter(tmp_path, Accelerator(), in_parts=False, keep=2)
+    writer.begin(2, model, optimizers, {}, fail)
+    with pytest.raises(
+        UserError, match=r"step-00000002: cannot be written \(.*No space left on device\); checkpoints before"
+    ):
+        writer.finish()
+    assert list(tmp_path.iterdir()) == [checkpoint]
+    writer.finish()
 
 
 def test_only_safetensors_and_json(tmp_path):
@@ -92,19 +130,13 @@ def test_only_safetensors_and_json(tmp_path):
     assert len(tensors) == 3 * len(list(model.parameters()))
 
 
-def test_other_processes_write_nothing(tmp_path):
-    model, optimizers = made("adamw")
-    save_checkpoint(tmp_path, 1, model.save_pretrained, model, optimizers, {}, keep=2, is_main_process=False)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_old_checkpoints_are_deleted_and_half_written_ones_ignored(tmp_path):
     model, optimizers = made("adamw")
     half = tmp_path / ".step-00000009.trefoil-new"
     half.mkdir()
     (half / "state.json").write_text("{")
     for step in (2, 4, 10, 100, 1000):
-        save(tmp_path, step, model, optimizers, keep=3)
+        save(tmp_path, step, model, optimizers, keep=2, keep_every=5)
     assert [folder.name for folder in checkpoint_folders(tmp_path)] == [
         "step-00000010", "step-00000100", "step-00001000",
     ]  # fmt: skip
@@ -125,30 +157,31 @@ def test_a_missing_file_is_named(tmp_path, name):
     (checkpoint / name).unlink()
     with pytest.raises(UserError) as error:
         latest_checkpoint(tmp_path)
-    assert str(error.value) == f"{checkpoint}: {name} is missing, so the run cannot go on from it; delete this folder"
+    assert str(error.value) == (
+        f"{checkpoint}: {name} is missing, and no other is whole; delete {tmp_path} to begin anew"
+    )
 
 
 def test_a_missing_part_of_the_weights_is_named(tmp_path):
-    model, optimizers = made("adamw")
-    shards = lambda folder: model.save_pretrained(folder, max_shard_size="20KB")  # noqa: E731
-    save_checkpoint(tmp_path, 5, shards, model, optimizers, {}, keep=2, is_main_process=True)
-    checkpoint = latest_checkpoint(tmp_path)
+    checkpoint = save(tmp_path, 5, *made("adamw"), shard_size="20KB")
+    assert latest_checkpoint(tmp_path) == checkpoint
     shard = max(checkpoint.glob("model-*.safetensors"))
     shard.unlink()
-    with pytest.raises(UserError, match=f"{shard.name} is missing, so the run cannot go on from it"):
+    with pytest.raises(UserError, match=f"{shard.name} is missing"):
         latest_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("cut", [0, 100])
 @pytest.mark.parametrize("name", ["optimizer.safetensors", "model.safetensors", "state.json", "config.json"])
-def test_a_damaged_file_is_named(tmp_path, name, cut):
-    checkpoint = save(tmp_path, 5, *made("adamw"))
-    (checkpoint / name).write_bytes((checkpoint / name).read_bytes()[:cut])
-    with pytest.raises(UserError) as error:
-        latest_checkpoint(tmp_path)
-    assert str(error.value).startswith(f"{checkpoint}: {name} is damaged (")
-    assert str(error.value).endswith("), so the run cannot go on from it; delete this folder")
-    assert "\n" not in str(error.value)
+def test_a_damaged_one_is_named_and_the_one_before_it_taken(tmp_path, name, cut):
+    older, newer = (save(tmp_path, step, *made("adamw")) for step in (5, 6))
+    (newer / name).write_bytes((newer / name).read_bytes()[:cut])
+    told = []
+    assert latest_checkpoint(tmp_path, told.append) == older
+    assert len(told) == 1
+    assert "\n" not in told[0]
+    assert told[0].startswith(f"{newer}: {name} is damaged (")
+    assert told[0].endswith("); going on from the one before it")
 
 
 @pytest.mark.parametrize(
@@ -157,71 +190,87 @@ def test_a_damaged_file_is_named(tmp_path, name, cut):
 )
 def test_another_model_or_optimiser_is_refused(tmp_path, kind, fields):
     checkpoint = save(tmp_path, 5, *made("adamw"))
-    with pytest.raises(UserError, match=r"optimizer.safetensors: does not fit this model and optimiser \(first key: "):
-        load_optimizers(checkpoint, *made(kind, **fields))
+    with pytest.raises(UserError, match=r"does not fit this model and optimiser \(first key: "):
+        load_checkpoint(checkpoint, *made(kind, **fields))
 
 
 HERE = Path(__file__).parent
 
-# saves the state of sharded parameters, loads it back, and takes the next step, which must be the same
-SHARDED = """
+# writes what lies in parts, reads it back into parts along the other side, and takes the next step, which must be the same
+IN_PARTS = """
 import sys
 from pathlib import Path
 import torch
+from accelerate import Accelerator
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import Shard
 sys.path[:0] = sys.argv[1].split(":")
 from test_checkpoints import made, optimizers_of, take_step
-from trefoil.training.checkpoints import load_optimizers, save_checkpoint
-torch.distributed.init_process_group("gloo")
-rank, mesh = torch.distributed.get_rank(), init_device_mesh("cpu", (2,))
-def sharded(kind):
-    model, _ = made(kind)
-    return fully_shard(model, mesh=mesh), optimizers_of(model, kind)
-for kind in ("adamw", "muon"):
-    folder = Path(sys.argv[2]) / kind
-    model, optimizers = sharded(kind)
-    take_step(model, optimizers, 0)
-    save_checkpoint(folder, 1, Path.is_dir, model, optimizers, {}, keep=2, is_main_process=rank == 0)
-    torch.distributed.barrier()
-    other, other_optimizers = sharded(kind)
-    other.load_state_dict(model.state_dict())
-    load_optimizers(folder / "step-00000001", other, other_optimizers)
-    take_step(model, optimizers, 1)
-    take_step(other, other_optimizers, 1)
-    pairs = zip(model.parameters(), other.parameters())
-    assert all(torch.equal(one.to_local(), two.to_local()) for one, two in pairs)
+from trefoil.training.checkpoint_writer import CheckpointWriter
+from trefoil.training.checkpoints import load_checkpoint
+accelerator = Accelerator()
+mesh = init_device_mesh("cpu", (2,))
+def in_parts(seed, side):
+    model, _ = made("adamw", seed=seed)
+    fully_shard(model, mesh=mesh, shard_placement_fn=lambda each: Shard(side if each.ndim > 1 else 0))
+    return model, optimizers_of(model, "adamw")
+model, optimizers = in_parts(0, 0)
+take_step(model, optimizers, 0)
+writer = CheckpointWriter(Path(sys.argv[2]), accelerator, in_parts=True, keep=2)
+writer.begin(1, model, optimizers, {}, lambda folder, weights: model.config.save_pretrained(folder))
+take_step(model, optimizers, 1)
+writer.finish()
+other, other_optimizers = in_parts(1, 1)
+load_checkpoint(Path(sys.argv[2]) / "step-00000001", other, other_optimizers)
+take_step(other, other_optimizers, 1)
+for one, two in zip(model.parameters(), other.parameters()):
+    torch.testing.assert_close(one.full_tensor(), two.full_tensor(), atol=1e-6, rtol=0)
 torch.distributed.destroy_process_group()
 """
 
 
-def test_the_state_of_sharded_parameters_is_whole_in_the_checkpoint(tmp_path):
-    (tmp_path / "script.py").write_text(SHARDED)
+def test_what_lies_in_parts_is_written_in_parts_and_read_by_whom_so_ever(tmp_path):
+    (tmp_path / "script.py").write_text(IN_PARTS)
     process = start(tmp_path / "script.py", f"{HERE}:{HERE.parent}", tmp_path, processes=2)
     assert process.returncode == 0, process.stderr
-    for kind in ("adamw", "muon"):
-        model, optimizers = made(kind)
-        load_optimizers(tmp_path / kind / "step-00000001", model, optimizers)
+    checkpoint = latest_checkpoint(tmp_path)
+    assert len(list(checkpoint.glob("shard-*.safetensors"))) == 2
+    weights = sum(file.stat().st_size for file in checkpoint.glob("*.safetensors"))
+    model, optimizers = made("adamw", seed=1)
+    assert weights < 3.5 * 4 * model.num_parameters()  # each once, with two moments
+    load_checkpoint(checkpoint, model, optimizers)
+    take_step(model, optimizers, 1)
+    straight, straight_optimizers = made("adamw")
+    for seed in range(2):
+        take_step(straight, straight_optimizers, seed)
+    for one, two in zip(model.parameters(), straight.parameters(), strict=True):
+        torch.testing.assert_close(one, two, atol=1e-6, rtol=0)
 
 
 # --- averaging
 
 
 def test_the_mean_is_exact(tmp_path):
-    values = torch.tensor([[0.1, 1e-8, 3.0], [0.2, 1.0, -3.0], [0.7, -1.0, 2e-3]])
-    folders = []
-    for number, row in enumerate(values):
-        folders.append(tmp_path / f"step-{number}")
-        folders[-1].mkdir()
-        save_file({"a": row}, folders[-1] / "model-00001-of-00002.safetensors")
-        save_file({"b": row.bfloat16()[:2]}, folders[-1] / "model-00002-of-00002.safetensors")
-        save_file({"a.exp_avg": row}, folders[-1] / "optimizer.safetensors")
-    mean = average_weights(folders)
-    assert mean.keys() == {"a", "b"}
-    expected = torch.tensor([math.fsum(column.tolist()) / 3 for column in values.T], dtype=torch.float64).float()
-    assert torch.equal(mean["a"], expected)
-    assert mean["b"].dtype == torch.bfloat16
-    assert torch.equal(average_weights(folders[:1])["a"], values[0])
+    folders, weights = [], []
+    for step in range(3):
+        model, optimizers = made("adamw", seed=step)
+        folders.append(save(tmp_path, step, model, optimizers, keep=3))
+        weights.append(dict(model.named_parameters()))
+    mean, _ = made("adamw", seed=9)
+    average_weights(folders, mean)
+    for name, parameter in mean.named_parameters():
+        expected = sum(each[name].double() for each in weights) / 3
+        assert torch.equal(parameter, expected.float()), name
+    average_weights(folders[:1], mean)
+    assert torch.equal(mean.lm_head.weight, weights[0]["model.encoder.embed_tokens.weight"])
+
+
+def test_weights_alone(tmp_path):
+    model, optimizers = made("adamw")
+    other, _ = made("adamw", seed=1)
+    load_weights(save(tmp_path, 1, model, optimizers), other)
+    assert all(map(torch.equal, model.parameters(), other.parameters()))
 
 
 def test_a_state_that_is_no_json_number_is_kept(tmp_path):

@@ -1,7 +1,10 @@
 import pytest
+import torch
+from training_runs import losses, start, tiny_recipe
 
 from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import TrainingRecipe
+from trefoil.training import precision
 from trefoil.training.precision import mixed_precision
 
 
@@ -40,7 +43,13 @@ def test_the_recipe_or_else_the_launcher_says(monkeypatch, asked, launched, expe
             "training.mixed_precision='bf16', but accelerate launch was given --mixed_precision fp16; give both the same, or "
             "one of them",
         ),
-        (None, "fp8", "accelerate launch --mixed_precision fp8: a run's is one of no, bf16, fp16"),
+        (
+            "bf16",
+            "fp8",
+            "training.mixed_precision='bf16', but accelerate launch was given --mixed_precision fp8; give both the same, or "
+            "one of them",
+        ),
+        (None, "fp4", "accelerate launch --mixed_precision fp4: a run's is one of no, bf16, fp16, fp8"),
     ],
 )
 def test_two_that_disagree_are_refused(monkeypatch, asked, launched, message):
@@ -48,3 +57,65 @@ def test_two_that_disagree_are_refused(monkeypatch, asked, launched, message):
     with pytest.raises(UserError) as error:
         mixed_precision(TrainingRecipe(mixed_precision=asked))
     assert str(error.value) == message
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Says whether torchao is there, and what GPU: its name and capability."""
+
+    def is_such(torchao, name=None, capability=(0, 0)):
+        monkeypatch.setattr(precision.importlib.util, "find_spec", lambda module: torchao or None)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: name is not None)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+
+    return is_such
+
+
+@pytest.mark.parametrize(("asked", "launched"), [(None, "fp8"), ("fp8", "no"), ("fp8", "fp8")])
+def test_fp8_is_taken_where_it_can_be(monkeypatch, machine, asked, launched):
+    machine(True, "H100", (9, 0))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
+    assert mixed_precision(TrainingRecipe(mixed_precision=asked)) == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("there", "message"),
+    [
+        ((False, "H100", (9, 0)), "mixed precision fp8 needs torchao: pip install torchao"),
+        ((True, "A100", (8, 0)), "mixed precision fp8: A100 cannot, Ada, Hopper and later can; use bf16"),
+        ((True,), "mixed precision fp8: a CPU cannot, Ada, Hopper and later can; use bf16"),
+    ],
+)
+def test_fp8_is_refused_where_it_cannot(monkeypatch, machine, there, message):
+    machine(*there)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
+    with pytest.raises(UserError) as error:
+        mixed_precision(TrainingRecipe())
+    assert str(error.value) == message
+
+
+# trains, and goes on, where a CPU imitates what a GPU computes in 8 bits
+IMITATED = """
+import functools, sys
+from torchao import float8
+from trefoil.cli import main
+from trefoil.training import precision
+float8.Float8LinearConfig = functools.partial(float8.Float8LinearConfig, emulate=True)
+precision._require_fp8 = lambda: None
+main(["train", sys.argv[1]])
+sys.exit(main(["train", sys.argv[1], "training.max_steps=9"]))
+"""
+
+
+def test_a_run_in_fp8_learns_and_goes_on(tmp_path):
+    pytest.importorskip("torchao.float8")
+    training = {"mixed_precision": "fp8", "max_steps": 6, "save_every": 3}
+    (tmp_path / "recipe.yaml").write_text(tiny_recipe(tmp_path / "run", training=training).to_yaml())
+    (tmp_path / "script.py").write_text(IMITATED)
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml")  # accelerate has one precision a process
+    assert process.returncode == 0, process.stderr
+    found = losses(tmp_path / "run")
+    assert list(found) == list(range(1, 10))
+    assert found[9] < found[1]
+    assert "going on from step 6" in process.stderr

@@ -1,0 +1,137 @@
+"""Writes checkpoints beside training."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors.torch import save_file
+from torch.distributed import checkpoint as distributed
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+
+from ..configuration.errors import UserError, reason
+from ..data.whole_files import NEW, aside, put_in_place, remove
+from .checkpoints import OPTIMIZER_FILE, STATE_FILE, checkpoint_folders, first_names, load_state, optimizer_tensors
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run while it goes on: the loop waits for a copy in memory, not for the disk.
+
+    Every process calls its methods at the same steps. A checkpoint takes its place when all processes have written; `step`
+    tells them of each other, so that nothing is waited for.
+
+    Args:
+        folder: Of the checkpoints.
+        accelerator: The processes.
+        in_parts: Whether each process has a part of the model, or the first all of it.
+        keep: How many of the newest stay.
+        keep_every: Those of its multiples stay for good.
+    """
+
+    def __init__(
+        self, folder: Path, accelerator: Accelerator, in_parts: bool, keep: int, keep_every: int | None = None
+    ) -> None:
+        self.folder, self.accelerator, self.in_parts = folder, accelerator, in_parts
+        self.keep, self.keep_every = keep, keep_every
+        self.path: Path | None = None  # of the one that is being written
+        self.thread: threading.Thread | None = None
+        self.error: Exception | None = None
+        # the processes plan who writes what, beside what training sends
+        self.group = torch.distributed.new_group(backend="gloo") if in_parts else None
+
+    @property
+    def is_writing(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    def begin(
+        self,
+        step: int,
+        model: torch.nn.Module,
+        optimizers: list[torch.optim.Optimizer],
+        state: dict[str, Any],
+        save_model: Callable[[Path, dict[str, torch.Tensor] | None], None],
+    ) -> float:
+        """Copy all that the checkpoint of `step` holds, and begin to write it.
+
+        Args:
+            model, optimizers: Prepared ones.
+            state: Numbers and the like.
+            save_model: Writes the weights that it is given, those of a whole model, and what goes with them.
+
+        Returns:
+            Seconds that training stood still.
+        """
+        started = time.perf_counter()
+        self.finish()
+        weights: dict[str, torch.Tensor] = {}
+        tensors: dict[str, torch.Tensor] = {}
+        if self.in_parts or self.accelerator.is_main_process:
+            there: dict[str, Any] = get_model_state_dict(model)
+            names = first_names(self.accelerator.unwrap_model(model))
+            once = {name: _copy(there[name]) for name in there if names.get(name, name) == name}
+            weights = once if self.in_parts else {name: once[names.get(name, name)] for name in there}
+            optimizer_state: dict[str, Any] = get_optimizer_state_dict(model, optimizers)
+            tensors = {name: _copy(tensor) for name, tensor in optimizer_tensors(optimizer_state).items()}
+            state = {**state, "step": step, "optimizer": optimizer_state["param_groups"]}
+        self.path = self.folder / f"step-{step:08}"
+        new, is_main = aside(self.path, NEW), self.accelerator.is_main_process
+        if is_main:
+            remove(new)
+            new.mkdir(parents=True)
+
+        def write() -> None:
+            try:
+                if self.in_parts:
+                    writer = HuggingFaceStorageWriter(str(new), save_distributed=True)
+                    distributed.save(weights | tensors, storage_writer=writer, process_group=self.group)
+                else:
+                    save_file(tensors, new / OPTIMIZER_FILE)
+                if is_main:
+                    save_model(new, None if self.in_parts else weights)
+                    files = {file.name: file.stat().st_size for file in new.glob("*.safetensors")}
+                    (new / STATE_FILE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
+            except Exception as error:
+                self.error = error
+
+        if self.in_parts:
+            self.accelerator.wait_for_everyone()
+        if self.in_parts or is_main:
+            self.thread = threading.Thread(target=write, name="checkpoint", daemon=True)
+            self.thread.start()
+        return time.perf_counter() - started
+
+    def finish(self) -> None:
+        """Wait until the last checkpoint is written, and put it in its place.
+
+        Raises:
+            UserError: A process could not write, on every process.
+        """
+        if self.path is None:
+            return
+        if self.thread is not None:
+            self.thread.join()
+        path, self.path, self.thread = self.path, None, None
+        errors = gather_object([None if self.error is None else reason(self.error)])
+        self.error = None
+        if found := [error for error in errors if error is not None]:
+            if self.accelerator.is_main_process:
+                remove(aside(path, NEW))
+            raise UserError(f"{path}: cannot be written ({found[0]}); checkpoints before it are kept")
+        if self.accelerator.is_main_process:
+            put_in_place(aside(path, NEW), path)
+            for old in checkpoint_folders(self.folder)[: -self.keep]:
+                if not (self.keep_every and load_state(old)["step"] % self.keep_every == 0):
+                    remove(old)
+        self.accelerator.wait_for_everyone()
+
+
+def _copy(tensor: torch.Tensor) -> torch.Tensor:
+    """In the processor's memory."""
+    return tensor.detach().to("cpu", copy=True).contiguous()

@@ -1,0 +1,156 @@
+"""How a model lies on the processes of a run: whole on each (one process, DDP), in parts (FSDP2, tensor parallel, both).
+
+The engines are accelerate's, chosen by its configuration file (`accelerate launch --config_file`); nothing else in a run
+asks which one is at work.
+"""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch.distributed.tensor import DTensor
+from transformers import PreTrainedModel
+from transformers.distributed import DistributedConfig
+from transformers.distributed.tensor_parallel import TensorParallelLayer, apply_tensor_parallelism
+from transformers.integrations import tensor_parallel
+
+from ..configuration.errors import UserError
+from ..recipes.schema import OptimizationRecipe
+from .optimization import make_optimizers
+
+
+class Engine:
+    """
+    Args:
+        accelerator: With the engine that it was launched with.
+    """
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        parallelism = accelerator.parallelism_config
+        self.tensor_parallel = 1 if parallelism is None else parallelism.tp_size
+        # processes of a tensor-parallel group are neighbours, and work on the same batch
+        self.data_size = accelerator.num_processes // self.tensor_parallel
+        self.data_rank = accelerator.process_index // self.tensor_parallel
+
+    @property
+    def name(self) -> str:
+        names = ["FSDP2"] * self.accelerator.is_fsdp2 + ["tensor parallel"] * (self.tensor_parallel > 1)
+        return " with ".join(names) or ("DDP" if self.accelerator.num_processes > 1 else "one process")
+
+    @property
+    def shards(self) -> bool:
+        """Whether a process has but a part of the weights."""
+        return self.accelerator.is_fsdp2 or self.tensor_parallel > 1
+
+    def prepare(
+        self, model: PreTrainedModel, recipe: OptimizationRecipe
+    ) -> tuple[torch.nn.Module, list[torch.optim.Optimizer]]:
+        """The model, laid out over the processes, and its optimisers.
+
+        Raises:
+            UserError: The engine cannot do what the recipe wants.
+        """
+        if self.shards and recipe.optimizer == "muon":
+            raise UserError(
+                f"optimization.optimizer='muon' works on whole matrices, of which {self.name} leaves each process a part; "
+                "set optimization.optimizer=adamw, or launch with DDP"
+            )
+        self.model_class, self.config = type(model), copy.deepcopy(model.config)
+        self.config.architectures = [self.model_class.__name__]
+        if self.tensor_parallel > 1:
+            self._split(model)
+        optimizers = make_optimizers(model, recipe)
+        with _embeddings_in_one_unit(model):
+            prepared, *optimizers = self.accelerator.prepare(model, *optimizers)
+        self.model = prepared
+        return prepared, optimizers
+
+    def _split(self, model: PreTrainedModel) -> None:
+        """Tensor parallelism (Shoeybi et al. 2019) by the model's own plan: projections into a sublayer by column, those
+        out of it by row, embeddings by vocabulary."""
+        config = DistributedConfig(tp_size=self.tensor_parallel)
+        mesh = self.accelerator.torch_device_mesh["tp"]
+        plan, _, _ = model._resolve_parallel_plans(config)
+        # a plan splits each parameter by its name, so one that has several is tied again afterwards
+        once = {id(parameter): name for name, parameter in model.named_parameters()}
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            if once[id(parameter)] != name:
+                owner, _, last = name.rpartition(".")
+                setattr(model.get_submodule(owner), last, torch.nn.Parameter(parameter.detach()))
+        apply_tensor_parallelism(model, mesh, plan)
+        model.tie_weights()
+        model.config.distributed_config = config  # where accelerate looks for it
+        # accelerate 1.15 asks transformers for a class that went in 5.18
+        if not hasattr(tensor_parallel, "ReplicateParallel"):
+            tensor_parallel.ReplicateParallel = _Replicated
+
+    @contextmanager
+    def whole(self) -> Iterator[PreTrainedModel]:
+        """The model with all its weights on each process, for what every process does by itself: evaluation, generation,
+        saving. A copy where it lies in parts."""
+        bare = self.accelerator.unwrap_model(self.model)
+        if not self.shards:
+            yield bare
+            return
+        with torch.device(self.accelerator.device):
+            model = self.model_class(copy.deepcopy(self.config))
+        model.generation_config = bare.generation_config
+        there, here = bare.state_dict(), model.state_dict()
+        for name, tensor in here.items():
+            tensor.copy_(full(there[name]))
+        with self.accelerator.autocast():
+            yield model
+
+    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
+        """Write the configuration of the model and, as `save_pretrained` does, weights that are whole."""
+        bare = self.accelerator.unwrap_model(self.model)
+        if weights is not None:
+            bare.save_pretrained(folder, state_dict=weights, save_original_format=False)  # by the names that they have
+            return
+        self.config.save_pretrained(folder)
+        if bare.can_generate():
+            bare.generation_config.save_pretrained(folder)
+
+
+def full(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor, of which this process may have a part. Every process calls this."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a tensor."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+class _Replicated(TensorParallelLayer):
+    """What a plan does not name is whole on every process."""
+
+    def should_use_local_tensors(self, module: torch.nn.Module) -> bool:
+        return True
+
+    def prepare_module_tp(self, module: torch.nn.Module, mesh: torch.distributed.DeviceMesh) -> None:
+        self.install_forward(module, mesh)
+
+
+@contextmanager
+def _embeddings_in_one_unit(model: PreTrainedModel) -> Iterator[None]:
+    """FSDP2's units in accelerate are the layers, and the input with the output embedding. Where a third module has the
+    same weight, as in an encoder-decoder, torch refuses that unit; such weights are left to the root, which has all."""
+    names = ("get_input_embeddings", "get_output_embeddings")
+    embeddings = [getattr(model, name)() for name in names]
+    weight = getattr(embeddings[0], "weight", None)
+    sharing = [module for module in model.modules() if any(each is weight for each in module.parameters(recurse=False))]
+    if all(module in embeddings for module in sharing):
+        yield
+        return
+    for name in names:
+        setattr(model, name, lambda: None)
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(model, name)
