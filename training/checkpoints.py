@@ -72,12 +72,11 @@ def latest_checkpoint(folder: Path, tell: Callable[[str], object] = lambda line:
 def require_whole(checkpoint: Path) -> None:
     """Raises a UserError where a file of a checkpoint is not there, or not what it was when it was written."""
     state = load_state(checkpoint)
-    _require_file(checkpoint / CONFIG_FILE)
     files = state.get("files", {})
-    for name in files or ("model.safetensors", OPTIMIZER_FILE):  # before 0.2 they were not listed
+    needed = [CONFIG_FILE, *(files or ("model.safetensors", OPTIMIZER_FILE))]  # before 0.2 they were not listed
+    there = [file.name for kind in ("json", "safetensors") for file in checkpoint.glob(f"*.{kind}")]
+    for name in dict.fromkeys(needed + there):
         _require_file(checkpoint / name, files.get(name))
-    for file in [*checkpoint.glob("*.json"), *checkpoint.glob("*.safetensors")]:
-        _require_file(file)
 
 
 def _require_file(file: Path, size: int | None = None) -> None:
@@ -115,7 +114,8 @@ def load_weights(checkpoint: Path, model: torch.nn.Module) -> None:
     Raises:
         UserError: The checkpoint is of another model.
     """
-    _read(checkpoint, _weights(checkpoint, model))
+    stored = _stored(checkpoint)
+    _read(checkpoint, stored, _weights(stored, model))
 
 
 def load_checkpoint(checkpoint: Path, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
@@ -125,16 +125,16 @@ def load_checkpoint(checkpoint: Path, model: torch.nn.Module, optimizers: list[t
         UserError: The checkpoint was written by another optimiser or for another model.
     """
     expected: dict[str, Any] = get_optimizer_state_dict(model, optimizers)
-    _read(checkpoint, _weights(checkpoint, model) | optimizer_tensors(expected))
+    stored = _stored(checkpoint)
+    _read(checkpoint, stored, _weights(stored, model) | optimizer_tensors(expected))
     expected["param_groups"] = load_state(checkpoint)["optimizer"]
     for group in expected["param_groups"]:
         group |= {key: tuple(value) for key, value in group.items() if key == "betas"}
     set_optimizer_state_dict(model, optimizers, expected)
 
 
-def _weights(checkpoint: Path, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+def _weights(stored: dict[str, Any], model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A model's weights by the names that they have in the checkpoint, where what is tied is stored once."""
-    stored = _stored(checkpoint)
     weights: dict[str, Any] = get_model_state_dict(model)
     firsts = first_names(getattr(model, "module", model))
     there = {firsts.get(name, name): name for name in weights if name in stored}
@@ -146,9 +146,8 @@ def _stored(checkpoint: Path) -> dict[str, Any]:
     return HuggingFaceStorageReader(str(checkpoint)).read_metadata().state_dict_metadata
 
 
-def _read(checkpoint: Path, wanted: dict[str, torch.Tensor]) -> None:
+def _read(checkpoint: Path, stored: dict[str, Any], wanted: dict[str, torch.Tensor]) -> None:
     """Read tensors into `wanted`, of a tensor that lies in parts this process's."""
-    stored = _stored(checkpoint)
     for name, tensor in sorted(wanted.items()):
         if name not in stored or stored[name].size != tensor.size():
             raise UserError(f"{checkpoint}: does not fit this model and optimiser (first key: {name})")
