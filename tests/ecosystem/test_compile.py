@@ -47,6 +47,7 @@ def test_one_graph_serves_all_lengths():
             assert_same(compiled, model, batch(length))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
 def test_generated_code_gives_the_same_gradients():
     """By inductor, torch's default, for one family and one length: it takes seconds each."""

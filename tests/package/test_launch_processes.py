@@ -55,6 +55,7 @@ def test_a_mistake_is_one_line_of_the_whole_launch(recipe, cpu_file):
     ]
 
 
+@pytest.mark.slow
 def test_processes_that_would_each_train_alone_are_refused(recipe, tmp_path):
     """As those of an FSDP file with `use_cpu: true`, of which accelerate's launcher says nothing to them."""
     alone = {

@@ -111,6 +111,7 @@ def test_accumulation_in_parts(alone, tmp_path):
     require_equal(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
 def test_muon_is_refused_where_matrices_lie_in_parts(tmp_path):
     recipe = tiny_recipe(tmp_path / "run", **RECIPE | {"optimization": {"optimizer": "muon"}})
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())

@@ -84,7 +84,10 @@ def talkative_losses(tmp_path_factory):
     return losses(folder / "run")
 
 
-@pytest.mark.parametrize(("before", "after", "rank"), [(2, 2, 1), (2, 1, 0), (1, 2, 0)])
+@pytest.mark.parametrize(
+    ("before", "after", "rank"),
+    [(2, 2, 1), pytest.param(2, 1, 0, marks=pytest.mark.slow), pytest.param(1, 2, 0, marks=pytest.mark.slow)],
+)
 def test_killed_it_goes_on_in_as_many_or_other_processes(talkative_losses, tmp_path, before, after, rank):
     recipe = tiny_recipe(tmp_path / "run", **TALKATIVE)
     process = train_and_signal(recipe, signal.SIGKILL, 14, before, rank)

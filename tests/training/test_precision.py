@@ -108,6 +108,7 @@ sys.exit(main(["train", sys.argv[1], "training.max_steps=9"]))
 """
 
 
+@pytest.mark.slow
 def test_a_run_in_fp8_learns_and_goes_on(tmp_path):
     pytest.importorskip("torchao.float8")
     training = {"mixed_precision": "fp8", "max_steps": 6, "save_every": 3}

@@ -162,7 +162,7 @@ def test_the_best_model_of_a_run_or_what_was_given(finished_run):
 # --- who is at work in it
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_second_run_is_refused_until_the_first_ends_even_killed(finished_run, tmp_path, processes):
     shutil.copytree(finished_run, tmp_path / "run")
     recipe = tiny_recipe(tmp_path / "run", training={"mixed_precision": "no"})

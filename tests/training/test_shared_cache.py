@@ -30,7 +30,9 @@ def rows_encoded(folder, rank):
     return sum(map(json.loads, file.read_text().splitlines())) if file.exists() else 0
 
 
-@pytest.mark.parametrize(("how", "expected"), [("shared", [136, 0]), ("apart", [136, 136])])
+@pytest.mark.parametrize(
+    ("how", "expected"), [pytest.param("shared", [136, 0], marks=pytest.mark.slow), ("apart", [136, 136])]
+)
 def test_who_encodes(tmp_path, how, expected):
     recipe = tiny_recipe(tmp_path / "run", training={"max_steps": 2})
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())

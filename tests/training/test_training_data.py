@@ -108,7 +108,9 @@ def recipe(tmp_path, write):
     return make
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize(
+    "task", [task if task == "causal-lm" else pytest.param(task, marks=pytest.mark.slow) for task in TASKS]
+)
 def test_killed_after_any_step_it_goes_on_to_the_same_losses(recipe, tmp_path, monkeypatch, task):
     train(recipe("whole", task))
     for step in (6, 11, random.randint(13, 19)):
@@ -167,6 +169,7 @@ def test_two_processes_divide_the_stream(recipe, tmp_path):
             assert max(counts) - min(counts) <= 1
 
 
+@pytest.mark.slow
 def test_two_processes_that_are_killed_go_on_to_the_same_losses(recipe, tmp_path):
     assert in_processes(tmp_path, recipe("whole"), out="one").returncode == 0
     process = in_processes(tmp_path, recipe(), death=15, out="two")
@@ -177,6 +180,7 @@ def test_two_processes_that_are_killed_go_on_to_the_same_losses(recipe, tmp_path
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_in_fewer_processes_it_goes_on_and_says_what_is_not_exact(recipe, tmp_path, capsys):
     assert in_processes(tmp_path, recipe(), death=15).returncode != 0
     before = load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["data"]["readers"]
@@ -188,6 +192,7 @@ def test_in_fewer_processes_it_goes_on_and_says_what_is_not_exact(recipe, tmp_pa
     assert np.greater_equal(after["before"], np.sum([reader["here"] for reader in before], axis=0)).all()
 
 
+@pytest.mark.slow
 def test_with_more_workers_it_goes_on(recipe, tmp_path, monkeypatch, capsys):
     train_and_die(monkeypatch, recipe(), after_step(14))
     train(recipe(batches={"workers": 2}))
