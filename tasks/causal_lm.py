@@ -17,7 +17,7 @@ from .language_modeling import (
     LanguageModelPreprocessor,
     LanguageModelReader,
 )
-from .preprocessor import INTS, Split
+from .preprocessor import INTS, Split, special_token_ids
 from .reader import Rows
 from .task import Task
 
@@ -65,9 +65,7 @@ class CausalLMPreprocessor(LanguageModelPreprocessor):
             do_sample=True,
             top_k=50,
             max_new_tokens=self.recipe.evaluation.max_new_tokens or min(256, config.max_position_embeddings // 2),
-            pad_token_id=config.pad_token_id,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.eos_token_id,
+            **special_token_ids(config),
         )
 
 

@@ -34,7 +34,7 @@ from .language_modeling import (
     positions_within,
 )
 from .metrics.language_modeling import perplexity
-from .preprocessor import INTS, EncodedRow, Split, pad
+from .preprocessor import INTS, EncodedRow, Split, pad, special_token_ids
 from .reader import Reader, Rows
 from .task import Task
 from .text_to_text import TextToTextPreprocessor
@@ -214,10 +214,7 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
         return GenerationConfig(
             max_new_tokens=self.recipe.evaluation.max_new_tokens or self.max_target_length,
             num_beams=self.recipe.evaluation.num_beams,
-            pad_token_id=config.pad_token_id,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.eos_token_id,
-            decoder_start_token_id=config.decoder_start_token_id,
+            **special_token_ids(config),
         )
 
 

@@ -1,6 +1,7 @@
 """Files whose lines belong together, as of Moses: `train.en` and `train.de`, each the column of its suffix."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import datasets
@@ -34,10 +35,17 @@ def load(files: dict[str, Path]) -> datasets.Dataset:
         if count != lines:
             raise UserError(f"{first} has {lines} lines, {file} {count}; line by line, they must belong together")
     features = datasets.Features({name: datasets.Value("string") for name in files})
-    return stream(lambda: _rows(files), features, list(files.values()))
+    return stream(lambda: rows(files), features, list(files.values()))
 
 
-def _rows(files: dict[str, Path]) -> Iterator[dict[str, str]]:
-    for lines in zip(*map(numbered_lines, files.values()), strict=True):
+def rows(files: dict[str, Path]) -> Iterator[dict[str, str]]:
+    """
+    Raises:
+        UserError: One file ends before another.
+    """
+    for number, lines in enumerate(zip_longest(*map(numbered_lines, files.values()))):
+        for file, line in zip(files.values(), lines, strict=True):
+            if line is None:
+                raise UserError(f"{file} ends after line {number}, others do not; line by line, they must belong together")
         texts = (line.removesuffix("\n").removesuffix("\r") for _, line in lines)
         yield dict(zip(files, texts, strict=True))

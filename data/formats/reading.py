@@ -8,8 +8,13 @@ from typing import Any
 
 import datasets
 from datasets.fingerprint import Hasher
+from huggingface_hub.errors import HTTPError
 
 from ...configuration.errors import UserError, reason
+
+# what reading raises: of files, of the network after all tries of huggingface_hub and `datasets`, and of what these make of both
+READING_ERRORS = (OSError, ValueError, EOFError, zlib.error, HTTPError, datasets.exceptions.DatasetsError)
+CONNECTION_ERRORS = (ConnectionError, TimeoutError, HTTPError)
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -64,7 +69,7 @@ def stream(
 def _prepared(prepare: Callable[[], datasets.Dataset], file: Path, columns: list[str]) -> datasets.Dataset:
     try:
         return prepare()
-    except (datasets.exceptions.DatasetsError, ValueError, OSError) as error:
+    except READING_ERRORS as error:
         cause = error.__cause__ or error
         if isinstance(cause, UserError):
             raise cause from None
