@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from ..configuration.errors import UserError
-from ..data.tokenizer import LEFT_TO_RIGHT, STREAM, Template, token_id
+from ..data.tokenizer import LEFT_TO_RIGHT, STREAM, Template, bare_ids, token_id
 from ..recipes.schema import Recipe
 from .language_modeling import (
     METRICS,
@@ -48,7 +48,7 @@ class CausalLMPreprocessor(LanguageModelPreprocessor):
     shifted = True
 
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
-        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = bare_ids(self.tokenizer, texts)
         if self.reader.is_stream:
             return [{"input_ids": row} for row in ids]
         end: Any = token_id(self.tokenizer, "eos_token")
