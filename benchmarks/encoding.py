@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import psutil
@@ -58,7 +58,7 @@ def start(folder, workers):
     for _ in islice(SplitData(preprocessor, split.examples, Share()).steps(0, 0), BATCHES):
         pass
     times.append(time.perf_counter())
-    print(json.dumps([after - before for before, after in zip(times, times[1:], strict=False)]))
+    print(json.dumps([after - before for before, after in pairwise(times)]))
 
 
 def measured(command, env):
@@ -96,7 +96,9 @@ def main():
         rows = write_texts(folder / "train.jsonl", size, seed=0)
         stream_data(folder, 0, 1000).preprocessor.tokenizer.save_pretrained(folder / "tokenizer")
         print(f"{size / 2**30:.2f} GiB, {rows:,} rows; {arguments.workers} workers\n", flush=True)
-        print(f"| start | {' | '.join(f'{stage}, s' for stage in STAGES)} | in all, s | memory, MiB | of workers | with mapped files |")
+        print(
+            f"| start | {' | '.join(f'{stage}, s' for stage in STAGES)} | in all, s | memory, MiB | of workers | with mapped files |"
+        )
         print(f"|---{'|---:' * (len(STAGES) + 4)}|")
         command = [sys.executable, __file__, "--start", place, "--workers", str(arguments.workers)]
         env, most = os.environ | {"HF_DATASETS_CACHE": str(folder / "cache")}, 0.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 
 from ...configuration.errors import UserError
-from .reading import numbered_lines, stream
+from .reading import count_lines, numbered_lines, stream
 
 
 def find(folder: Path, split: str, columns: list[str]) -> dict[str, Path]:
@@ -29,7 +29,7 @@ def find(folder: Path, split: str, columns: list[str]) -> dict[str, Path]:
 
 
 def load(files: dict[str, Path]) -> datasets.Dataset:
-    counts = {file: sum(1 for _ in numbered_lines(file)) for file in files.values()}
+    counts = {file: count_lines(file) for file in files.values()}
     (first, lines), *others = counts.items()
     for file, count in others:
         if count != lines:
@@ -46,6 +46,8 @@ def rows(files: dict[str, Path]) -> Iterator[dict[str, str]]:
     for number, lines in enumerate(zip_longest(*map(numbered_lines, files.values()))):
         for file, line in zip(files.values(), lines, strict=True):
             if line is None:
-                raise UserError(f"{file} ends after line {number}, others do not; line by line, they must belong together")
+                raise UserError(
+                    f"{file} ends after line {number}, others do not; line by line, they must belong together"
+                )
         texts = (line.removesuffix("\n").removesuffix("\r") for _, line in lines)
         yield dict(zip(files, texts, strict=True))

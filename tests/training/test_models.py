@@ -355,7 +355,12 @@ def test_another_tokenizer_brings_its_own_token_ids(tmp_path, task):
     other.save_pretrained(tmp_path / "other")
 
     def ids(found):
-        return found.pad_token_id, found.bos_token_id, found.eos_token_id, getattr(found, "decoder_start_token_id", None)
+        return (
+            found.pad_token_id,
+            found.bos_token_id,
+            found.eos_token_id,
+            getattr(found, "decoder_start_token_id", None),
+        )
 
     model = started(tmp_path / "second", task, best, tokenizer=str(tmp_path / "other"))
     assert ids(model.config) == ids(model.generation_config) == (3, None, 2, 3 if task == "translation" else None)

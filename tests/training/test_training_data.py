@@ -259,7 +259,10 @@ def test_another_stream_is_another_run(recipe, monkeypatch):
         ({"data": {"sources": [{"path": "x", "weight": 0}]}}, r"data.sources\[0\].weight=0.0 must be positive"),
         ({"data": {"sources": [{"path": "nowhere"}]}}, r"data.sources\[0\].path='nowhere': there are no such file"),
         ({"data": {"streaming": False}}, "data.shuffle_buffer is for a stream; set data.streaming=true"),
-        ({"options": {"documents": "stream"}}, "data.streaming shuffles its lines; set options.documents=row.*packing=wrapped"),
+        (
+            {"options": {"documents": "stream"}},
+            "data.streaming shuffles its lines; set options.documents=row.*packing=wrapped",
+        ),
         ({"data": {"columns": {"text": "body"}}}, r"a.jsonl line 1: no column 'body'; there are text, ko, en"),
     ],
 )
@@ -322,9 +325,12 @@ def test_a_pass_without_a_valid_row_is_refused_in_a_line(recipe, write, monkeypa
     tokenizer = train_tokenizer(sample(sources, ["text"], 100)["text"], streamed.tokenizer, reader.template)
     write("c.jsonl", '{"text": 5}\n' * 95)
     config = preset_config("decoder-tiny", **TINY_MODEL | {"vocab_size": len(tokenizer)})
-    data = StreamData(preprocessor_for(streamed, None, tokenizer, config), open_sources(streamed.data, {"text": "text"}), Share())
+    data = StreamData(
+        preprocessor_for(streamed, None, tokenizer, config), open_sources(streamed.data, {"text": "text"}), Share()
+    )
     with pytest.raises(UserError) as error:
         next(data.steps(0, 0))
     assert re.fullmatch(
-        r"c.jsonl: all rows were read, and none is valid; \S+c.jsonl line \d+, column 'text' holds 5, not a text", str(error.value)
+        r"c.jsonl: all rows were read, and none is valid; \S+c.jsonl line \d+, column 'text' holds 5, not a text",
+        str(error.value),
     )
