@@ -10,6 +10,7 @@ from ..configuration.errors import UserError, reason
 from ..recipes.schema import DataRecipe
 from .embedded import DEFAULT_SIZES, load_embedded
 from .formats import FORMATS, aligned, pictures, suffix_of
+from .formats.reading import READING_ERRORS
 
 
 def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, seed: int) -> datasets.Dataset:
@@ -76,7 +77,7 @@ def _load_from_hub(recipe: DataRecipe, split: str) -> tuple[datasets.Dataset, st
     where = f"data set {recipe.name!r}"
     try:
         return datasets.load_dataset(recipe.name, recipe.config, split=split, revision=recipe.revision), where
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+    except READING_ERRORS as error:
         raise UserError(f"{where}, split {split!r}: {reason(error)}; give local files with data.path=FOLDER") from None
 
 

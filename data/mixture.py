@@ -5,7 +5,6 @@ rows at once as the shuffle buffer holds, as a block: what it does with them is 
 reader stands is where its sources stood when the block began, as `datasets` tells it, and how far it is in the block.
 """
 
-import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +14,8 @@ import datasets
 import numpy as np
 from datasets.distributed import split_dataset_by_node
 
-from ..configuration.errors import UserError, reason
-from .streaming import PLACE, Source
+from ..configuration.errors import UserError
+from .streaming import PLACE, Source, told_in_a_line
 
 CHUNK = 16  # rows that are read at once
 CHARACTERS = 2**25  # of the texts of a block, which ends where it has so many, however few its rows are
@@ -76,13 +75,11 @@ class SourceReader:
             part, rows_before = self._part(), self.rows
             if self.inner is not None:
                 part.load_state_dict(self.inner)
-            try:
+            with told_in_a_line(self.source.name, "cannot be read on"):
                 for chunk in part.iter(batch_size=CHUNK):
                     self.part = part
                     if chunk := self._unskipped(chunk):
                         yield chunk
-            except (OSError, ValueError, EOFError, zlib.error, datasets.exceptions.DatasetsError) as error:
-                raise UserError(f"{self.source.name}: cannot be read on ({reason(error)})") from None
             if self.rows == rows_before == 0:
                 of = f" for reader {self.seat.number + 1} of {self.seat.count}" if self.seat.count > 1 else ""
                 raise UserError(f"{self.source.name}: there are no rows{of}; a stream needs at least one for each")
@@ -172,21 +169,22 @@ def regrouped(ends: list[list[dict[str, Any]]], count: int) -> list[dict[str, An
 
 
 def sample(sources: list[Source], columns: list[str], count: int) -> dict[str, list]:
-    """The first rows of each source, by the weights, at most `count` in all; those that hold something else than texts are
-    left out."""
+    """The first rows of each source, by the weights, at most `count` in all; those that hold something else than texts,
+    or empty ones, are left out."""
     weights = sum(source.weight for source in sources)
     found: dict[str, list] = {name: [] for name in columns}
     for source in sources:
         left, characters = round(count * source.weight / weights), 0
-        for chunk in source.rows.iter(batch_size=CHUNK):
-            for row in list(zip(*(chunk[name] for name in columns), strict=True))[:left]:
-                if all(isinstance(text, str) for text in row):
-                    characters += sum(map(len, row))
-                    for name, text in zip(columns, row, strict=True):
-                        found[name].append(text)
-            left -= CHUNK
-            if left <= 0 or characters > CHARACTERS * source.weight / weights:
-                break
+        with told_in_a_line(source.name, "cannot be streamed"):
+            for chunk in source.rows.iter(batch_size=CHUNK):
+                for row in list(zip(*(chunk[name] for name in columns), strict=True))[:left]:
+                    if all(isinstance(text, str) and text.strip() for text in row):
+                        characters += sum(map(len, row))
+                        for name, text in zip(columns, row, strict=True):
+                            found[name].append(text)
+                left -= CHUNK
+                if left <= 0 or characters > CHARACTERS * source.weight / weights:
+                    break
     return found
 
 

@@ -1,8 +1,9 @@
 """Packing: documents in rows of equal length, end to end or each where it fits best. A view of token ids on the disk;
 nothing is stored again."""
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import datasets
@@ -22,16 +23,18 @@ class FlatColumn:
         # null lists take no place among the values; `flatten` would copy to leave them out
         ends = [(chunk.offsets[0].as_py(), chunk.offsets[-1].as_py()) for chunk in chunks]
         self.pieces = [chunk.values[first:last].to_numpy() for chunk, (first, last) in zip(chunks, ends, strict=True)]
-        self.starts = np.concatenate([[0], np.cumsum([len(piece) for piece in self.pieces], dtype=np.int64)])
+        self.starts = [0, *accumulate(map(len, self.pieces))]
 
     def slice(self, start: int, end: int) -> np.ndarray:
         """Values from `start` to `end`, as int64."""
-        first = int(np.searchsorted(self.starts, start, side="right")) - 1
+        first = bisect_right(self.starts, start) - 1
         parts = []
         while start < end:
-            piece, offset = self.pieces[first], int(self.starts[first])
+            piece, offset = self.pieces[first], self.starts[first]
             parts.append(piece[start - offset : end - offset])
             start, first = offset + len(piece), first + 1
+        if len(parts) == 1:
+            return parts[0].astype(np.int64)
         return np.concatenate(parts).astype(np.int64) if parts else np.zeros(0, dtype=np.int64)
 
 

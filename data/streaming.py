@@ -7,7 +7,8 @@ Parquet, and ranges of files with a row in each line.
 import csv
 import glob
 import gzip
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ import datasets
 
 from ..configuration.errors import UserError, reason
 from ..recipes.schema import DataRecipe, SourceRecipe
-from .formats import suffix_of
+from .formats import ROWS, ReadRows, aligned, suffix_of
 from .formats.json_rows import parsed_row
-from .formats.reading import numbered_lines
+from .formats.reading import CONNECTION_ERRORS, READING_ERRORS, numbered_lines
 
 RANGE = 64 * 2**20  # bytes
 PLACE = "place of the row"  # a column beside those of the rows: where each stands, for messages
-KINDS = (".jsonl", ".csv", ".tsv", ".txt", ".parquet")
+LINES, TABLES = (".jsonl", ".txt"), (".csv", ".tsv")  # which say where a row begins, and may hold rows that are none
 
 
 @dataclass
@@ -66,28 +67,35 @@ def open_sources(recipe: DataRecipe, columns: dict[str, str]) -> list[Source]:
 
 
 def _open_files(source: SourceRecipe, names: dict[str, str], skip: bool, where: str) -> Source:
-    files = _files(str(source.path), source.split, where)
+    path, given = Path(str(source.path)), tuple(names.items())
+    files = _files(str(path), source.split, where)
     kinds = {suffix_of(file) for file in files}
-    if len(kinds) > 1 or not kinds <= set(KINDS):
-        raise UserError(
-            f"{source.path}: files of {', '.join(sorted(kinds))}; the files of a stream are all of one kind out of "
-            f"{', '.join(KINDS)}, each but .parquet also with .gz"
-        )
-    (kind,) = kinds
+    kind = kinds.pop() if len(kinds) == 1 else None
+    paths = list(map(str, files))
+    # of what a generator is given, a list is what can be divided
     if kind == ".parquet":
-        rows = _loaded(str(source.path), "parquet", data_files=list(map(str, files)), split="train").reshard()
-        return _checked(Source(Path(str(source.path)).name, rows, source.weight), names)
-    # what is a list is what can be divided
-    arguments = {"names": tuple(names.items()), "kind": kind, "skip": skip}
-    if kind in (".jsonl", ".txt"):
-        rows = datasets.IterableDataset.from_generator(
-            _rows_of_lines, gen_kwargs={"ranges": list(_ranges(files)), **arguments}
-        )
+        rows = _loaded(str(path), "parquet", data_files=paths, split="train").reshard()
+        return _checked(Source(path.name, rows, source.weight), names)
+    if kind in LINES:
+        rows = _generated(_rows_of_lines, ranges=list(_ranges(files)), names=given, kind=kind, skip=skip)
+    elif kind in TABLES:
+        rows = _generated(_rows_of_tables, files=paths, names=given, kind=kind, skip=skip)
+    elif kind in ROWS:
+        rows = _generated(_rows_of_files, files=paths, names=given, read=ROWS[kind])
+    elif path.is_dir() and (of_columns := aligned.find(path, source.split, list(names.values()))):
+        rows = _generated(_rows_of_aligned, files=tuple(of_columns.items()), names=given)
     else:
-        rows = datasets.IterableDataset.from_generator(
-            _rows_of_tables, gen_kwargs={"files": list(map(str, files)), **arguments}
+        found, known = sorted({suffix_of(file) for file in files}), [*LINES, *TABLES, ".parquet", *ROWS]
+        pairs = " and ".join(f"{source.split}.{name}" for name in names.values())
+        raise UserError(
+            f"{path}: files of {', '.join(found)}; the files of a stream are all of one kind out of {', '.join(known)}, each but "
+            f".parquet also with .gz, or {pairs} in a folder, whose lines belong together"
         )
-    return _not_empty(Source(Path(str(source.path)).name, rows, source.weight))
+    return _not_empty(Source(path.name, rows, source.weight))
+
+
+def _generated(rows: Callable[..., Iterator[dict[str, Any]]], **arguments: Any) -> datasets.IterableDataset:
+    return datasets.IterableDataset.from_generator(rows, gen_kwargs=arguments)
 
 
 def _files(path: str, split: str, where: str) -> list[Path]:
@@ -113,10 +121,8 @@ def _open_hub(source: SourceRecipe, names: dict[str, str]) -> Source:
 
 
 def _loaded(where: str, *arguments: Any, **options: Any) -> datasets.IterableDataset:
-    try:
+    with told_in_a_line(where, "cannot be streamed"):
         return datasets.load_dataset(*arguments, streaming=True, **options)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"{where}: cannot be streamed ({reason(error)})") from None
 
 
 def _checked(source: Source, names: dict[str, str]) -> Source:
@@ -136,12 +142,25 @@ def _not_empty(source: Source) -> Source:
 
 
 def _first(source: Source) -> dict[str, Any]:
+    with told_in_a_line(source.name, "cannot be streamed"):
+        for row in source.rows.iter(batch_size=1):
+            return row
+    raise UserError(f"{source.name}: there are no rows; a stream needs at least one")
+
+
+@contextmanager
+def told_in_a_line(name: str, what: str) -> Iterator[None]:
+    """Wherever something is read of a source.
+
+    Raises:
+        UserError: It went wrong, also after all tries that are made over a network.
+    """
     try:
-        return next(iter(source.rows.iter(batch_size=1)))
-    except StopIteration:
-        raise UserError(f"{source.name}: there are no rows; a stream needs at least one") from None
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"{source.name}: cannot be streamed ({reason(error)})") from None
+        yield
+    except READING_ERRORS as error:
+        lost = isinstance(error, CONNECTION_ERRORS)
+        then = "; the same command goes on from the last checkpoint" if lost else ""
+        raise UserError(f"{name}: {what} ({reason(error)}){then}") from None
 
 
 # --- files with a row in each line, and tables
@@ -164,12 +183,12 @@ def _rows_of_lines(
             try:
                 try:
                     text = line.decode("utf-8" if offset else "utf-8-sig").removesuffix("\n").removesuffix("\r")
-                    row = {"text": text} if kind == ".txt" else parsed_row(text, "", [name for _, name in names])
+                    row = {"text": text} if kind == ".txt" else parsed_row(text, "", ())
                 except UnicodeDecodeError as error:
                     raise UserError(
                         f": not UTF-8 (byte {error.start + 1} of the line); convert the file to UTF-8"
                     ) from None
-                found = {wanted: _cell(row, name, file) for wanted, name in names}
+                found = _renamed(row, names, "")
             except UserError as error:
                 if not skip:
                     raise UserError(f"{place_name((file, offset))}{error}") from None
@@ -177,10 +196,11 @@ def _rows_of_lines(
             yield {**found, PLACE: (file, offset)}
 
 
-def _cell(row: dict[str, Any], name: str, file: str) -> Any:
-    if name not in row:
-        raise UserError(f": no column {name!r}; there are {', '.join(row)}")
-    return row[name]
+def _renamed(row: dict[str, Any], names: tuple[tuple[str, str], ...], where: str) -> dict[str, Any]:
+    for _, name in names:
+        if name not in row:
+            raise UserError(f"{where}: no column {name!r}; there are {', '.join(row)}")
+    return {wanted: row[name] for wanted, name in names}
 
 
 def _lines(file: Path, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -217,6 +237,23 @@ def _rows_of_tables(
                 raise UserError(f"{where}: {len(row)} values for {len(header)} columns")
             cells = dict(zip(header, row, strict=True)) if len(row) == len(header) else dict.fromkeys(header)
             yield {**{wanted: cells[name] for wanted, name in names}, PLACE: where}
+
+
+def _rows_of_files(
+    files: Sequence[str], names: tuple[tuple[str, str], ...], read: ReadRows
+) -> Iterator[dict[str, Any]]:
+    for file in files:
+        for number, row in enumerate(read(Path(file)), start=1):
+            where = f"{file} row {number}"
+            yield {**_renamed(row, names, where), PLACE: where}
+
+
+def _rows_of_aligned(
+    files: tuple[tuple[str, Path], ...], names: tuple[tuple[str, str], ...]
+) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(aligned.rows(dict(files)), start=1):
+        where = f"{files[0][1]} line {number}"
+        yield {**_renamed(row, names, where), PLACE: where}
 
 
 def place_name(place: Any) -> str:

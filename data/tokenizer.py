@@ -201,6 +201,17 @@ def load_tokenizer(source: str | os.PathLike) -> PreTrainedTokenizerBase:
         raise UserError(f"{source}: no tokenizer to load ({reason(error)})") from error
 
 
+def bare_ids(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[int]]:
+    """The token ids of texts without special tokens around them; where the tokens stand in a text is left out, since to find
+    that takes half as long again."""
+    if not tokenizer.is_fast:
+        return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    return [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+
 def token_id(tokenizer: PreTrainedTokenizerBase, name: str) -> int | None:
     """The id of the special token `name` or, where there is none, of one that stands in for it."""
     ids = (getattr(tokenizer, f"{each}_id") for each in (name, *STAND_INS.get(name, ())))

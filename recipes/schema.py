@@ -65,7 +65,7 @@ class DataRecipe(Settings):
     test_split: str | None = "test"  # of each split a part can be taken: train[:90%], train[90%:]
     columns: dict[str, str] = field(default_factory=dict)  # what the task wants: the column's name, where it is another
     max_train_examples: int | None = positive()
-    streaming: bool = False  # read training rows as they are needed, from .jsonl, .csv, .tsv, .txt, .parquet or the Hub
+    streaming: bool = False  # read training rows as they are needed, from files row by row or from the Hub
     sources: list[SourceRecipe] = field(default_factory=list)  # of the stream; default: the train split of path or name
     shuffle_buffer: int = positive(10_000)  # rows of a stream that are read, shuffled and packed together
     invalid_examples: Literal["error", "skip"] = "error"  # empty texts, unknown labels, texts that are too long

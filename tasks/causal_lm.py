@@ -8,7 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from ..configuration.errors import UserError
-from ..data.tokenizer import LEFT_TO_RIGHT, STREAM, Template, token_id
+from ..data.tokenizer import LEFT_TO_RIGHT, STREAM, Template, bare_ids, token_id
 from ..recipes.schema import Recipe
 from .language_modeling import (
     METRICS,
@@ -17,7 +17,7 @@ from .language_modeling import (
     LanguageModelPreprocessor,
     LanguageModelReader,
 )
-from .preprocessor import INTS, Split
+from .preprocessor import INTS, Split, special_token_ids
 from .reader import Rows
 from .task import Task
 
@@ -48,7 +48,7 @@ class CausalLMPreprocessor(LanguageModelPreprocessor):
     shifted = True
 
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
-        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = bare_ids(self.tokenizer, texts)
         if self.reader.is_stream:
             return [{"input_ids": row} for row in ids]
         end: Any = token_id(self.tokenizer, "eos_token")
@@ -65,9 +65,7 @@ class CausalLMPreprocessor(LanguageModelPreprocessor):
             do_sample=True,
             top_k=50,
             max_new_tokens=self.recipe.evaluation.max_new_tokens or min(256, config.max_position_embeddings // 2),
-            pad_token_id=config.pad_token_id,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.eos_token_id,
+            **special_token_ids(config),
         )
 
 

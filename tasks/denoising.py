@@ -23,7 +23,7 @@ from transformers import (
 
 from ..configuration.errors import UserError
 from ..data.corruption import Denoiser, Infilling, Prefix, Spans, mixture_of_denoisers, most_tokens
-from ..data.tokenizer import TEXT_TO_TEXT, Template, padding_id, token_id
+from ..data.tokenizer import TEXT_TO_TEXT, Template, bare_ids, padding_id, token_id
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .language_modeling import (
@@ -34,7 +34,7 @@ from .language_modeling import (
     positions_within,
 )
 from .metrics.language_modeling import perplexity
-from .preprocessor import INTS, EncodedRow, Split, pad
+from .preprocessor import INTS, EncodedRow, Split, pad, special_token_ids
 from .reader import Reader, Rows
 from .task import Task
 from .text_to_text import TextToTextPreprocessor
@@ -148,8 +148,7 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
         return [vocabulary[token] for token in tokens]
 
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
-        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-        return [{"input_ids": row} for row in ids]
+        return [{"input_ids": row} for row in bare_ids(self.tokenizer, texts)]
 
     def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
         problems = self.reader.problems(rows)
@@ -214,10 +213,7 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
         return GenerationConfig(
             max_new_tokens=self.recipe.evaluation.max_new_tokens or self.max_target_length,
             num_beams=self.recipe.evaluation.num_beams,
-            pad_token_id=config.pad_token_id,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.eos_token_id,
-            decoder_start_token_id=config.decoder_start_token_id,
+            **special_token_ids(config),
         )
 
 

@@ -45,8 +45,8 @@ class LanguageModelReader(Reader):
             raise UserError("options.packing=best_fit is for documents; options.documents=stream is one, cut into rows")
         if self.is_stream and recipe.data.streaming:
             raise UserError(
-                "options.documents=stream is a text that runs on, and data.streaming shuffles its lines; set documents=row, "
-                "with a document in each row"
+                "options.documents=stream is a text that runs on, and data.streaming shuffles its lines; set "
+                "options.documents=row, with a document in each row, which options.packing=wrapped packs end to end"
             )
 
     @property
@@ -92,8 +92,6 @@ class LanguageModelPreprocessor(Preprocessor):
         # what is scored is packed in one way, so that scores compare
         is_best_fit = self.reader.packing == "best_fit" and not split.is_scored
         packed = self.best_fit(encoded) if is_best_fit else self.packed(encoded)
-        if len(packed) == 0:
-            raise UserError(f"{split.name}: the text is too short: there is nothing to predict")
         if isinstance(packed, BestFitRows):
             split.notes[packed.remark()] += 1
         return replace(split, examples=packed)

@@ -65,6 +65,10 @@ class Split:
     notes: Counter[str] = field(default_factory=Counter)
     is_scored: bool = False
 
+    @property
+    def why_empty(self) -> str:
+        return self.first_skipped or "the text is too short: there is nothing to predict"
+
     def remarks(self) -> list[str]:
         """Lines for the user."""
         skipped = f"skipped {self.skipped:,} invalid examples; the first: {self.first_skipped}"
@@ -148,10 +152,14 @@ class Preprocessor:
 
         features, workers = self.stored_features(is_scored), self.recipe.batches.workers
         encoded = encode_once(raw, encode_batch, features, self._identity(is_scored), where, workers)
-        return self._split(where, raw, encoded, place, is_scored)
+        split = self._split(where, raw, encoded, place, is_scored)
+        if not len(split.examples):
+            raise UserError(f"{where}: no valid example is left of {len(raw)}; {split.why_empty}")
+        return split
 
     def encode_block(self, rows: dict[str, list], where: str, place: Callable[[int], str]) -> tuple[Split, np.ndarray]:
-        """The same of rows to train on that are in memory, as a part of a stream is, and how many tokens each became.
+        """The same of rows to train on that are in memory, as a part of a stream is, and how many tokens each became; there may
+        be none that is valid.
 
         Args:
             place: What a row is called in messages, by its index.
@@ -207,15 +215,13 @@ class Preprocessor:
         if first is not None and self.is_strict:  # found by a run that skips
             raise invalid(place(first[0]), first[1])
         told = None if first is None else f"{place(first[0]).removeprefix(where).strip()}, {first[1]}"
-        if skipped == len(encoded):
-            raise UserError(f"{where}: no valid example is left of {len(raw)}" + (f"; {told}" if told else ""))
         valid = encoded
         if skipped:
             is_valid = encoded.data.column(PROBLEM).is_null().to_numpy()
             valid = encoded.select(np.flatnonzero(is_valid))
             raw = raw.select(np.unique(encoded.data.column("example").to_numpy()[is_valid]))
         split = Split(where, raw, valid.remove_columns([PROBLEM, NOTES]), skipped, told, sum_notes(encoded), is_scored)
-        return self.finished(split, encoded)
+        return self.finished(split, encoded) if len(valid) else split
 
     def finished(self, split: Split, encoded: datasets.Dataset) -> Split:
         """The split as it is batched and scored.
@@ -302,6 +308,12 @@ def tell_model(config: PreTrainedConfig, fields: dict[str, Any]) -> None:
         for name, value in fields.items():
             if part is config or name in ("pad_token_id", "bos_token_id", "eos_token_id"):
                 setattr(part, name, value)
+
+
+def special_token_ids(config: PreTrainedConfig) -> dict[str, Any]:
+    """What generation needs to know of a model's special tokens, as the fields of a `GenerationConfig`."""
+    names = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+    return {name: getattr(config, name, None) for name in names}
 
 
 def pad(rows: Sequence[Sequence[int] | np.ndarray], value: int) -> torch.Tensor:

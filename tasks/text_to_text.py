@@ -13,7 +13,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Pr
 from ..data.encoded import list_lengths
 from ..data.tokenizer import TEXT_TO_TEXT, decoder_start_id, token_id
 from .evaluator import Evaluator
-from .preprocessor import CUT, INTS, EncodedRow, Preprocessor, Split, pad
+from .preprocessor import CUT, INTS, EncodedRow, Preprocessor, Split, pad, special_token_ids
 from .reader import Reader, Rows, beginning
 
 FAMILIES = ("trefoil_encoder_decoder", "trefoil_recurrent")
@@ -102,10 +102,7 @@ class TextToTextPreprocessor(Preprocessor):
             num_beams=evaluation.num_beams,
             length_penalty=evaluation.length_penalty,
             early_stopping=evaluation.num_beams > 1,
-            pad_token_id=config.pad_token_id,
-            bos_token_id=config.bos_token_id,
-            eos_token_id=config.eos_token_id,
-            decoder_start_token_id=config.decoder_start_token_id,
+            **special_token_ids(config),
         )
 
 

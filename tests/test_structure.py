@@ -6,45 +6,19 @@ import inspect
 import re
 import sys
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 import pytest
+from product import FILES, IMPORTS, ROOT
 
 import trefoil
 from trefoil.cli import make_parser
 from trefoil.recipes.schema import Recipe, load_recipe
 
-ROOT = Path(__file__).parents[1]
-
-# folder -> the folders that it may import
-IMPORTS = {
-    "configuration": set(),
-    "modeling": {"configuration"},
-    "pipelines": set(),
-    "visualization": set(),
-    "recipes": {"configuration"},
-    "data": {"configuration", "recipes"},
-    "tasks": {"configuration", "modeling", "pipelines", "recipes", "data"},
-    "training": {"configuration", "modeling", "pipelines", "recipes", "data", "tasks"},
-    "hub": {"configuration", "modeling", "pipelines", "recipes", "data", "tasks", "training"},
-    "trefoil": {
-        "configuration",
-        "modeling",
-        "pipelines",
-        "visualization",
-        "recipes",
-        "data",
-        "tasks",
-        "training",
-        "hub",
-    },
-}
 # a module, and those that it knows by their types alone: a task names what reads its rows, makes batches of them and scores,
 # each of which holds its task
 BY_TYPE_ALONE = {
     "trefoil.tasks.task": {"trefoil.tasks.reader", "trefoil.tasks.preprocessor", "trefoil.tasks.evaluator"}
 }
-FILES = [file for folder in IMPORTS for file in sorted((ROOT / folder).rglob("*.py"))]
 
 # what a published repository may rely on
 PUBLISHED = ("configuration", "modeling", "pipelines")

@@ -24,7 +24,7 @@ from ..configuration.presets import preset_config
 from ..data.progress import say
 from ..data.tokenizer import load_tokenizer
 from ..recipes.schema import Recipe
-from ..tasks.preprocessor import Preprocessor, Split, tell_model, text_configs
+from ..tasks.preprocessor import Preprocessor, Split, special_token_ids, tell_model, text_configs
 from ..tasks.reader import Reader
 from ..tasks.task import Task
 from .run_folder import best_model
@@ -53,6 +53,20 @@ def pretrained_tokenizer(recipe: Recipe, task: Task) -> PreTrainedTokenizerBase 
     return tokenizer
 
 
+def is_other_tokenizer(tokenizer: PreTrainedTokenizerBase, recipe: Recipe, task: Task) -> bool:
+    """Whether the recipe puts another vocabulary in the place of that of the weights that it starts from: what these say of
+    token ids is then of other tokens."""
+    source = recipe.model.init_from
+    if source is None or recipe.tokenizer.path is None:
+        return False
+    places = [source] if isinstance(source, str) else [source[half] for half in task.text_halves]
+    try:
+        before = [load_tokenizer(best_model(place)) for place in places]
+    except UserError:  # they lie there without a tokenizer, which the recipe names
+        return False
+    return any(one.get_vocab() != tokenizer.get_vocab() for one in before)
+
+
 @dataclass(frozen=True)
 class Told:
     """What a model is told before it is made.
@@ -74,6 +88,12 @@ class Told:
     def tell(self, config: PreTrainedConfig) -> None:
         fields = self.task.preprocessor.model_fields(self.reader, self.tokenizer, config, self.learned)
         tell_model(config, fields)
+
+    def tell_pretrained(self, config: PreTrainedConfig) -> None:
+        """The same of a configuration that comes with weights of another run."""
+        if is_other_tokenizer(self.tokenizer, self.reader.recipe, self.task):
+            tell_model(config, {name: None for name in special_token_ids(config) if hasattr(config, name)})
+        self.tell(config)
 
     def head_is_new(self, config: PreTrainedConfig) -> bool:
         return self.reader.head_is_new(config, self.learned)
@@ -126,8 +146,9 @@ def set_generation(model: PreTrainedModel, preprocessor: Preprocessor, train: Sp
     """The task's settings, over those that pretrained weights came with, such as words that are never said."""
     if not model.can_generate():
         return
+    recipe, task = preprocessor.recipe, preprocessor.reader.task
     wanted = preprocessor.generation_config(model.config, train)
-    if preprocessor.recipe.model.init_from is None:
+    if recipe.model.init_from is None or is_other_tokenizer(preprocessor.tokenizer, recipe, task):
         model.generation_config = wanted
         return
     settings = copy.deepcopy(model.generation_config)
@@ -183,7 +204,7 @@ def _loaded(
     _check_family(config, told.task, f"model.init_from={source!r}")
     _change_fields(config, fields)
     head_is_new = told.head_is_new(config)
-    told.tell(config)
+    told.tell_pretrained(config)
     auto_class = AutoModel if head_is_new else told.task.auto_class
     loaded, report = auto_class.from_pretrained(
         source,
@@ -233,7 +254,7 @@ def _joined(source: dict[str, str], told: Told, fields: dict[str, Any]) -> tuple
         loaded = model.load_state_dict(weights, strict=False)
         new, unused = new | set(loaded.missing_keys), set(loaded.unexpected_keys)
     _check_family(model.config, told.task, f"model.init_from={source!r}")
-    told.tell(model.config)
+    told.tell_pretrained(model.config)
     return model, {"new": new, "unused": unused}
 
 

@@ -189,6 +189,12 @@ def _used(state: dict[str, Any]) -> np.ndarray:
     return np.array(state["before"]) + np.array(state["here"]) * state["batch"] // max(1, state["batches"])
 
 
+def _pass_is_over(start: list[dict[str, Any]], end: list[dict[str, Any]]) -> bool:
+    """Whether every source was read from its beginning to its end between two places."""
+    begun = [one["passes"] + (one["rows"] + one["skip"] > 0) for one in start]
+    return all(one["passes"] > first for one, first in zip(end, begun, strict=True))
+
+
 def _as_it_is(item: Any) -> Any:
     return item
 
@@ -227,20 +233,28 @@ class _ReaderDataset(IterableDataset):
         mixture = Mixture(self.sources, recipe.data.shuffle_buffer, seat, recipe.seed)
         blocks = mixture.blocks(state["block"], state["start"])
         tells = self.tells and seat.number == 0
+        barren = None  # where the sources stood before the blocks of late of which no row is valid
         for block, split, tokens in ahead(map(self.encoded, blocks)):
             if tells:
                 self.tell(block, split, state)
+            barren = None if len(split.examples) else barren or block.start
+            if barren and _pass_is_over(barren, block.end):
+                names = " and ".join(source.name for source in self.sources)
+                raise UserError(f"{names}: all rows were read, and none is valid; {split.why_empty}")
             key = block.number * seat.count + seat.number  # no two blocks have the same
-            plan = plan_epoch(self.preprocessor.lengths(split.examples), tokens_per_batch, recipe.seed, key)
+            lengths = self.preprocessor.lengths
+            plan = plan_epoch(lengths(split.examples), tokens_per_batch, recipe.seed, key) if barren is None else []
             is_begun = block.number == state["block"] and state["batches"] > 0
             before = state["before"] if is_begun else np.add(state["before"], state["here"]).tolist()
-            for number in range(state["batch"] if is_begun else 0, len(plan)):
+            used = state["batch"] if is_begun else 0
+            state = {
+                "reader": seat.number, "block": block.number, "batch": used, "batches": len(plan),
+                "start": block.start, "end": block.end, "before": before,
+                "here": [*self.by_source(block), *self.by_source(block, tokens), split.skipped],
+            }  # fmt: skip
+            for number in range(used, len(plan)):
                 made = self.preprocessor.randomize(split.examples[plan[number]], plan[number], key)
-                state = {
-                    "reader": seat.number, "block": block.number, "batch": number + 1, "batches": len(plan),
-                    "start": block.start, "end": block.end, "before": before,
-                    "here": [*self.by_source(block), *self.by_source(block, tokens), split.skipped],
-                }  # fmt: skip
+                state = state | {"batch": number + 1}
                 yield self.preprocessor.collate(made), state
 
     def by_source(self, block: Block, weights: np.ndarray | None = None) -> list[int]:

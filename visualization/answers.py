@@ -77,6 +77,18 @@ def _write_from(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tup
     return text, text
 
 
+def _complete(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[str, str]:
+    """What an encoder-decoder makes of a text with gaps, or of its beginning; it names the gaps by special tokens."""
+    _warn_if_cut(pipe, texts)
+    inputs = pipe.tokenizer(texts["text"], truncation=True, return_tensors="pt").to(pipe.device)
+    options = {"max_new_tokens": pipe.model.generation_config.max_new_tokens or NEW_TOKENS} | parameters
+    ids = pipe.model.generate(inputs.input_ids, attention_mask=inputs.attention_mask, **options)[0].tolist()
+    tokenizer, config = pipe.tokenizer, pipe.model.generation_config
+    around = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, config.decoder_start_token_id}
+    text = tokenizer.decode([number for number in ids if number not in around])
+    return text, text
+
+
 def _continue(pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[str, str]:
     limit = longest_input(pipe)
     _refuse_if_longer(pipe, texts, limit - 1)
@@ -218,9 +230,13 @@ SPANS = BEST | {
     "align_to_words": _switch,
 }
 
+# of encoder-decoders that neither translate nor summarize: the Hub counts it among text-generation, whose pipeline is for
+# decoders, and transformers 5 has none for it
+TEXT_TO_TEXT = "text2text-generation"
 TASKS = {
     "translation": Task({"text": "Text"}, "Translate", _written, _write_from, TRANSLATION),
     "summarization": Task({"text": "Text"}, "Summarize", _written, _write_from, GENERATION),
+    TEXT_TO_TEXT: Task({"text": "Text with gaps, or its beginning"}, "Complete", _written, _complete, GENERATION),
     "text-generation": Task({"text": "Beginning of a text"}, "Continue", _written, _continue, GENERATION),
     "fill-mask": Task({"text": "Text"}, "Guess", _labels, _fill, BEST),
     "text-classification": Task({"text": "Text"}, "Classify", _labels, _classify, SCORES),

@@ -23,7 +23,7 @@ from transformers.utils import logging
 if __name__ == "__main__":  # beside a model: what would be compiled is no part of the published folder
     sys.dont_write_bytecode = True
 
-from .answers import TASKS, longest_input, refusal
+from .answers import TASKS, TEXT_TO_TEXT, longest_input, refusal
 from .attention import attention_maps, reason
 from .page import attention_page
 
@@ -206,14 +206,13 @@ def _load(
         metadata = read_card(model) if metadata is None else metadata
         tag = metadata.get("pipeline_tag")
         is_named = isinstance(tag, str) and tag in TASKS
-        if (
-            config.is_encoder_decoder and tag == "text-generation"
-        ):  # so the Hub calls it, but the pipeline is for decoders
-            is_named = False
         task = tag if is_named else _task_of(config)
+        if config.is_encoder_decoder and task == "text-generation":
+            task = TEXT_TO_TEXT
         if task is None:
             raise ValueError(f"what it does has none; there are pages for {', '.join(TASKS)}")
-        pipe = pipeline(task, model=model, model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code)
+        name = "translation" if task == TEXT_TO_TEXT else task  # its parts are the same
+        pipe = pipeline(name, model=model, model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code)
         if pipe.tokenizer is None:
             raise ValueError("it has no tokenizer")
         if task == "fill-mask" and pipe.tokenizer.mask_token is None:

@@ -1,14 +1,16 @@
 """Files as people have them: a table of formats by suffix, to which anyone can add one."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import datasets
 
 from . import conll, delimited, json_rows, parquet, text
 
 Load = Callable[[Path, list[str]], datasets.Dataset]
+ReadRows = Callable[[Path], Iterator[dict[str, Any]]]
 
 FORMATS: dict[str, Load] = {
     ".jsonl": json_rows.load_lines,
@@ -21,19 +23,26 @@ FORMATS: dict[str, Load] = {
     ".iob": conll.load,
 }
 
+# how a stream reads formats, row by row, beside those of which it knows where a row begins
+ROWS: dict[str, ReadRows] = {".conll": conll.sentences, ".iob": conll.sentences}
+
 
 def suffix_of(file: Path) -> str:
     """The suffix by which a file's format is known: that of `train.csv.gz` is `.csv`."""
     return Path(file.name.removesuffix(".gz")).suffix
 
 
-def register_format(suffix: str, load: Load) -> None:
+def register_format(suffix: str, load: Load, rows: ReadRows | None = None) -> None:
     """Makes a format known from outside: from then on, files with this suffix are splits.
 
     Args:
         load: Given a file and the columns that are wanted of it, makes the data set, perhaps without any rows or without
             one of the columns. `reading.numbered_lines` reads the file also where it is gzipped.
+        rows: Given a file, its rows one after the other, for streams. A function of a module, since other processes may
+            call it. Default: the format does not stream.
     """
     if not re.fullmatch(r"\.[^.\s/]+", suffix) or suffix == ".gz":
         raise ValueError(f"suffix {suffix!r}: it is written like .csv, and .gz is for every format")
     FORMATS[suffix] = load
+    if rows is not None:
+        ROWS[suffix] = rows

@@ -1,12 +1,13 @@
 """Files whose lines belong together, as of Moses: `train.en` and `train.de`, each the column of its suffix."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import datasets
 
 from ...configuration.errors import UserError
-from .reading import numbered_lines, stream
+from .reading import count_lines, numbered_lines, stream
 
 
 def find(folder: Path, split: str, columns: list[str]) -> dict[str, Path]:
@@ -28,16 +29,25 @@ def find(folder: Path, split: str, columns: list[str]) -> dict[str, Path]:
 
 
 def load(files: dict[str, Path]) -> datasets.Dataset:
-    counts = {file: sum(1 for _ in numbered_lines(file)) for file in files.values()}
+    counts = {file: count_lines(file) for file in files.values()}
     (first, lines), *others = counts.items()
     for file, count in others:
         if count != lines:
             raise UserError(f"{first} has {lines} lines, {file} {count}; line by line, they must belong together")
     features = datasets.Features({name: datasets.Value("string") for name in files})
-    return stream(lambda: _rows(files), features, list(files.values()))
+    return stream(lambda: rows(files), features, list(files.values()))
 
 
-def _rows(files: dict[str, Path]) -> Iterator[dict[str, str]]:
-    for lines in zip(*map(numbered_lines, files.values()), strict=True):
+def rows(files: dict[str, Path]) -> Iterator[dict[str, str]]:
+    """
+    Raises:
+        UserError: One file ends before another.
+    """
+    for number, lines in enumerate(zip_longest(*map(numbered_lines, files.values()))):
+        for file, line in zip(files.values(), lines, strict=True):
+            if line is None:
+                raise UserError(
+                    f"{file} ends after line {number}, others do not; line by line, they must belong together"
+                )
         texts = (line.removesuffix("\n").removesuffix("\r") for _, line in lines)
         yield dict(zip(files, texts, strict=True))

@@ -18,10 +18,10 @@ FEATURES = datasets.Features(
 
 
 def load(file: Path, columns: list[str]) -> datasets.Dataset:
-    return stream(lambda: _sentences(file), FEATURES, [file])
+    return stream(lambda: sentences(file), FEATURES, [file])
 
 
-def _sentences(file: Path) -> Iterator[dict[str, list[str]]]:
+def sentences(file: Path) -> Iterator[dict[str, list[str]]]:
     tokens: list[str] = []
     tags: list[str] = []
     for number, line in numbered_lines(file):

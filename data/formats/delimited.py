@@ -6,11 +6,11 @@ from pathlib import Path
 import datasets
 
 from ...configuration.errors import UserError
-from .reading import build, no_rows, numbered_lines
+from .reading import build, checked_once, no_rows, numbered_lines
 
 
 def load_csv(file: Path, columns: list[str], delimiter: str = ",") -> datasets.Dataset:
-    header, rows = _check_rows(file, columns, delimiter)
+    header, rows = checked_once(lambda: _check_rows(file, columns, delimiter), file, ["delimited", delimiter, *columns])
     if rows == 0:
         return no_rows(columns)
     # every value is text, as it stands: else 007 would be read as 7, and NA and None as nothing

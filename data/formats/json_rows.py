@@ -8,12 +8,13 @@ from typing import Any
 import datasets
 
 from ...configuration.errors import UserError
-from .reading import build, no_rows, numbered_lines
+from .reading import build, checked_once, no_rows, numbered_lines
 from .squad import read_squad
 
 
 def load_lines(file: Path, columns: list[str]) -> datasets.Dataset:
-    return build("json", str(file), file, columns) if _check_lines(file, columns) else no_rows(columns)
+    count = checked_once(lambda: _check_lines(file, columns), file, ["JSON lines", *columns])
+    return build("json", str(file), file, columns) if count else no_rows(columns)
 
 
 def load(file: Path, columns: list[str]) -> datasets.Dataset:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import datasets
 
-from .reading import build, no_rows, numbered_lines
+from .reading import build, count_lines, no_rows
 
 
 def load(file: Path, columns: list[str]) -> datasets.Dataset:
-    lines = sum(1 for _ in numbered_lines(file))
-    return build("text", str(file), file, columns) if lines else no_rows(columns)
+    return build("text", str(file), file, columns) if count_lines(file) else no_rows(columns)

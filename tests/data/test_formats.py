@@ -238,3 +238,30 @@ def test_a_format_from_outside(write):
 def test_a_suffix_that_no_file_can_have(suffix):
     with pytest.raises(ValueError, match=r"it is written like \.csv"):
         register_format(suffix, conll.load)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "broken"),
+    [
+        ("train.jsonl", '{"a": "x"}\n{"a": "y"}\n', '{"a": "x"}\n{"a": 1, }\n'),
+        ("train.csv", "a\nx\ny\n", "a\nx\ny,1\n"),
+        ("train.txt", "x\ny\n", b"x\n\xff\n"),
+    ],
+)
+def test_a_file_is_checked_once_and_again_when_it_changes(write, monkeypatch, name, content, broken):
+    column = "text" if name == "train.txt" else "a"
+    load = FORMATS[name.removeprefix("train")]
+    file = write(name, content)
+    with monkeypatch.context() as patch:
+        expected = load(file, [column])[column]
+        for module in ("json_rows", "delimited", "reading"):  # what reads the lines
+            patch.setattr(f"trefoil.data.formats.{module}.numbered_lines", None)
+        assert load(file, [column])[column] == expected == ["x", "y"]
+    write(name, broken)
+    with pytest.raises(UserError, match=r"line [23]: "):
+        load(file, [column])
+    with pytest.raises(UserError, match=r"line [23]: "):
+        load(file, [column])
+    if column == "a":
+        with pytest.raises(UserError, match="no column 'b'"):
+            load(write(name, content), ["b"])

@@ -1,16 +1,23 @@
 """Rows of files as a stream: the same rows as in the file, whatever its parts, and mistakes told by file and line."""
 
+import contextlib
 import gzip
 import itertools
 import json
+import pickle
 import re
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import datasets
 import pytest
+from huggingface_hub.utils import httpx
 
 from trefoil.configuration.errors import UserError
 from trefoil.data import streaming
-from trefoil.data.streaming import PLACE, open_sources, place_name
+from trefoil.data.formats import FORMATS, ROWS, register_format
+from trefoil.data.mixture import Seat, SourceReader, sample
+from trefoil.data.streaming import PLACE, Source, open_sources, place_name
 from trefoil.recipes.schema import DataRecipe, SourceRecipe
 
 TEXTS = ["나는 학교에 간다", "🙂🙂 한 번 더 👩‍👩‍👧", "plain", 'with "quotes", commas and\ttabs', "é" * 50]
@@ -47,6 +54,101 @@ def test_every_kind_of_file_gives_its_rows(write, tmp_path):
     assert texts_of(opened(write("e.tsv", tabs)).rows) == ["가", "나"]
     datasets.Dataset.from_dict({"x": [1] * 5, "content": TEXTS}).to_parquet(tmp_path / "f.parquet", batch_size=2)
     assert texts_of(opened(tmp_path / "f.parquet", there="content").rows) == TEXTS
+
+
+def sentences(file):
+    yield from ({"text": text} for text in file.read_text().split("|"))
+
+
+def test_a_format_from_outside_streams_where_it_has_rows(write, monkeypatch):
+    write("b.pipes", "b one|b two")
+    pattern = write("a.pipes", "a one|a two").with_name("*.pipes")
+    monkeypatch.setitem(FORMATS, ".pipes", None)  # and none, when the test is over
+    register_format(".pipes", lambda file, columns: None)
+    assert "files of .pipes; the files of a stream are all of one kind out of" in refusal(pattern)
+    monkeypatch.setitem(ROWS, ".pipes", None)
+    register_format(".pipes", lambda file, columns: None, sentences)
+    rows = pickle.loads(pickle.dumps(opened(pattern).rows))  # for a process that is not forked
+    assert texts_of(rows) == ["a one", "a two", "b one", "b two"]
+    assert rows.num_shards == 2
+    assert [place for chunk in rows.iter(batch_size=2) for place in chunk[PLACE]][1].endswith("a.pipes row 2")
+    assert texts_of(opened(write("c.conll", "a X\nb Y\n\nc X\n"), there="tokens").rows) == [["a", "b"], ["c"]]
+
+
+def test_lines_of_two_files_that_belong_together(write, tmp_path):
+    source = SourceRecipe(path=str(tmp_path / "data"))
+    write("train.en", "one\r\ntwo\nthree\n")
+    file = write("train.ko.gz", gzip.compress("하나\n둘\n셋\n".encode()))
+    names = {"source": "ko", "target": "en"}
+    (only,) = open_sources(DataRecipe(streaming=True, sources=[source]), names)
+    rows = list(only.rows)
+    assert [(row["ko"], row["en"]) for row in rows] == [("하나", "one"), ("둘", "two"), ("셋", "three")]
+    assert rows[1][PLACE] == f"{file} line 2"
+    write("train.en", "one\ntwo\n")
+    (only,) = open_sources(DataRecipe(streaming=True, sources=[source]), names)
+    with pytest.raises(UserError, match=r"train.en ends after line 2, others do not; line by line, they must belong"):
+        list(only.rows)
+
+
+class Breaking(BaseHTTPRequestHandler):
+    """Gives a file of 13 MB, of which 5 are asked for at a time, and from some time on only a part of what was asked for."""
+
+    is_broken = False
+    content = b"".join(b'{"text": "row %d %s"}\n' % (number, b"x" * 640) for number in range(20_000))
+
+    def do_HEAD(self):
+        self.send_response(200)
+        self.send_header("Content-Length", len(self.content))
+        self.send_header("Accept-Ranges", "bytes")
+        self.end_headers()
+
+    def do_GET(self):
+        first, _, last = self.headers.get("Range", "bytes=0-").removeprefix("bytes=").partition("-")
+        first, last = int(first), min(int(last or len(self.content)), len(self.content) - 1)
+        self.send_response(206)
+        self.send_header("Content-Length", last + 1 - first)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{len(self.content)}")
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):  # the client may have gone first
+            self.wfile.write(self.content[first : first + 1000 if Breaking.is_broken else last + 1])
+
+    def log_message(self, *arguments):
+        pass
+
+
+def test_a_server_that_is_lost_on_the_way_is_told_in_a_line(monkeypatch):
+    for name in ("STREAMING_READ_RETRY_INTERVAL", "STREAMING_OPEN_RETRY_INTERVAL"):
+        monkeypatch.setattr(datasets.config, name, 0)
+    monkeypatch.setattr(datasets.config, "STREAMING_READ_MAX_RETRIES", 2)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Breaking)
+    Thread(target=server.serve_forever, daemon=True).start()
+    place = f"http://127.0.0.1:{server.server_port}/a.jsonl"
+    rows = datasets.load_dataset("json", data_files=place, split="train", streaming=True, chunksize=10_000)
+    chunks = SourceReader(Source("corpus", rows), Seat(), 0).chunks()
+    assert next(chunks)["text"][0].startswith("row 0 ")
+    monkeypatch.setattr(Breaking, "is_broken", True)
+    with pytest.raises(UserError) as error:
+        list(itertools.islice(chunks, 20_000))
+    server.shutdown()
+    assert re.fullmatch(
+        r"corpus: cannot be read on \(.+\); the same command goes on from the last checkpoint", str(error.value)
+    )
+
+
+def test_a_hub_that_cannot_be_reached_is_told_in_a_line(monkeypatch):
+    def refuse(*_, **__):
+        raise httpx.ConnectError("[Errno 111] Connection refused")
+
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    with pytest.raises(UserError) as error:
+        open_sources(DataRecipe(streaming=True, name="someone/corpus"), {"text": "text"})
+    assert str(error.value) == (
+        "data set 'someone/corpus': cannot be streamed ([Errno 111] Connection refused); "
+        "the same command goes on from the last checkpoint"
+    )
+    rows = datasets.IterableDataset.from_generator(refuse)
+    with pytest.raises(UserError, match=r"^corpus: cannot be streamed \(\[Errno 111\] Connection refused\); "):
+        sample([Source("corpus", rows)], ["text"], 10)
 
 
 def test_columns_are_named_as_the_recipe_names_them(write):
@@ -102,7 +204,13 @@ def test_mistakes_are_told_by_file_and_line(write, tmp_path):
     file = write("e.csv", "content\na\n")
     assert refusal(file) == f"{file} line 1: no column 'text'; there are content"
     assert refusal(write("f.jsonl", "")) == "f.jsonl: there are no rows; a stream needs at least one"
-    assert refusal(write("g.conll", "a b\n")).startswith(f"{tmp_path}/data/g.conll: files of .conll; ")
+    assert (
+        refusal(write("g.conll", "a b\n")) == f"{tmp_path}/data/g.conll row 1: no column 'text'; there are tokens, tags"
+    )
+    assert refusal(write("h.json", "[]")) == (
+        f"{tmp_path}/data/h.json: files of .json; the files of a stream are all of one kind out of .jsonl, .txt, .csv, .tsv, "
+        ".parquet, .conll, .iob, each but .parquet also with .gz, or train.text in a folder, whose lines belong together"
+    )
     assert re.search(r"data.sources\[0\].path='.*nothing': there are no such file", refusal(tmp_path / "nothing"))
     place = SourceRecipe(path=str(file), columns={"source": "x"})
     with pytest.raises(UserError, match=r"data.sources\[0\].columns.source: the task reads no such column; it reads"):

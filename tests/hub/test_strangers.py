@@ -4,28 +4,14 @@ import ast
 import contextlib
 import json
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
+from product import FILES, ROOT
 from transformers import VisionEncoderDecoderConfig
 
 from trefoil.cli import main
 from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
-
-ROOT = Path(__file__).parents[2]
-PRODUCT = [
-    "configuration",
-    "modeling",
-    "pipelines",
-    "visualization",
-    "recipes",
-    "data",
-    "tasks",
-    "training",
-    "hub",
-    "trefoil",
-]
 
 RUN_ME = "import pathlib\npathlib.Path({ran!r}).touch()\ndef generate(model, **kwargs):\n    return None\n"
 CONSENT = {"custom_generate": None, "trust_remote_code": True}
@@ -201,7 +187,7 @@ def test_no_half_of_a_model_runs_it(tmp_path, nothing_asks):
 def test_whatever_loads_says_whether_code_may_run():
     """Left unsaid, transformers asks at a terminal."""
     unsaid = []
-    for file in (file for folder in PRODUCT for file in (ROOT / folder).rglob("*.py")):
+    for file in FILES:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue

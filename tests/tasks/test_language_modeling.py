@@ -205,7 +205,7 @@ def test_a_stride_must_be_positive_and_a_text_must_have_something_to_predict(fol
     with pytest.raises(UserError, match=r"options\.stride=0 must be positive"):
         parts_of(folder, "causal-lm", options={"stride": 0})
     parts, _ = parts_of(folder, "causal-lm", options={"documents": "stream"})
-    with pytest.raises(UserError, match="here: the text is too short: there is nothing to predict"):
+    with pytest.raises(UserError, match="here: no valid example is left of 1; the text is too short: there is nothing"):
         parts.encode(Dataset.from_dict({"text": [""]}), "here")
 
 

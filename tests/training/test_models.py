@@ -5,8 +5,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from training_runs import TINY_MODEL, merged
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer, GenerationConfig
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedTokenizerFast,
+)
 
 import trefoil
 from trefoil.configuration.errors import UserError
@@ -67,10 +75,10 @@ def trained(tmp_path_factory):
     return SimpleNamespace(**{name: folder / name / "run" for name in ("encoder", "decoder", "classifier")})
 
 
-def started(folder, task, source, rows=None, **model):
+def started(folder, task, source, rows=None, tokenizer=None, **model):
     """The model of a run that starts from another, before its first step."""
     source = {half: str(place) for half, place in source.items()} if isinstance(source, dict) else str(source)
-    recipe = recipe_of(folder, task, rows, model={"init_from": source, **model})
+    recipe = recipe_of(folder, task, rows, model={"init_from": source, **model}, tokenizer={"path": tokenizer})
     reader = make_reader(recipe)
     raw = load_split(recipe.data, "train", reader.columns(), task, seed=0)
     tokenizer = pretrained_tokenizer(recipe, reader.task)
@@ -328,3 +336,35 @@ def test_settings_of_generation_are_kept_where_the_task_has_none(tmp_path):
     assert found.num_beams == recipe_of(tmp_path, "translation", model=preset).evaluation.num_beams
     assert found.max_length is None
     assert not found.do_sample
+
+
+@pytest.mark.parametrize("task", ["translation", "causal-lm"])
+def test_another_tokenizer_brings_its_own_token_ids(tmp_path, task):
+    family = {"translation": "encoder-decoder", "causal-lm": "decoder"}[task]
+    train(recipe_of(tmp_path / "first", task, model={"preset": f"{family}-tiny", "config": TINY_MODEL}))
+    best = tmp_path / "first" / "run" / "best"
+    settings = GenerationConfig.from_pretrained(best)
+    settings.update(bad_words_ids=[[7]], eos_token_id=[2, 5])
+    settings.save_pretrained(best)
+    config = json.loads((best / "config.json").read_text())
+    (best / "config.json").write_text(json.dumps(config | {"eos_token_id": [2, 5]}))
+    words = {token: number for number, token in enumerate(["<unk>", "a", "</s>", "<pad>"])}  # and no start
+    other = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(WordLevel(words, unk_token="<unk>")), unk_token="<unk>", eos_token="</s>", pad_token="<pad>"
+    )  # fmt: skip
+    other.save_pretrained(tmp_path / "other")
+
+    def ids(found):
+        return (
+            found.pad_token_id,
+            found.bos_token_id,
+            found.eos_token_id,
+            getattr(found, "decoder_start_token_id", None),
+        )
+
+    model = started(tmp_path / "second", task, best, tokenizer=str(tmp_path / "other"))
+    assert ids(model.config) == ids(model.generation_config) == (3, None, 2, 3 if task == "translation" else None)
+    assert model.generation_config.bad_words_ids is None
+    same = started(tmp_path / "third", task, best, tokenizer=str(best))
+    assert same.config.eos_token_id == same.generation_config.eos_token_id == [2, 5]
+    assert same.generation_config.bad_words_ids == [[7]]

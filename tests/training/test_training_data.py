@@ -170,12 +170,14 @@ def test_two_processes_divide_the_stream(recipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_that_are_killed_go_on_to_the_same_losses(recipe, tmp_path):
-    assert in_processes(tmp_path, recipe("whole"), out="one").returncode == 0
-    process = in_processes(tmp_path, recipe(), death=15, out="two")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_two_processes_that_are_killed_go_on_to_the_same_losses(recipe, tmp_path, workers):
+    changes = {"batches": {"workers": workers}}
+    assert in_processes(tmp_path, recipe("whole", **changes), out="one").returncode == 0
+    process = in_processes(tmp_path, recipe(**changes), death=15, out="two")
     assert process.returncode != 0
     assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] == 12
-    process = in_processes(tmp_path, recipe(), out="three")
+    process = in_processes(tmp_path, recipe(**changes), out="three")
     assert process.returncode == 0, process.stderr
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
@@ -262,7 +264,10 @@ def test_another_stream_is_another_run(recipe, monkeypatch):
         ({"data": {"sources": [{"path": "x", "weight": 0}]}}, r"data.sources\[0\].weight=0.0 must be positive"),
         ({"data": {"sources": [{"path": "nowhere"}]}}, r"data.sources\[0\].path='nowhere': there are no such file"),
         ({"data": {"streaming": False}}, "data.shuffle_buffer is for a stream; set data.streaming=true"),
-        ({"options": {"documents": "stream"}}, "options.documents=stream is a text that runs on"),
+        (
+            {"options": {"documents": "stream"}},
+            "data.streaming shuffles its lines; set options.documents=row.*packing=wrapped",
+        ),
         ({"data": {"columns": {"text": "body"}}}, r"a.jsonl line 1: no column 'body'; there are text, ko, en"),
     ],
 )
@@ -298,3 +303,39 @@ def test_a_reader_can_be_sent_to_a_worker_that_is_not_forked(recipe):
     for (expected, state), (found, same) in itertools.islice(zip(_ReaderDataset(data), sent, strict=False), 5):
         assert state == same
         assert (expected[0]["input_ids"] == found[0]["input_ids"]).all()
+
+
+def test_blocks_without_a_valid_row_are_passed_over(recipe, tmp_path, write, capsys, monkeypatch):
+    """And a run that was killed among them goes on as if nothing had happened."""
+    file = write("c.jsonl", lines("c", 90) + '{"text": 5}\n' * 130 + lines("d", 60))
+    data = {"sources": [{"path": str(file)}], "invalid_examples": "skip"}
+    train(recipe("whole", data=data))
+    assert re.search(r"skipped \d+ invalid rows among 4\d; the first: \S+c.jsonl line \d+, ", capsys.readouterr().err)
+    entries = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
+    last = [entry for entry in entries if "loss" in entry][-1]
+    assert last["skipped"] >= 130
+    assert last["source/c.jsonl/rows"] > 280
+    for step in (8, 15):
+        train_and_die(monkeypatch, recipe(data=data), after_step(step))
+    train(recipe(data=data))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_pass_without_a_valid_row_is_refused_in_a_line(recipe, write, monkeypatch, workers):
+    file = write("c.jsonl", lines("c", 5) + '{"text": 5}\n' * 90)
+    streamed = recipe(data={"sources": [{"path": str(file)}], "invalid_examples": "skip"}, batches={"workers": workers})
+    reader = reader_for(streamed)
+    sources = open_sources(streamed.data, reader.column_names())
+    tokenizer = train_tokenizer(sample(sources, ["text"], 100)["text"], streamed.tokenizer, reader.template)
+    write("c.jsonl", '{"text": 5}\n' * 95)
+    config = preset_config("decoder-tiny", **TINY_MODEL | {"vocab_size": len(tokenizer)})
+    data = StreamData(
+        preprocessor_for(streamed, None, tokenizer, config), open_sources(streamed.data, {"text": "text"}), Share()
+    )
+    with pytest.raises(UserError) as error:
+        next(data.steps(0, 0))
+    assert re.fullmatch(
+        r"c.jsonl: all rows were read, and none is valid; \S+c.jsonl line \d+, column 'text' holds 5, not a text",
+        str(error.value),
+    )

@@ -214,6 +214,23 @@ def test_summarization_is_a_matter_of_the_card(published):
     assert press(page, TEXT)[0] == expected
 
 
+def test_what_mends_texts_completes_them_and_shows_the_tokens_that_stand_for_gaps(published, monkeypatch):
+    page = make_page(published, {"pipeline_tag": "text-generation", "widget": [{"text": "세 <mask> 사과와"}]})
+    assert components(page, gradio.Button)[0].value == "Complete"
+    assert labels(page) == ["Text with gaps, or its beginning", "Output"]
+    answer, attention = press(page, "세 <mask> 사과와")
+    assert isinstance(answer, str)
+    assert "cross-attention" in shown_maps(attention)
+    pipe = pipe_of(page)
+    said = pipe.tokenizer("세 <mask> 사과와")["input_ids"]  # and the end
+    assert said[-1] == pipe.tokenizer.eos_token_id
+    generated = torch.tensor([[pipe.model.config.decoder_start_token_id, *said, pipe.tokenizer.pad_token_id]])
+    monkeypatch.setattr(pipe.model, "generate", lambda *_, **__: generated)
+    answer, attention = press(page, "세 <mask> 사과와")
+    assert answer.split() == ["세", "<mask>", "사과와"]
+    assert shown_texts(attention)["target"] == html.escape(answer)
+
+
 def test_a_regression_is_a_number(tmp_path):
     tokenizer = tiny_tokenizer()
     fields = SIZES | {"vocab_size": len(tokenizer), "num_labels": 1, "problem_type": "regression"}
