@@ -252,12 +252,13 @@ def test_with_fp16_gradients_that_are_not_finite_are_left_to_the_scaler(tmp_path
 # --- what is written
 
 
-def test_a_moment_that_is_not_finite_is_not_written(tmp_path, monkeypatch):
+@pytest.mark.parametrize("which", ["weight", "moment"])
+def test_what_is_not_finite_is_not_written(tmp_path, monkeypatch, which):
     def step_and_break(self, micro_batches, step=TrainingLoop.step):
         values = step(self, micro_batches)
         if self.position.step == 12:
-            (first, *_) = self._bare_optimizers()[0].state.values()
-            first["exp_avg_sq"].view(-1)[0] = math.inf
+            parameter, state = next(iter(self._bare_optimizers()[0].state.items()))
+            (parameter.data if which == "weight" else state["exp_avg_sq"]).view(-1)[0] = math.inf
         return values
 
     monkeypatch.setattr(TrainingLoop, "step", step_and_break)
