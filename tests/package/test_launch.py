@@ -150,7 +150,7 @@ SLURM_JOB = """
 scancel() { echo "scancel $*"; kill -USR1 "$run"; }
 scontrol() { echo "scontrol $*"; exit 0; }
 SLURM_JOB_ID=5
-bash -c 'trap "exit 130" USR1 TERM; kill -SIGNAL $PPID; for _ in 1 2 3 4 5 6; do sleep 0.2; done; exit 3' &
+bash -c 'trap "exit 130" USR1 TERM; sleep 0.5; kill -SIGNAL $PPID; for _ in 1 2 3 4 5 6; do sleep 0.2; done; exit 3' &
 run=$!
 """
 
@@ -164,7 +164,7 @@ def test_the_slurm_script_puts_back_what_saved_before_its_time_was_up(number, co
     script = FILES["slurm"].read_text()
     assert "#SBATCH --signal=B:USR1@300" in script
     job = SLURM_JOB.replace("SIGNAL", number) + script.partition("run=$!\n")[2].replace("exec ", "")
-    process = subprocess.run(["bash", "-c", "sleep 0; " + job], capture_output=True, text=True, check=False)
+    process = subprocess.run(["bash", "-c", job], capture_output=True, text=True, check=False)
     assert (process.returncode, process.stdout) == (code, said), process.stderr
 
 
