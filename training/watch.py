@@ -17,6 +17,8 @@ from ..recipes.schema import TrainingRecipe
 from .engine import local
 
 WINDOW = 128  # steps
+# where the loss is nearly zero, a wrong label now and then is many standard deviations and no divergence
+LEAST_RISE = 0.1
 
 
 class LossWatch:
@@ -55,11 +57,11 @@ class LossWatch:
             return f"the norm of the gradient is {norm}"
         if self.sigmas is None or len(self.losses) < WINDOW:
             return None
-        mean, sigma = np.mean(self.losses), np.std(self.losses)
-        if loss <= mean + self.sigmas * sigma:
+        bound = np.mean(self.losses) + max(LEAST_RISE, self.sigmas * np.std(self.losses))
+        if loss <= bound:
             return None
         return (
-            f"the loss {loss:.4g} is beyond {mean + self.sigmas * sigma:.4g} (mean + training.max_loss_sigmas={self.sigmas:g} "
+            f"the loss {loss:.4g} is beyond {bound:.4g} (mean + training.max_loss_sigmas={self.sigmas:g} "
             f"sigma of the last {WINDOW} steps)"
         )
 

@@ -50,6 +50,16 @@ def test_of_fewer_steps_nobody_says_what_is_high():
     assert [own.fault(step, loss, 1.0) for step, loss in enumerate([1.0] * 127 + [1e6], 1)] == [None] * 128
 
 
+def test_a_loss_that_is_nearly_zero_may_rise():
+    own = LossWatch(TrainingRecipe())
+    rare = [0.05 if step % 20 == 0 else 1e-5 for step in range(1, 1000)]
+    assert [own.fault(step, loss, 1.0) for step, loss in enumerate(rare, 1)] == [None] * 999
+    equal = LossWatch(TrainingRecipe())
+    assert [equal.fault(step, 0.0, 1.0) for step in range(1, 129)] == [None] * 128
+    assert equal.fault(129, 0.099, 1.0) is None
+    assert equal.fault(130, 1.0, 1.0) is not None
+
+
 def test_a_recipe_may_take_losses_however_high_but_finite_ones_only():
     own, _ = filled(max_loss_sigmas=None)
     assert own.fault(129, 1e6, 1.0) is None
