@@ -40,7 +40,7 @@ PRESETS = """
 """
 
 COMMANDS = {
-    "train": "overrides recipe",
+    "train": "--stopped-code overrides recipe",
     "launch": "-o name",
     "evaluate": "--predictions --split folder overrides",
     "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
@@ -65,8 +65,8 @@ RECIPE = {
         warmup_steps weight_decay
     """,
     "training": """
-        average_checkpoints compile evaluate_every gradient_checkpointing keep_every log_every max_epochs max_minutes max_steps
-        mixed_precision patience save_every save_minutes trackers
+        average_checkpoints compile evaluate_every gradient_checkpointing keep_every log_every max_epochs max_loss_sigmas
+        max_minutes max_skipped_steps max_steps mixed_precision patience save_every save_minutes trackers
     """,
     "evaluation": """
         length_penalty max_examples max_new_tokens metric num_beams num_beams_while_training tokens_per_batch

@@ -1,11 +1,10 @@
 """The loop: optimiser steps from the last checkpoint to the last step, whatever the model and the task."""
 
 import math
-import signal
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +23,14 @@ from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor
 from .checkpoint_writer import CheckpointWriter
 from .checkpoints import load_checkpoint, load_state
-from .engine import Engine, local
+from .engine import Engine, full, local
 from .log import TrainingLog
 from .optimization import Schedule, planned_steps, warmup_steps
 from .progress import TrainingProgress
 from .run_folder import RunFolder
 from .throughput import Meter
 from .training_data import TrainingData
+from .watch import LossWatch, all_finite, keep_batch
 
 
 @dataclass
@@ -104,15 +104,17 @@ class TrainingLoop:
             keep_every=recipe.training.keep_every,
         )
         self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
+        self.watch = LossWatch(recipe.training)
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.position = Position(**state["position"])
             self.data.load_state(state.get("data"))
+            self.watch.load_state(state.get("watch"))
             load_checkpoint(checkpoint, self.model, self._bare_optimizers())
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
         self.schedule.set(self.position.step, self.planned_steps())
-        self.saved = self.position.seconds  # of training, when the last checkpoint was begun
+        self.saved = replace(self.position)  # when the last checkpoint was begun
         self.stop_requested = self.stopping = False
         self.finite_step: int | None = None  # at which the weights were last seen to be finite
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
@@ -126,13 +128,12 @@ class TrainingLoop:
         return planned_steps(self.recipe.training, self.data.steps_per_epoch, position.step, position.seconds)
 
     def run(self) -> Position:
-        """Train to the end, or until asked to stop (SIGTERM, SIGINT), and leave a checkpoint.
+        """Train to the end, or until asked to stop, and leave a checkpoint.
 
         Returns:
             Where the run stands.
         """
         training = self.recipe.training
-        handlers = {number: signal.signal(number, self._request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
         self.log = TrainingLog(self.accelerator, self.run_folder, self.position.step)
         progress = TrainingProgress(self.position.step, self.accelerator.is_main_process)
         try:
@@ -144,10 +145,12 @@ class TrainingLoop:
                 step, finished = self.position.step, self._finished()
                 evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
                 save = self._save_is_due() or finished
-                if evaluate or save or step % training.log_every == 0 or step == 1:
+                if evaluate or save or step % training.log_every == 0 or step == 1 or "fault" in values:
                     values = self._measured(values, micro_batches[0]) | self.data.measured()
                     self.log.write(values)
                     progress.show(step, self.planned_steps(), values)
+                if "fault" in values and self.watch.is_too_much:
+                    raise self._diverged(values["fault"], micro_batches)
                 if evaluate:
                     self._evaluate()
                     finished = self._finished()
@@ -165,19 +168,20 @@ class TrainingLoop:
             raise
         finally:
             progress.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
         return self.position
 
-    def _request_stop(self, number: int, frame: Any) -> None:
+    def request_stop(self, number: int, frame: Any) -> None:
+        """A handler of signals: the step at work is finished."""
         self.stop_requested = True
 
     def _save_is_due(self) -> bool:
-        training, step = self.recipe.training, self.position.step
-        if training.save_minutes is not None and self.position.seconds - self.saved >= 60 * training.save_minutes:
+        training, position, saved = self.recipe.training, self.position, self.saved
+        if self.watch.is_skipping(position.step):  # if the weights are to blame, the checkpoint before is worth more
+            return False
+        if training.save_minutes is not None and position.seconds - saved.seconds >= 60 * training.save_minutes:
             return True
         every = training.save_every or (training.evaluate_every if training.save_minutes is None else None)
-        return every is not None and step % every == 0
+        return every is not None and position.step // every > saved.step // every
 
     def _finished(self) -> bool:
         training, position = self.recipe.training, self.position
@@ -228,20 +232,24 @@ class TrainingLoop:
                 output = self.model(**batch, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing)
                 accelerator.backward(output.loss)
             loss += output.loss.detach()
-        norm = None
-        if optimization.max_grad_norm is not None:
-            norm = accelerator.clip_grad_norm_(self.model.parameters(), optimization.max_grad_norm)
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), optimization.max_grad_norm or math.inf)
+        # all processes have these numbers alike, so they take the step or leave it out together
+        mean_loss, own_norm = accelerator.reduce(torch.stack([loss, local(norm).to(loss)]), "mean").tolist()
         learning_rate = self.optimizers[0].param_groups[0]["lr"]
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
         self.position.step += 1
+        # with fp16, the scaler skips steps whose gradient is not finite, and lowers the scale
+        fault = self.watch.fault(self.position.step, mean_loss, own_norm if accelerator.scaler is None else 0.0)
+        for optimizer in self.optimizers:
+            if fault is None:
+                optimizer.step()
+            optimizer.zero_grad()
+        if fault is not None and accelerator.scaler is not None:
+            accelerator.scaler.update()
         self.schedule.set(self.position.step, self.planned_steps())
-        loss = accelerator.reduce(loss, "mean")
         self.elapsed = time.perf_counter() - started
-        return {
+        return self.watch.measured(fault) | {
             "step": self.position.step,
-            "loss": loss,
+            "loss" if fault is None else "skipped_loss": mean_loss,
             "learning_rate": learning_rate,
             "grad_norm": norm,
             "tokens_per_second": global_tokens / self.elapsed,
@@ -252,34 +260,29 @@ class TrainingLoop:
         return sum(int(labelled(batch[name]).sum()) for name in self.preprocessor.label_names)
 
     def _measured(self, values: dict[str, Any], batch: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """The values of a step as numbers, with the epoch and the speed.
-
-        Raises:
-            UserError: The loss or the gradient is not finite.
-        """
+        """The values of a step as numbers, with the speed. Every process asks."""
         tokens = self.preprocessor.tokens(batch)
         mfu = self.meter.mfu(self.model, batch, tokens, values["tokens_per_second"])
-        numbers = {key: value.item() if isinstance(value, torch.Tensor) else value for key, value in values.items()}
-        for name in ("loss", "grad_norm"):
-            # with fp16, the scaler skips steps whose gradient is not finite, and lowers the scale
-            if numbers[name] is not None and not math.isfinite(numbers[name]) and self.accelerator.scaler is None:
-                self.log.write({**numbers, "mfu": mfu, "seconds": self.position.seconds})
-                raise self._diverged(f"the {name.replace('grad_norm', 'norm of the gradient')} is {numbers[name]}")
-        return {**numbers, "mfu": mfu, "seconds": self.position.seconds}
+        return values | {"grad_norm": full(values["grad_norm"]).item(), "mfu": mfu, "seconds": self.position.seconds}
 
-    def _require_finite_weights(self) -> None:
-        """Raises a UserError on every process where a weight of any is not finite, before anything is written."""
+    def _require_finite(self) -> None:
+        """Raises a UserError on every process where a weight or a moment of any is not finite, before anything is written."""
         if self.finite_step == self.position.step:
             return
-        finite = all(bool(local(parameter).isfinite().all()) for parameter in self.model.parameters())
+        finite = all_finite(self.model, self._bare_optimizers())
         broken = self.accelerator.reduce(torch.tensor(float(not finite), device=self.accelerator.device), "sum")
         if broken > 0:
-            raise self._diverged("weights are not finite")
+            raise self._diverged("weights or moments are not finite")
         self.finite_step = self.position.step
 
-    def _diverged(self, what: str) -> UserError:
+    def _diverged(self, what: str, micro_batches: list[dict[str, torch.Tensor]] | None = None) -> UserError:
+        kept = ""
+        if micro_batches is not None:
+            folder = self.run_folder.skipped_step(self.position.step)
+            keep_batch(folder / f"rank-{self.accelerator.process_index}.safetensors", micro_batches)
+            kept = f"{self.watch.summary}, the batch of this one is in {folder}, "
         return UserError(
-            f"step {self.position.step}: {what}, so training stops here; checkpoints up to now are kept. Lower "
+            f"step {self.position.step}: {what}, so training stops here; {kept}checkpoints up to now are kept. Lower "
             f"optimization.learning_rate={self.recipe.optimization.learning_rate} or lengthen the warm-up; the same command "
             "then goes on from the last checkpoint"
         )
@@ -287,7 +290,7 @@ class TrainingLoop:
     def _evaluate(self) -> None:
         """Loss and scores on the validation split; keeps the model if it is the best so far."""
         started = time.perf_counter()
-        self._require_finite_weights()
+        self._require_finite()
         with self.engine.whole() as model:  # processes need not take as many batches
             model.eval()
             scores = self.evaluator.evaluate(model, final=False)
@@ -316,8 +319,8 @@ class TrainingLoop:
 
     def _save(self) -> None:
         """Begin to write a checkpoint; it takes its place some steps later, or at the end."""
-        self._require_finite_weights()
-        self.saved = self.position.seconds
+        self._require_finite()
+        self.saved = replace(self.position)
         scaler = self.accelerator.scaler
 
         def save_model(folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
@@ -332,6 +335,7 @@ class TrainingLoop:
                 "position": asdict(self.position),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "data": self.data.state(),
+                "watch": self.watch.state(),
             },
             save_model,
         )

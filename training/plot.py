@@ -25,7 +25,7 @@ def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> 
     entries = read_log(log)
 
     def series(key: str) -> tuple[list[int], list[float]]:
-        points = [(entry["step"], entry[key]) for entry in entries if key in entry]
+        points = [(entry["step"], entry[key]) for entry in entries if math.isfinite(entry.get(key, math.nan))]
         return [step for step, _ in points], [value for _, value in points]
 
     figure, (losses, scores) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
@@ -38,7 +38,7 @@ def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> 
     losses.plot(*series("validation_loss"), color="tab:orange", marker="o", markersize=3, label="validation")
     losses.set(xlabel="optimiser step", ylabel="loss (nats per label)", title="Loss")
     # the first losses, of a model that knows nothing, would press the rest together
-    shown = [loss for loss in values[len(values) // 100 :] + series("validation_loss")[1] if math.isfinite(loss)]
+    shown = values[len(values) // 100 :] + series("validation_loss")[1]
     if shown:
         losses.set_ylim(0.95 * min(shown), 1.02 * max(shown))
     losses.legend()

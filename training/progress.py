@@ -21,8 +21,11 @@ class TrainingProgress:
             self.bar.update()
 
     def show(self, step: int, total: int | None, values: dict[str, Any]) -> None:
-        """Show the values of a logged step, and the time left until `total` steps are done."""
+        """Show the values of a logged step, and the time left until `total` steps are done, or why it was left out."""
         if not self.visible:
+            return
+        if "fault" in values:
+            say(f"step {step}: {values['fault']}; left out ({values['skipped_steps']} so far)")
             return
         shown = {
             "loss": f"{values['loss']:.4f}",

@@ -36,6 +36,7 @@ from .plot import plot_run
 from .precision import mixed_precision, recipe_handlers
 from .run_folder import ModelFolder, RunFolder, flat
 from .shared_cache import writer_first
+from .stopping import heard
 from .training_data import SplitData, StreamData, TrainingData
 
 STREAM_START = 1000  # rows that are encoded to tell what a stream is like
@@ -121,7 +122,8 @@ def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> d
     if prepared.checkpoint is not None and accelerator.is_main_process:
         say(f"going on from step {load_state(prepared.checkpoint)['step']} ({prepared.checkpoint})")
     loop = make_loop(prepared, accelerator, run_folder)
-    position = loop.run()
+    with heard(loop.request_stop):
+        position = loop.run()
     if loop.stopping:
         accelerator.end_training()
         raise KeyboardInterrupt

@@ -33,6 +33,7 @@ FREE_KEYS = {
     ("output_dir",), ("overwrite",), ("training", "max_steps"), ("training", "max_epochs"),
     ("training", "max_minutes"), ("training", "log_every"), ("training", "trackers"), ("batches", "workers"),
     ("optimization", "learning_rate"), ("optimization", "warmup_steps"), ("optimization", "max_grad_norm"),
+    ("training", "max_loss_sigmas"), ("training", "max_skipped_steps"),
 }  # fmt: skip
 
 
@@ -71,6 +72,7 @@ class RunFolder:
         self.best = ModelFolder(self.path / "best")
         self.averaged = self.path / "averaged"
         self.log = self.path / "log.jsonl"
+        self.skipped = self.path / "skipped"
         self.predictions = self.path / "predictions.jsonl"
         self.tracker = self.path / "tracker"
         self.marker = self.path / ".trefoil-run"
@@ -78,6 +80,10 @@ class RunFolder:
 
     def __str__(self) -> str:
         return str(self.path)
+
+    def skipped_step(self, step: int) -> Path:
+        """Where the batch of a step lies that was left out and ended the run: a file of each process."""
+        return self.skipped / f"step-{step:08}"
 
     # --- whose it is
 
@@ -193,7 +199,7 @@ class RunFolder:
         """Delete what a run writes, and nothing else; the recipe last, so that a kill leaves no other run's parts
         without it."""
         for path in (self.best.path, self.checkpoints, self.averaged, self.tracker, self.tokenizer, self.log,
-                     self.predictions, self.recipe):  # fmt: skip
+                     self.skipped, self.predictions, self.recipe):  # fmt: skip
             remove(path)
 
     def _difference(self, recipe: Recipe) -> str | None:

@@ -76,7 +76,9 @@ class SplitData:
             plan = self.plan(epoch)
             dataset = StepDataset(self.preprocessor, self.examples, plan, self.share, epoch)
             order, workers = range(batch, len(plan)), self.recipe.batches.workers
-            for micro_batches in DataLoader(dataset, batch_size=None, sampler=order, num_workers=workers):
+            for micro_batches in DataLoader(
+                dataset, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=_set_apart
+            ):
                 batch += 1
                 is_last = batch == len(plan)
                 yield micro_batches, Place(epoch + is_last, 0 if is_last else batch, epoch + batch / len(plan))
@@ -119,7 +121,10 @@ class StreamData:
 
     def steps(self, epoch: int, batch: int) -> Iterator[tuple[MicroBatches, Place]]:
         dataset = _ReaderDataset(self)
-        for item in DataLoader(dataset, batch_size=None, num_workers=self.workers, collate_fn=_as_it_is):
+        loader = DataLoader(
+            dataset, batch_size=None, num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_set_apart
+        )
+        for item in loader:
             if isinstance(item, UserError):  # a worker's own would come with its stack trace
                 raise item
             micro_batches, self.states[self.turn] = item
@@ -193,6 +198,12 @@ def _pass_is_over(start: list[dict[str, Any]], end: list[dict[str, Any]]) -> boo
     """Whether every source was read from its beginning to its end between two places."""
     begun = [one["passes"] + (one["rows"] + one["skip"] > 0) for one in start]
     return all(one["passes"] > first for one, first in zip(end, begun, strict=True))
+
+
+def _set_apart(worker: int) -> None:
+    """A launcher's signal is for all of a training process's group, and would end its workers before it has saved."""
+    if hasattr(os, "setpgid"):
+        os.setpgid(0, 0)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -5,8 +5,10 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,8 @@ from .launch import (
     LOST_CONTACT,
     MISTAKE,
     STOPPED,
+    add_stopped_code,
+    by_torch,
     lost_contact,
     ready_file,
     ready_files,
@@ -39,6 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a model as a recipe says, or go on where it was left")
     train.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with the package")
     train.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    add_stopped_code(train)
     train.set_defaults(run=_train)
 
     launch = commands.add_parser("launch", help="list, print or write files to train on several devices or machines by")
@@ -139,13 +144,16 @@ def _size(text: str) -> str:
 def _train(arguments: argparse.Namespace) -> int:
     from .recipes.schema import load_recipe
     from .training.run import train
+    from .training.stopping import heard
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if (line := unused_devices(arguments.recipe)) is not None:
         print(line, file=sys.stderr)
     if _rank() == 0 and (restarts := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))):
         print(f"started again (restart {restarts} of {os.environ['TORCHELASTIC_MAX_RESTARTS']})", file=sys.stderr)
-    train(recipe)
+    # asked to stop before the first step or after the last, it ends alike; a launcher's processes end at once
+    with nullcontext() if by_torch() else heard(signal.default_int_handler):
+        train(recipe)
     return 0
 
 
@@ -370,7 +378,7 @@ def _mistake(message: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 interrupted."""
+    """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 (or --stopped-code) interrupted."""
     parsed = make_parser().parse_args(arguments)
     _silence_progress_bars()
     try:
@@ -391,7 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         if _rank() == 0:
             print("stopped" + (f"; {GOES_ON}" if parsed.run is _train else ""), file=sys.stderr)
-        return STOPPED
+        return getattr(parsed, "stopped_code", STOPPED)
     except BrokenPipeError:
         sys.stderr.close()
         return 1

@@ -3,6 +3,7 @@
 `python -m trefoil.launch` is `accelerate launch`, which where a process ends the run says so in one line.
 """
 
+import argparse
 import json
 import logging
 import os
@@ -18,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from .configuration.errors import UserError, reason
+from .training.stopping import STOP_SIGNALS
 
 WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 GOES_ON = "the same command goes on from the last checkpoint"
 
-# exit codes of the command line
+# exit codes of the command line; a scheduler may want another one of a run that was asked to stop
 MISTAKE, STOPPED = 2, 130
 
 
@@ -89,9 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             load_config_from_file(parsed.config_file)
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"{parsed.config_file}: {reason(error)}") from None
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in STOP_SIGNALS:
         signal.signal(number, _hand_on)  # accelerate, where it starts one process, would leave it alone
-    return exit_code(lambda: launch_command(parsed))
+    return exit_code(lambda: launch_command(parsed), stopped_code(parsed.training_script_args))
 
 
 def _hand_on(number: int, frame: Any) -> None:
@@ -138,7 +140,7 @@ def start(*arguments: str) -> int:
     """`torchrun`; returns the exit code of what was started."""
     from torch.distributed import run
 
-    return exit_code(lambda: run.run(run.parse_args(arguments)))
+    return exit_code(lambda: run.run(run.parse_args(arguments)), stopped_code(arguments))
 
 
 def asked_for(command: Sequence[str]) -> tuple[int | None, int]:
@@ -159,6 +161,32 @@ def asked_for(command: Sequence[str]) -> tuple[int | None, int]:
 # --- ending
 
 
+def stopped_code(arguments: Sequence[str]) -> int:
+    """The exit code of a run that was asked to stop, as the arguments of `trefoil train` say it."""
+    parser = argparse.ArgumentParser(prog="trefoil train", add_help=False)
+    add_stopped_code(parser)
+    return parser.parse_known_args(arguments)[0].stopped_code
+
+
+def add_stopped_code(parser: argparse.ArgumentParser) -> None:
+    """The option by which `trefoil train`, and a launcher that starts it, are told."""
+    parser.add_argument(
+        "--stopped-code",
+        type=_exit_code,
+        default=STOPPED,
+        metavar="N",
+        help=f"the exit code of a run that was asked to stop, such as the one that the scheduler starts again (default: {STOPPED})",
+    )
+
+
+def _exit_code(text: str) -> int:
+    if not text.isdecimal() or int(text) > 255 or int(text) in (1, MISTAKE):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not an exit code from 0 to 255, without 1 and 2, which say errors"
+        )
+    return int(text)
+
+
 def tell_launcher(message: str) -> None:
     """Leave a line to the launcher: in torch's own, it stands where a traceback would."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
@@ -166,21 +194,26 @@ def tell_launcher(message: str) -> None:
         Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}), encoding="utf-8")
 
 
+def by_torch() -> bool:
+    """Whether torch's launcher started this process, and tells how it ended."""
+    return "TORCHELASTIC_ERROR_FILE" in os.environ
+
+
 def lost_contact(error: BaseException) -> bool:
     """Whether this is what a process meets with when another one is gone; whoever started both knows which."""
     gone = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
-    return (
-        "TORCHELASTIC_ERROR_FILE" in os.environ
-        and isinstance(error, RuntimeError)
-        and any(text in str(error) for text in gone)
-    )
+    return by_torch() and isinstance(error, RuntimeError) and any(text in str(error) for text in gone)
 
 
 LOST_CONTACT = "lost its connection to another process"
 
 
-def exit_code(run: Callable[[], Any]) -> int:
-    """Run a launcher of torch or accelerate, say in one line what ended it, and return the exit code."""
+def exit_code(run: Callable[[], Any], stopped: int = STOPPED) -> int:
+    """Run a launcher of torch or accelerate, say in one line what ended it, and return the exit code.
+
+    Args:
+        stopped: The exit code of processes that were asked to stop.
+    """
     from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -188,14 +221,19 @@ def exit_code(run: Callable[[], Any]) -> int:
     from torch.distributed.launcher import api
 
     class Agent(api.LocalElasticAgent):
-        """Tells of failures as they are found, and starts nothing again that would end the same way."""
+        """Tells of failures as they are found, starts nothing again that would end the same way, and hands on what asks to
+        stop."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] += "".join(f",{number.name}" for number in STOP_SIGNALS)
 
         def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
             result = super()._monitor_workers(worker_group)
             if result.is_failed():
-                if cause(result.failures)[1].exitcode in (MISTAKE, STOPPED):
+                if cause(result.failures)[1].exitcode in (MISTAKE, stopped):
                     self._remaining_restarts = 0
-                line = ending(result.failures, self._remaining_restarts)
+                line = ending(result.failures, self._remaining_restarts, stopped)
                 if line is not None:
                     print(line, file=sys.stderr, flush=True)
             return result
@@ -209,13 +247,13 @@ def exit_code(run: Callable[[], Any]) -> int:
         run()
     except ChildFailedError as error:
         code = cause(error.failures)[1].exitcode
-        return code if code in (MISTAKE, STOPPED) else 1
+        return code if code in (MISTAKE, stopped) else 1
     except subprocess.CalledProcessError as error:  # of one process, which has told what it could
         if error.returncode < 0:
             print(f"error: {_was_lost('the process', error.returncode)}; {GOES_ON}", file=sys.stderr)
         return error.returncode if error.returncode > 0 else 1
     except SignalException:  # was handed on to the processes
-        return STOPPED
+        return stopped
     except RendezvousError as error:
         print(
             f"error: the other machines are gone or were not found: {reason(error.__cause__ or error)}; {GOES_ON}",
@@ -237,12 +275,12 @@ def cause(failures: Mapping[int, Any]) -> tuple[int, Any]:
     return min(failures.items(), key=order)
 
 
-def ending(failures: Mapping[int, Any], restarts: int) -> str | None:
+def ending(failures: Mapping[int, Any], restarts: int, stopped: int = STOPPED) -> str | None:
     """A line that tells of the processes' end; None where one of them has said all."""
     rank, failure = cause(failures)
     where, message = f"rank {rank} on {socket.gethostname()}", _message(failure)
     goes_on = f"starting again from the last checkpoint (restarts left: {restarts - 1})" if restarts else GOES_ON
-    if failure.exitcode == STOPPED:
+    if failure.exitcode == stopped:
         return None
     if failure.exitcode == MISTAKE and message:
         told = 0 in failures and _message(failures[0])

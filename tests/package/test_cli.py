@@ -4,6 +4,7 @@ import io
 import json
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from training_runs import tiny_content, tiny_recipe
 
 from trefoil.cli import main
 from trefoil.training.run import train
+from trefoil.training.stopping import STOP_SIGNALS
 
 QUICK = {"training": {"max_steps": 2}, "optimization": {"warmup_steps": 0}}
 
@@ -201,6 +203,25 @@ def test_a_check_that_fails_is_exit_code_1(published, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "FAILED  files: notes.txt" in shown
     assert "FAILED  code: modeling_norms.py" in shown
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS, ids=lambda number: number.name)
+def test_asked_to_stop_before_the_first_step_it_ends_alike(recipe, monkeypatch, capsys, number):
+    def be_asked(recipe):
+        signal.raise_signal(number)
+        pytest.fail("was not heard")
+
+    before = [signal.getsignal(one) for one in STOP_SIGNALS]
+    monkeypatch.setattr("trefoil.training.run.train", be_asked)
+    assert ends(["train", "--stopped-code", 0, recipe]) == 0
+    assert capsys.readouterr().err == "stopped; the same command goes on from the last checkpoint\n"
+    assert [signal.getsignal(one) for one in STOP_SIGNALS] == before
+
+
+@pytest.mark.parametrize("code", ["1", "2", "256", "-1", "x"])
+def test_an_exit_code_that_says_something_else_is_refused(recipe, capsys, code):
+    assert ends(["train", f"--stopped-code={code}", recipe]) == 2
+    assert f"'{code}' is not an exit code from 0 to 255, without 1 and 2, which say errors" in capsys.readouterr().err
 
 
 def test_interrupted_is_exit_code_130(recipe, monkeypatch, capsys):

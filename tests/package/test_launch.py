@@ -145,6 +145,29 @@ def test_the_slurm_script_starts_what_accelerate_takes(monkeypatch):
     assert (config.max_nodes, config.nproc_per_node) == (2, 8)
 
 
+# what of the script comes after its start, with stand-ins for SLURM's commands and for the run
+SLURM_JOB = """
+scancel() { echo "scancel $*"; kill -USR1 "$run"; }
+scontrol() { echo "scontrol $*"; exit 0; }
+SLURM_JOB_ID=5
+bash -c 'trap "exit 130" USR1 TERM; sleep 0.5; kill -SIGNAL $PPID; for _ in 1 2 3 4 5 6; do sleep 0.2; done; exit 3' &
+run=$!
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [("USR1", 0, "scancel --signal=USR1 5\nscontrol requeue 5\n"), ("TERM", 3, "")],
+)
+def test_the_slurm_script_puts_back_what_saved_before_its_time_was_up(number, code, said):
+    """And not what was cancelled."""
+    script = FILES["slurm"].read_text()
+    assert "#SBATCH --signal=B:USR1@300" in script
+    job = SLURM_JOB.replace("SIGNAL", number) + script.partition("run=$!\n")[2].replace("exec ", "")
+    process = subprocess.run(["bash", "-c", job], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (code, said), process.stderr
+
+
 def test_the_kubernetes_job_starts_what_accelerate_takes(monkeypatch):
     service, job = yaml.safe_load_all(FILES["kubernetes"].read_text())
     pod = job["spec"]["template"]["spec"]
@@ -326,6 +349,12 @@ def test_a_mistake_is_told_once(failed):
 
 def test_who_was_asked_to_stop_has_said_so(failed):
     assert launch.ending({0: failed(130), 1: failed(130)}, 0) is None
+
+
+def test_the_code_of_a_stopped_run_is_read_off_its_arguments(failed):
+    assert launch.stopped_code(["train", "recipe.yaml", "seed=1"]) == 130
+    assert launch.stopped_code(["--nproc-per-node", "2", "-m", "trefoil", "train", "--stopped-code=99", "x"]) == 99
+    assert launch.ending({0: failed(99), 1: failed(99)}, 3, stopped=99) is None
 
 
 @pytest.mark.parametrize(

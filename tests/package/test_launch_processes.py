@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -107,15 +108,21 @@ def test_a_lost_process_is_one_line(recipe, tmp_path):
 
 
 @pytest.mark.slow
-def test_asked_to_stop_all_leave_a_checkpoint(recipe, tmp_path, cpu_file):
-    command = ["--config_file", cpu_file, "-m", "trefoil", "train", recipe, "training.max_steps=1000000"]
+@pytest.mark.parametrize(
+    ("number", "options", "code"),
+    [(signal.SIGTERM, [], 130), (signal.SIGUSR1, ["--stopped-code", 99], 99)],
+    ids=["SIGTERM", "SIGUSR1"],
+)
+def test_asked_to_stop_all_leave_a_checkpoint(recipe, tmp_path, cpu_file, number, options, code):
+    changes = ["training.max_steps=1000000", "batches.workers=1"]  # a signal reaches the workers too
+    command = ["--config_file", cpu_file, "-m", "trefoil", "train", *options, recipe, *changes]
     process = begin([sys.executable, "-m", "trefoil.launch"], *command)
     errors = []
     for line in process.stderr:
         errors.append(line)
         if line.startswith("step 3/"):
-            process.terminate()
-    assert process.wait() == 130, errors
+            process.send_signal(number)
+    assert process.wait() == code, errors
     assert errors[-1] == "stopped; the same command goes on from the last checkpoint\n"
     assert "Traceback" not in "".join(errors)
     assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] >= 3

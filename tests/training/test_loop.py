@@ -27,6 +27,7 @@ import os, sys, threading
 from trefoil.cli import main
 from trefoil.training.loop import TrainingLoop
 number, rank, when, seconds = int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), float(sys.argv[5])
+options = sys.argv[6:]
 step = TrainingLoop.step
 def step_and_signal(self, micro_batches):
     values = step(self, micro_batches)
@@ -38,16 +39,17 @@ def step_and_signal(self, micro_batches):
             os.kill(os.getpid(), number)
     return values
 TrainingLoop.step = step_and_signal
-sys.exit(main(["train", sys.argv[1]]))
+sys.exit(main(["train", *options, sys.argv[1]]))
 """
 
 
-def train_and_signal(recipe, number, step, processes=1, rank=0, seconds=0.0):
+def train_and_signal(recipe, number, step, processes=1, rank=0, seconds=0.0, options=()):
     """Train in processes of their own, one of which gets a signal."""
     folder = Path(recipe.output_dir).parent
     (folder / "recipe.yaml").write_text(recipe.to_yaml())
     (folder / "script.py").write_text(SIGNALLED)
-    return start(folder / "script.py", folder / "recipe.yaml", int(number), rank, step, seconds, processes=processes)
+    words = (int(number), rank, step, seconds, *options)
+    return start(folder / "script.py", folder / "recipe.yaml", *words, processes=processes)
 
 
 def test_killed_at_any_step_it_goes_on_to_the_same_losses(finished_run, tmp_path):
@@ -58,10 +60,17 @@ def test_killed_at_any_step_it_goes_on_to_the_same_losses(finished_run, tmp_path
     assert losses(tmp_path / "run") == losses(finished_run), f"killed at step {step}"
 
 
-def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_losses(finished_run, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "options", "code"),
+    [(signal.SIGTERM, [], 130), (signal.SIGUSR1, ["--stopped-code", 99], 99)],
+    ids=["SIGTERM", "SIGUSR1"],
+)
+def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_losses(
+    finished_run, tmp_path, number, options, code
+):
     recipe = tiny_recipe(tmp_path / "run")
-    process = train_and_signal(recipe, signal.SIGTERM, 8)
-    assert process.returncode == 130, process.stderr
+    process = train_and_signal(recipe, number, 8, options=options)
+    assert process.returncode == code, process.stderr
     assert process.stderr.splitlines()[-1] == "stopped; the same command goes on from the last checkpoint"
     assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] == 9
     train(recipe)
@@ -252,7 +261,7 @@ def overflow(step):
             hook = next(self.model.parameters()).register_hook(lambda gradient: gradient * math.nan)
         try:
             values = step(self, micro_batches)
-            assert values["loss"].isfinite()
+            assert math.isfinite(values.get("loss", values.get("skipped_loss")))
             return values
         finally:
             if hook is not None:
@@ -269,33 +278,30 @@ def kept(run_folder):
     return {str(file.relative_to(run_folder)): file.read_bytes() for file in files}
 
 
-DIVERGING = {"training": {"evaluate_every": 7}}
-ADVICE = (
-    "so training stops here; checkpoints up to now are kept. Lower optimization.learning_rate=0.003 or lengthen the "
-    "warm-up; the same command then goes on from the last checkpoint"
-)
+DIVERGING = {"training": {"evaluate_every": 7, "max_skipped_steps": 0}}
+UNCLIPPED = {"max_grad_norm": None}
+
+
+def told(run):
+    return (
+        "step 14: the norm of the gradient is nan, so training stops here; steps left out among the last 128: 1, the batch of "
+        f"this one is in {run}/skipped/step-00000014, checkpoints up to now are kept. Lower optimization.learning_rate=0.003 "
+        "or lengthen the warm-up; the same command then goes on from the last checkpoint"
+    )
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    "changes",
     [
-        ({}, "step 14: the norm of the gradient is nan"),
-        # nothing looks at the gradient: at this step it would be evaluated, be saved, or both
-        ({"optimization": {"max_grad_norm": None}}, "step 14: weights are not finite"),
-        (
-            {"optimization": {"max_grad_norm": None}, "training": {"evaluate_every": 4, "save_every": 7}},
-            "step 14: weights are not finite",
-        ),
-        (
-            {"optimization": {"max_grad_norm": None}, "training": {"evaluate_every": 7, "save_every": 7}},
-            "step 14: weights are not finite",
-        ),
+        {},
+        # nothing is clipped, and at this step it would be evaluated, be saved, or both
+        {"optimization": UNCLIPPED},
+        {"optimization": UNCLIPPED, "training": {"evaluate_every": 4, "save_every": 7}},
+        {"optimization": UNCLIPPED, "training": {"evaluate_every": 7, "save_every": 7}},
     ],
-    ids=["norm", "evaluated", "saved", "both"],
+    ids=["clipped", "evaluated", "saved", "both"],
 )
-def test_a_gradient_that_is_no_number_touches_nothing_and_a_lower_rate_goes_on(
-    tmp_path, monkeypatch, capsys, changes, told
-):
+def test_a_gradient_that_is_no_number_touches_nothing_and_a_lower_rate_goes_on(tmp_path, monkeypatch, capsys, changes):
     run, before, step = tmp_path / "run", {}, overflow(TrainingLoop.step)
 
     def remember_and_step(self, micro_batches):
@@ -307,7 +313,7 @@ def test_a_gradient_that_is_no_number_touches_nothing_and_a_lower_rate_goes_on(
     monkeypatch.setattr(TrainingLoop, "step", remember_and_step)
     with pytest.raises(UserError) as error:
         train(tiny_recipe(run, **merged(DIVERGING, changes)))
-    assert str(error.value) == f"{told}, {ADVICE}"
+    assert str(error.value) == told(run)
     assert kept(run) == before
     last = load_state(checkpoint_folders(run / "checkpoints")[-1])["step"]
     capsys.readouterr()
@@ -316,6 +322,13 @@ def test_a_gradient_that_is_no_number_touches_nothing_and_a_lower_rate_goes_on(
     assert results["steps"] == 20
     assert list(losses(run)) == list(range(1, 21))
     assert all(map(math.isfinite, losses(run).values()))
+
+
+def test_a_step_whose_gradient_is_no_number_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingLoop, "step", overflow(TrainingLoop.step))
+    assert train(tiny_recipe(tmp_path / "run", optimization=UNCLIPPED))["steps"] == 20
+    assert list(losses(tmp_path / "run")) == [*range(1, 14), *range(15, 21)]
+    assert all(map(math.isfinite, losses(tmp_path / "run").values()))
 
 
 def test_weights_are_looked_at_once_a_step_though_it_is_evaluated_and_saved(tmp_path, monkeypatch):
@@ -356,8 +369,10 @@ def test_a_gradient_of_one_process_that_is_no_number_ends_both(tmp_path):
     (tmp_path / "script.py").write_text(OVERFLOWING.format(overflow=inspect.getsource(overflow)))
     process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", processes=2)
     assert process.returncode != 0
-    told = {line for line in process.stderr.splitlines() if line.startswith("error: ")}
-    assert told == {f"error: step 14: the norm of the gradient is nan, {ADVICE}"}, process.stderr
+    errors = {line for line in process.stderr.splitlines() if line.startswith("error: ")}
+    assert errors == {f"error: {told(run)}"}, process.stderr
+    files = sorted((run / "skipped" / "step-00000014").iterdir())
+    assert [file.name for file in files] == ["rank-0.safetensors", "rank-1.safetensors"]
     assert kept(run) == kept(tmp_path / "before")
     lower = "optimization.learning_rate=1e-3"
     process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", lower, processes=2)

@@ -8,7 +8,7 @@
 #SBATCH --gpus-per-node=8
 #SBATCH --cpus-per-task=64
 #SBATCH --time=24:00:00
-#SBATCH --signal=B:TERM@300
+#SBATCH --signal=B:USR1@300
 #SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --output=%x-%j.log
@@ -24,19 +24,19 @@ srun --kill-on-bad-exit=1 python -m trefoil.launch \
     --max_restarts 3 -m trefoil train "$@" &
 run=$!
 
-requeued=0
-stop() {
+again=0
+soon_over() {
     # five minutes before the end: the run leaves a checkpoint, and the next job goes on from it
-    requeued=1
-    scancel --signal=TERM "$SLURM_JOB_ID"
+    again=1
+    scancel --signal=USR1 "$SLURM_JOB_ID"
 }
-trap stop TERM
+trap soon_over USR1
+trap : TERM # of scancel, which the run hears too: it leaves a checkpoint, and the job ends
+while kill -0 "$run" 2> /dev/null; do
+    wait "$run" # which a signal ends early
+done
 wait "$run"
 code=$?
-if [ "$requeued" = 1 ]; then
-    wait "$run"
-    code=$?
-    # 130: asked to stop
-    [ "$code" = 130 ] && exec scontrol requeue "$SLURM_JOB_ID"
-fi
+# 130: asked to stop
+[ "$again" = 1 ] && [ "$code" = 130 ] && exec scontrol requeue "$SLURM_JOB_ID"
 exit "$code"
