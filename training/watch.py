@@ -57,7 +57,7 @@ class LossWatch:
             return f"the norm of the gradient is {norm}"
         if self.sigmas is None or len(self.losses) < WINDOW:
             return None
-        bound = np.mean(self.losses) + max(LEAST_RISE, self.sigmas * np.std(self.losses))
+        bound = float(np.mean(self.losses)) + max(LEAST_RISE, self.sigmas * float(np.std(self.losses)))
         if loss <= bound:
             return None
         return (
