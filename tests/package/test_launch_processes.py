@@ -2,15 +2,18 @@
 
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from training_runs import KILLED, TALKATIVE, losses, start, tiny_recipe
 
-from trefoil.training.checkpoints import checkpoint_folders, load_state
+from benchmarks.on_cpu import ENGINES
+from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
 from trefoil.training.run import train
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -105,6 +108,71 @@ def test_a_lost_process_is_one_line(recipe, tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(tiny_recipe(folder / "run", **TALKATIVE))
+    return losses(folder / "run")
+
+
+# trains, and from a step on one process can write no file of more than some bytes, as where its disk is full
+FULL = """
+import os, resource, signal, sys
+from pathlib import Path
+from benchmarks import on_cpu
+on_cpu.let_in()
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+recipe, rank, last, size = sys.argv[1:]
+step = TrainingLoop.step
+def step_and_fill(self, micro_batches):
+    if os.environ["RANK"] == rank and self.position.step == int(last):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
+    return step(self, micro_batches)
+TrainingLoop.step = step_and_fill
+sys.exit(main(["train", recipe]))
+"""
+
+
+def run_until_full(folder, rank, size, engine):
+    (folder / "script.py").write_text(FULL)
+    words = ["--standalone", "--nproc-per-node", 2, "--max-restarts", 3]
+    root = str(Path(__file__).parents[2])
+    process = begin(OURS, *words, folder / "script.py", folder / "recipe.yaml", rank, 7, size, **engine, PYTHONPATH=root)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    return [line for line in lines(errors) if "error" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("name", ["fsdp2", "ddp"])
+def test_a_full_disk_is_one_line(undisturbed, recipe, tmp_path, name, rank):
+    """The second checkpoint of four cannot be written."""
+    if name == "ddp" and rank == 1:
+        return  # which writes nothing
+    full = run_until_full(tmp_path, rank, 20_000, ENGINES[name][1])
+    checkpoints = tmp_path / "run" / "checkpoints"
+    what = rf"error: {checkpoints}/step-00000012: cannot be written \(.*File too large.*\); checkpoints before it are kept"
+    assert len(full) == 1
+    assert re.fullmatch(what, full[0]), full
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000006"]
+    process = begin(OURS, "--standalone", "--nproc-per-node", 2, "-m", "trefoil", "train", recipe)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_disk_too_full_for_the_log_is_one_line(recipe, tmp_path):
+    (full,) = run_until_full(tmp_path, 0, 1, {})
+    run = tmp_path / "run"
+    assert full == f"error: {run}: cannot be written (File too large); checkpoints are kept, and the same command goes on from the last one"
+    assert latest_checkpoint(run / "checkpoints").name == "step-00000006"
+
+
 @pytest.mark.slow
 def test_asked_to_stop_all_leave_a_checkpoint(recipe, tmp_path, cpu_file):
     command = ["--config_file", cpu_file, "-m", "trefoil", "train", recipe, "training.max_steps=1000000"]
@@ -118,13 +186,6 @@ def test_asked_to_stop_all_leave_a_checkpoint(recipe, tmp_path, cpu_file):
     assert errors[-1] == "stopped; the same command goes on from the last checkpoint\n"
     assert "Traceback" not in "".join(errors)
     assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] >= 3
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    train(tiny_recipe(folder / "run", **TALKATIVE))
-    return losses(folder / "run")
 
 
 @pytest.fixture

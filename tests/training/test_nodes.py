@@ -12,9 +12,9 @@ rank, is_shared = os.environ["RANK"], sys.argv[3] == "shared"
 os.environ["LOCAL_RANK"] = "0"
 os.environ["HF_DATASETS_CACHE"] = sys.argv[2] if is_shared else f"{sys.argv[2]}/node-{rank}"
 from trefoil.cli import main
-from trefoil.training import shared_cache
+from trefoil.training import nodes
 from trefoil.tasks.preprocessor import Preprocessor
-shared_cache.PATIENCE = 0.5
+nodes.CACHE_PATIENCE = 0.5
 encoded = Preprocessor._encoded
 def counted(self, rows, indices, *rest):
     with open(f"{sys.argv[2]}.{rank}", "a") as file:
@@ -38,6 +38,6 @@ def test_who_encodes(tmp_path, how, expected):
     process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", tmp_path / "cache", how, processes=2)
     assert process.returncode == 0, process.stderr
     assert [rows_encoded(tmp_path, rank) for rank in range(2)] == expected
-    said = [line for line in process.stderr.splitlines() if "nodes do not share" in line]
+    said = [line for line in process.stderr.splitlines() if "does not share" in line]
     assert len(said) == (how == "apart")
     assert not list((tmp_path / "cache").rglob(".seen-*"))
