@@ -16,6 +16,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from ..configuration.errors import UserError, reason
+from ..data.encoded import cache_folder
 from ..data.progress import say
 from ..data.whole_files import NEW, aside, write_folder
 
@@ -113,9 +114,7 @@ def require_shared(accelerator: Accelerator, folder: Path) -> None:
 
 def writes_token_ids(accelerator: Accelerator) -> bool:
     """Whether this process writes them before the others: one of all where every node sees its files, else one on each."""
-    cache_folder = Path(datasets.config.HF_DATASETS_CACHE) / "trefoil"
-    cache_folder.mkdir(parents=True, exist_ok=True)
-    blind = nodes_without(accelerator, cache_folder, CACHE_PATIENCE)
+    blind = nodes_without(accelerator, cache_folder(), CACHE_PATIENCE)
     if blind and accelerator.is_main_process:
         say(
             f"{', '.join(blind)} does not share {datasets.config.HF_DATASETS_CACHE} with this node, so each encodes the data "

@@ -1,5 +1,6 @@
 """Runs of several processes: what a launch says when it ends, and that it goes on by itself where it was cut."""
 
+import json
 import os
 import random
 import re
@@ -139,7 +140,9 @@ def run_until_full(folder, rank, size, engine):
     (folder / "script.py").write_text(FULL)
     words = ["--standalone", "--nproc-per-node", 2, "--max-restarts", 3]
     root = str(Path(__file__).parents[2])
-    process = begin(OURS, *words, folder / "script.py", folder / "recipe.yaml", rank, 7, size, **engine, PYTHONPATH=root)
+    process = begin(
+        OURS, *words, folder / "script.py", folder / "recipe.yaml", rank, 7, size, **engine, PYTHONPATH=root
+    )
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors
     assert "Traceback" not in errors
@@ -155,7 +158,9 @@ def test_a_full_disk_is_one_line(undisturbed, recipe, tmp_path, name, rank):
         return  # which writes nothing
     full = run_until_full(tmp_path, rank, 20_000, ENGINES[name][1])
     checkpoints = tmp_path / "run" / "checkpoints"
-    what = rf"error: {checkpoints}/step-00000012: cannot be written \(.*File too large.*\); checkpoints before it are kept"
+    what = (
+        rf"error: {checkpoints}/step-00000012: cannot be written \(.*File too large.*\); checkpoints before it are kept"
+    )
     assert len(full) == 1
     assert re.fullmatch(what, full[0]), full
     assert [path.name for path in checkpoints.iterdir()] == ["step-00000006"]
@@ -169,7 +174,10 @@ def test_a_full_disk_is_one_line(undisturbed, recipe, tmp_path, name, rank):
 def test_a_disk_too_full_for_the_log_is_one_line(recipe, tmp_path):
     (full,) = run_until_full(tmp_path, 0, 1, {})
     run = tmp_path / "run"
-    assert full == f"error: {run}: cannot be written (File too large); checkpoints are kept, and the same command goes on from the last one"
+    assert (
+        full
+        == f"error: {run}: cannot be written (File too large); checkpoints are kept, and the same command goes on from the last one"
+    )
     assert latest_checkpoint(run / "checkpoints").name == "step-00000006"
 
 
@@ -212,21 +220,58 @@ def test_it_starts_again_by_itself(undisturbed, recipe, tmp_path, kills, launche
         assert "Traceback" not in errors
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("launcher", [TORCHRUN, OURS], ids=["torchrun", "ours"])
-def test_two_machines_start_again_by_themselves(undisturbed, recipe, tmp_path, kills, launcher):
+# --- several machines
+
+
+def two_machines(launcher, *words):
+    """The launchers of two machines that find each other."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    options = ["--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", 6]
-    options += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}"]
-    words = [*options, *planned(tmp_path, kills)]
-    machines = [begin(launcher, *words)]
+    words = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--nproc-per-node", 1, *words]
+    first = begin(launcher, *words)
     time.sleep(1)
-    machines.append(begin(launcher, *words))
+    return [first, begin(launcher, *words)]
+
+
+LONG = TALKATIVE | {"training": {"max_steps": 120, "save_every": 6}}
+
+
+def content_of(run):
+    """What a run came to."""
+    results = json.loads((run / "best" / "results.json").read_text())
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    return results["test"], results["validation"], (run / "predictions.jsonl").read_text(), kept
+
+
+@pytest.fixture(scope="module")
+def undisturbed_by_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "recipe.yaml").write_text(tiny_recipe(folder / "run", **LONG).to_yaml())
+    words = ["--standalone", "--nproc-per-node", 2, *planned(folder, [])]
+    assert begin(OURS, *words).wait() == 0
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("launcher", [TORCHRUN, OURS], ids=["torchrun", "ours"])
+def test_two_machines_survive_ten_kills(undisturbed_by_two, tmp_path, launcher):
+    """Of either machine's process, as it starts, at work, while a checkpoint is written, and after the last step."""
+    (tmp_path / "recipe.yaml").write_text(tiny_recipe(tmp_path / "run", **LONG).to_yaml())
+    moments = [("start", random.uniform(0, 10)) for _ in range(2)]
+    moments += [("step", random.uniform(0, 0.5)) for _ in range(3)]
+    moments += [("writing", random.uniform(0, 0.3)) for _ in range(4)]
+    random.shuffle(moments)
+    kills = [(random.randrange(2), *moment) for moment in [*moments, ("end", random.uniform(0, 0.2))]]
+    machines = two_machines(launcher, "--nnodes", 2, "--max-restarts", 30, *planned(tmp_path, kills))
     errors = [machine.communicate()[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], (kills, errors)
-    assert (tmp_path / "kills").read_text() == "xxx", kills
-    assert list(losses(tmp_path / "run")) == list(range(1, 21)), kills
-    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4), kills
+    assert (tmp_path / "kills").read_text() == "x" * 10, kills
+    assert list(losses(tmp_path / "run")) == list(range(1, 121)), kills
+    assert losses(tmp_path / "run") == pytest.approx(losses(undisturbed_by_two), abs=1e-6), kills
+    assert content_of(tmp_path / "run") == content_of(undisturbed_by_two), kills
+    if launcher is OURS:
+        told = [line for text in errors for line in lines(text) if "was lost" in line]
+        assert len(told) == 10, (kills, errors)
+        assert "Traceback" not in "".join(errors)
