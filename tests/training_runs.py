@@ -94,6 +94,8 @@ rank, since, seconds = (plan + [("none", "start", 0)])[Path(kills).read_text().c
 def die():
     with open(kills, "a") as file:
         file.write("x")
+    if "WITH_THE_MACHINE" in os.environ:  # and its launcher
+        os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 timer = threading.Timer(float(seconds), die)
 timer.daemon = True

@@ -18,7 +18,7 @@ from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
 from ..configuration.errors import UserError, reason
-from ..data.whole_files import NEW, aside, put_in_place, remove
+from ..data.whole_files import NEW, aside, put_in_place, remove, sync
 from .checkpoints import OPTIMIZER_FILE, STATE_FILE, checkpoint_folders, first_names, load_state, optimizer_tensors
 from .nodes import in_turns
 
@@ -109,6 +109,8 @@ class CheckpointWriter:
                     save_model(new, None if self.in_parts else weights)
                     files = {file.name: file.stat().st_size for file in new.glob("*.safetensors")}
                     (new / STATE_FILE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
+                    for file in new.iterdir():
+                        sync(file)  # here, and not while training stands still
             except CheckpointException as error:  # every process gets all their failures
                 self.error = error.failures.get(self.accelerator.process_index, (None,))[0]
             except Exception as error:

@@ -223,15 +223,15 @@ def test_it_starts_again_by_itself(undisturbed, recipe, tmp_path, kills, launche
 # --- several machines
 
 
-def two_machines(launcher, *words):
+def two_machines(launcher, *words, **environment):
     """The launchers of two machines that find each other."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     words = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--nproc-per-node", 1, *words]
-    first = begin(launcher, *words)
+    first = begin(launcher, *words, **environment)
     time.sleep(1)
-    return [first, begin(launcher, *words)]
+    return [first, begin(launcher, *words, **environment)]
 
 
 LONG = TALKATIVE | {"training": {"max_steps": 120, "save_every": 6}}
@@ -275,3 +275,31 @@ def test_two_machines_survive_ten_kills(undisturbed_by_two, tmp_path, launcher):
         told = [line for text in errors for line in lines(text) if "was lost" in line]
         assert len(told) == 10, (kills, errors)
         assert "Traceback" not in "".join(errors)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lost", [1, 0], ids=["another", "the one where all meet"])
+def test_a_machine_that_never_comes_back_is_told_and_the_other_goes_on_alone(undisturbed, recipe, tmp_path, lost):
+    words = ["--nnodes", 2, "--max-restarts", 3, "--rdzv-conf", "join_timeout=20"]
+    machines = two_machines(OURS, *words, *planned(tmp_path, [(lost, "writing", 0.35)]), WITH_THE_MACHINE="")
+    errors = [machine.communicate(timeout=300)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == ([1, -9] if lost else [-9, 1]), errors
+    *_, last = lines(errors[1 - lost])
+    assert last.startswith("error: the other machines are gone or were not found: "), errors
+    assert last.endswith("; the same command goes on from the last checkpoint")
+    assert "Traceback" not in errors[1 - lost]
+    assert not (tmp_path / "run" / "best").exists()
+    train(tiny_recipe(tmp_path / "run", **TALKATIVE))
+    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_where_one_machine_is_enough_it_goes_on_by_itself(undisturbed, recipe, tmp_path):
+    words = ["--nnodes", "1:2", "--max-restarts", 3, "--rdzv-conf", "last_call_timeout=5"]
+    machines = two_machines(OURS, *words, *planned(tmp_path, [(1, "step", 0.1)]), WITH_THE_MACHINE="")
+    errors = [machine.communicate(timeout=300)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, -9], errors
+    assert "Traceback" not in errors[0]
+    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4)
