@@ -20,7 +20,7 @@ from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_op
 from ..configuration.errors import UserError, reason
 from ..data.whole_files import NEW, aside, put_in_place, remove, sync
 from .checkpoints import OPTIMIZER_FILE, STATE_FILE, checkpoint_folders, first_names, load_state, optimizer_tensors
-from .nodes import in_turns
+from .nodes import in_turns, on_first
 
 
 class CheckpointWriter:
@@ -85,7 +85,7 @@ class CheckpointWriter:
             except OSError as error:
                 raise _not_written(path, error) from None
 
-        in_turns(self.accelerator, is_main, make_folder if is_main else lambda: None)
+        on_first(self.accelerator, make_folder)
         weights: dict[str, torch.Tensor] = {}
         tensors: dict[str, torch.Tensor] = {}
         if self.in_parts or self.accelerator.is_main_process:

@@ -5,15 +5,15 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
 import torch.distributed
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from safetensors import SafetensorError
+from torch.distributed import distributed_c10d
 
 from ..configuration.errors import UserError, reason
 from ..data.encoded import cache_folder
@@ -27,18 +27,26 @@ Result = TypeVar("Result")
 
 
 def gather(value: Any) -> list[Any]:
-    """The values of all processes, for which some may wait for hours while another tokenizes."""
+    """The values of all processes."""
+    return gather_object([value])
+
+
+def wait_for_all(name: str) -> None:
+    """Wait until every process is here, for hours where one tokenizes: NCCL has its collectives done within ten minutes, so
+    they meet in the store by which they found each other.
+
+    Args:
+        name: Used once.
+    """
     if not torch.distributed.is_initialized():
-        return [value]
-    values: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value, group=_patient(torch.distributed.group.WORLD))
-    return values
-
-
-@cache
-def _patient(world: Any) -> Any:
-    """A group without the ten minutes in which NCCL wants its collectives done; whoever is gone, the others know at once."""
-    return torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
+        return
+    store = distributed_c10d._get_default_store()
+    if store.add(f"{name}/count", 1) == torch.distributed.get_world_size():
+        store.set(name, "all")
+    pause = 0.001
+    while not store.check([name]):
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
 
 
 def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result]) -> Result:
@@ -48,6 +56,7 @@ def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result
         UserError: The mistake that `work` met with on any, raised on all; names the node where not all met with it.
     """
     result: list[Result] = []
+    name = gather(uuid.uuid4().hex)[0]
     for turn in (True, False):
         mistake = None
         if is_first == turn:
@@ -55,6 +64,7 @@ def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result
                 result = [work()]
             except UserError as error:
                 mistake = str(error)
+        wait_for_all(f"trefoil/{name}/{turn}")
         found = gather((accelerator.is_local_main_process, socket.gethostname(), mistake))
         told = [(host, text) for _, host, text in found if text is not None]
         if told:
@@ -62,6 +72,17 @@ def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result
             host, text = told[0]
             raise UserError(f"on {host}: {text}" if several and len(told) < len(found) else text)
     return result[0]
+
+
+def on_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+    """What `work` returns on the main process, told to all: another node may see an older state of the same files. Every
+    process calls this.
+
+    Raises:
+        UserError: That of `work`.
+    """
+    is_main = accelerator.is_main_process
+    return gather(in_turns(accelerator, is_main, work if is_main else lambda: None))[0]
 
 
 def write_once(accelerator: Accelerator, path: Path, fill: Callable[[Path], object]) -> None:
@@ -77,7 +98,7 @@ def write_once(accelerator: Accelerator, path: Path, fill: Callable[[Path], obje
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path}: cannot be written ({reason(error)}); what was there before is kept") from None
 
-    in_turns(accelerator, accelerator.is_main_process, write if accelerator.is_main_process else lambda: None)
+    on_first(accelerator, write)
 
 
 def nodes_without(accelerator: Accelerator, folder: Path, patience: float) -> list[str]:
@@ -105,7 +126,7 @@ def nodes_without(accelerator: Accelerator, folder: Path, patience: float) -> li
 def require_shared(accelerator: Accelerator, folder: Path) -> None:
     """Raises a UserError on every process where a node does not see what the first one writes into a run's folder."""
     if blind := nodes_without(accelerator, folder, PATIENCE):
-        first = gather(socket.gethostname())[0]
+        first = on_first(accelerator, socket.gethostname)
         raise UserError(
             f"{folder}: {', '.join(blind)} does not see what {first} writes there; set output_dir to a folder that all "
             "machines share"

@@ -33,7 +33,7 @@ from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .loop import Position, TrainingLoop
 from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
-from .nodes import gather, in_turns, require_shared, write_once, writes_token_ids
+from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
 from .precision import mixed_precision, recipe_handlers
 from .run_folder import ModelFolder, RunFolder, flat
@@ -112,7 +112,7 @@ def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> 
     learned = reader.learn(raw["train"])
     tokenizer = make_tokenizer(reader, raw["train"], run_folder, accelerator)
     told = Told(reader, tokenizer, learned)
-    checkpoint = latest_checkpoint(run_folder.checkpoints, say if accelerator.is_main_process else lambda line: None)
+    checkpoint = on_first(accelerator, lambda: latest_checkpoint(run_folder.checkpoints, say))
     model = make_model(told, checkpoint)
     preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
@@ -270,7 +270,7 @@ def make_tokenizer(
         )
         trained.save_pretrained(aside)
 
-    if not gather(accelerator.is_main_process and folder.exists())[0]:
+    if not on_first(accelerator, folder.exists):
         write_once(accelerator, folder, train_and_save)
     return load_tokenizer(folder)
 
@@ -307,7 +307,8 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
     best = run_folder.best.path
     # where the run was finished before, `best` may be a mean
     candidates = {best: run_folder.best.read_results().get("weights", f"step {position.best_step}")}
-    averaged = checkpoint_folders(run_folder.checkpoints)[-recipe.training.average_checkpoints :]
+    checkpoints = on_first(accelerator, lambda: checkpoint_folders(run_folder.checkpoints))
+    averaged = checkpoints[-recipe.training.average_checkpoints :]
     if len(averaged) > 1:
         steps = [load_state(folder)["step"] for folder in averaged]
 

@@ -171,7 +171,10 @@ def tell_launcher(message: str) -> None:
 
 def lost_contact(error: BaseException) -> bool:
     """Whether this is what a process meets with when another one is gone; whoever started both knows which."""
-    gone = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
+    gone = (
+        "closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited",
+        "Connection was likely closed",
+    )  # fmt: skip
     return (
         "TORCHELASTIC_ERROR_FILE" in os.environ
         and isinstance(error, RuntimeError)

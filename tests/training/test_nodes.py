@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from accelerate import Accelerator
-from training_runs import start, tiny_recipe
+from training_runs import losses, start, tiny_recipe
 
 from trefoil.configuration.errors import UserError
 from trefoil.training import nodes
@@ -20,7 +20,7 @@ os.environ["LOCAL_RANK"] = "0"
 os.environ["HF_DATASETS_CACHE"] = cache if how == "shared" else f"{cache}/node-{rank}"
 socket.gethostname = lambda: f"node-{rank}"
 from trefoil.cli import main
-from trefoil.training import nodes
+from trefoil.training import nodes, run
 from trefoil.tasks.preprocessor import Preprocessor
 nodes.CACHE_PATIENCE = nodes.PATIENCE = 0.5
 encoded = Preprocessor._encoded
@@ -29,6 +29,8 @@ def counted(self, rows, indices, *rest):
         file.write(f"{len(indices)}\\n")
     return encoded(self, rows, indices, *rest)
 Preprocessor._encoded = counted
+if rank == "1":  # the last node to see what is new
+    run.latest_checkpoint = run.checkpoint_folders = lambda *arguments: None
 sys.exit(main(["train", recipe, *(word.replace("NODE", f"node-{rank}") for word in overrides)]))
 """
 
@@ -53,6 +55,16 @@ def test_who_encodes(tmp_path, how, expected):
     said = [line for line in process.stderr.splitlines() if "node-1 does not share" in line]
     assert len(said) == (how == "apart")
     assert not list(tmp_path.rglob(".seen-*"))
+
+
+@pytest.mark.slow
+def test_all_go_on_from_the_checkpoint_that_the_first_sees(tmp_path):
+    for steps in (2, 4):
+        process = train_on_nodes(tmp_path, "shared", f"training.max_steps={steps}", "training.average_checkpoints=2")
+        assert process.returncode == 0, process.stderr
+    assert "going on from step 2" in process.stderr
+    assert "mean of steps 2, 4" in process.stderr
+    assert list(losses(tmp_path / "run")) == [1, 2, 3, 4]
 
 
 def test_a_folder_that_not_all_nodes_see_is_refused_before_any_work(tmp_path):
@@ -106,17 +118,19 @@ def test_whose_mistake_it_is(monkeypatch):
     well, wrong = (True, "node2", None), (True, "node2", "no such file")
     accelerator, first = Accelerator(), nodes.socket.gethostname()
     for work, others, expected in [
-        (fail, [well], f"on {first}: no such file"),
-        (lambda: 1, [well, wrong], "on node2: no such file"),
-        (fail, [wrong], "no such file"),
-        (fail, [(False, first, None)], "no such file"),  # there is one node only
+        (fail, [None, well], f"on {first}: no such file"),
+        (lambda: 1, [None, well, wrong], "on node2: no such file"),
+        (fail, [None, wrong], "no such file"),
+        (fail, [None, (False, first, None)], "no such file"),  # there is one node only
     ]:
         TwoProcesses(monkeypatch, *others)
         with pytest.raises(UserError) as error:
             nodes.in_turns(accelerator, True, work)
         assert str(error.value) == expected
-    TwoProcesses(monkeypatch, well, well)
+    TwoProcesses(monkeypatch, None, well, well)
     assert nodes.in_turns(accelerator, False, lambda: 1) == 1
+    TwoProcesses(monkeypatch, None, well, well, None)
+    assert nodes.on_first(accelerator, lambda: 7) == 7
 
 
 def test_the_others_are_waited_for(tmp_path, monkeypatch):
