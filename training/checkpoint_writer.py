@@ -85,7 +85,7 @@ class CheckpointWriter:
             except OSError as error:
                 raise _not_written(path, error) from None
 
-        on_first(self.accelerator, make_folder)
+        on_first(self.accelerator, make_folder, patient=False)
         weights: dict[str, torch.Tensor] = {}
         tensors: dict[str, torch.Tensor] = {}
         if self.in_parts or self.accelerator.is_main_process:
@@ -149,7 +149,7 @@ class CheckpointWriter:
                 raise _not_written(path, failure) from None
 
         try:
-            in_turns(self.accelerator, not is_main, settle)  # the first after all have written
+            in_turns(self.accelerator, not is_main, settle, patient=False)  # the first after all have written
         except UserError:
             if is_main:
                 shutil.rmtree(aside(path, NEW), ignore_errors=True)

@@ -298,7 +298,8 @@ class TrainingLoop:
             values["evaluation_seconds"] = time.perf_counter() - started
             is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
             if is_best:
-                write_once(self.accelerator, self.run_folder.best.path, lambda folder: self._save_model(model, folder))
+                path = self.run_folder.best.path
+                write_once(self.accelerator, path, lambda folder: self._save_model(model, folder), patient=False)
         self.accelerator.wait_for_everyone()
         self.log.write(values)
         if self.accelerator.is_main_process:

@@ -49,8 +49,11 @@ def wait_for_all(name: str) -> None:
         pause = min(2 * pause, 0.5)
 
 
-def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result]) -> Result:
+def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result], patient: bool = True) -> Result:
     """What `work` returns on each process; those that are first do it before the others. Every process calls this.
+
+    Args:
+        patient: It may take hours. Where it does not, the loss of another process is noticed at once.
 
     Raises:
         UserError: The mistake that `work` met with on any, raised on all; names the node where not all met with it.
@@ -64,7 +67,8 @@ def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result
                 result = [work()]
             except UserError as error:
                 mistake = str(error)
-        wait_for_all(f"trefoil/{name}/{turn}")
+        if patient:
+            wait_for_all(f"trefoil/{name}/{turn}")
         found = gather((accelerator.is_local_main_process, socket.gethostname(), mistake))
         told = [(host, text) for _, host, text in found if text is not None]
         if told:
@@ -74,7 +78,7 @@ def in_turns(accelerator: Accelerator, is_first: bool, work: Callable[[], Result
     return result[0]
 
 
-def on_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
+def on_first(accelerator: Accelerator, work: Callable[[], Result], patient: bool = True) -> Result:
     """What `work` returns on the main process, told to all: another node may see an older state of the same files. Every
     process calls this.
 
@@ -82,10 +86,10 @@ def on_first(accelerator: Accelerator, work: Callable[[], Result]) -> Result:
         UserError: That of `work`.
     """
     is_main = accelerator.is_main_process
-    return gather(in_turns(accelerator, is_main, work if is_main else lambda: None))[0]
+    return gather(in_turns(accelerator, is_main, work if is_main else lambda: None, patient))[0]
 
 
-def write_once(accelerator: Accelerator, path: Path, fill: Callable[[Path], object]) -> None:
+def write_once(accelerator: Accelerator, path: Path, fill: Callable[[Path], object], patient: bool = True) -> None:
     """`write_folder` by the main process. Every process calls this.
 
     Raises:
@@ -98,7 +102,7 @@ def write_once(accelerator: Accelerator, path: Path, fill: Callable[[Path], obje
         except (OSError, SafetensorError) as error:
             raise UserError(f"{path}: cannot be written ({reason(error)}); what was there before is kept") from None
 
-    on_first(accelerator, write)
+    on_first(accelerator, write, patient)
 
 
 def nodes_without(accelerator: Accelerator, folder: Path, patience: float) -> list[str]:

@@ -56,8 +56,8 @@ def train(recipe: Recipe) -> dict[str, Any]:
     run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
     with on_main_process(accelerator, run_folder.claimed(recipe)):
-        require_shared(accelerator, run_folder.path)
         try:
+            require_shared(accelerator, run_folder.path)
             return _train(reader, accelerator, run_folder)
         except OSError as error:
             if error.errno not in DISK_IS_FULL:
