@@ -1,6 +1,7 @@
 """Encoded examples: token ids as Arrow on the disk, made once and mapped into memory by every process."""
 
 import json
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from functools import singledispatch
@@ -50,8 +51,7 @@ def encode_once(
         return _as_stored(encode_batch(batch, indices))
 
     fingerprint = Hasher.hash([rows._fingerprint, repr(features), identity, __version__])
-    folder = Path(datasets.config.HF_DATASETS_CACHE) / "trefoil"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder()
     return rows.map(
         as_stored,
         batched=True,
@@ -65,6 +65,34 @@ def encode_once(
         writer_batch_size=10_000,
         desc=f"encoding {where}",
     )
+
+
+def cache_folder() -> Path:
+    """Where token ids lie, in the cache of `datasets`."""
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "trefoil"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def compute_once(encoded: datasets.Dataset, identity: list[Any], compute: Callable[[], np.ndarray]) -> np.ndarray:
+    """What `compute` makes of examples that lie on the disk; or what an earlier call with the same examples and `identity`
+    wrote beside them, mapped into memory.
+
+    Args:
+        identity: What it depends on, beside the examples.
+    """
+    if not encoded.cache_files:
+        return compute()
+    file = cache_folder() / f"{Hasher.hash([encoded._fingerprint, identity, __version__])}.npy"
+    if not file.exists():
+        new = file.with_name(f"{file.name}.{uuid.uuid4().hex}")  # another run may be at it too
+        try:
+            with new.open("wb") as opened:
+                np.save(opened, compute())
+            new.replace(file)
+        finally:
+            new.unlink(missing_ok=True)
+    return np.load(file, mmap_mode="r")
 
 
 def encode_now(batches: Iterable[dict[str, list]], features: dict[str, Any]) -> datasets.Dataset:

@@ -4,13 +4,14 @@ nothing is stored again."""
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Sequence
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow.compute as pc
 
-from .encoded import count_in_lists, list_lengths
+from .encoded import compute_once, count_in_lists, list_lengths
 
 
 class FlatColumn:
@@ -137,14 +138,12 @@ class BestFitRows(Packed):
         places = np.maximum(sizes - shifted, 0)
         counts = -(-places // length)  # of the parts of each document
         self.places, self.documents, self.cut = int(places.sum()), int((counts > 0).sum()), int((counts > 1).sum())
-        pieces = np.repeat(np.arange(len(sizes)), counts)
-        within = length * (np.arange(len(pieces)) - np.repeat(np.cumsum(counts) - counts, counts))
-        rows = best_fit(np.minimum(length, places[pieces] - within), length)
-        order = np.argsort(rows, kind="stable")
-        self.pieces = pieces[order]
-        self.starts = (np.cumsum(sizes) - sizes)[self.pieces] + within[order]  # of parts, among all tokens
-        self.sizes = np.minimum(length, places[self.pieces] - within[order])
-        self.firsts = np.flatnonzero(np.diff(rows[order], prepend=-1))
+        identity = [Path(__file__).read_bytes(), self.ids, length, shifted]
+        # of parts, row by row: their documents, where they begin among all tokens, their sizes and their rows
+        self.pieces, self.starts, self.sizes, rows = compute_once(
+            encoded, identity, lambda: _best_fit(sizes, places, length)
+        )
+        self.firsts = np.flatnonzero(np.diff(rows, prepend=-1))
 
     def __reduce__(self) -> tuple:
         """For another process, which maps the file itself."""
@@ -177,6 +176,18 @@ class BestFitRows(Packed):
         """How well they fit."""
         padding = 1 - self.places / max(1, len(self) * self.length)
         return f"best-fit packing: {len(self):,} rows, {padding:.2%} padding, {self.cut:,} of {self.documents:,} documents cut"
+
+
+def _best_fit(sizes: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:
+    """Of the parts of documents, in the order of their rows: the document, the start, the size and the row, `(4, parts)`."""
+    counts = -(-places // length)
+    pieces = np.repeat(np.arange(len(sizes)), counts)
+    within = length * (np.arange(len(pieces)) - np.repeat(np.cumsum(counts) - counts, counts))
+    parts = np.minimum(length, places[pieces] - within)
+    rows = best_fit(parts, length)
+    order = np.argsort(rows, kind="stable")
+    starts = (np.cumsum(sizes) - sizes)[pieces] + within
+    return np.stack([values[order] for values in (pieces, starts, parts, rows)])
 
 
 def best_fit(sizes: np.ndarray, length: int) -> np.ndarray:

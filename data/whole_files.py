@@ -23,12 +23,12 @@ def write_file(path: Path, content: str | bytes) -> None:
     new = aside(path, NEW)
     try:
         new.write_bytes(content.encode() if isinstance(content, str) else content)
-        _sync(new)
+        sync(new)
         new.replace(path)
     except (Exception, KeyboardInterrupt):
         new.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
@@ -59,8 +59,8 @@ def put_in_place(new: Path, path: Path) -> None:
     for entry in new.rglob("*"):
         # some libraries write files that only their owner can read
         entry.chmod(mode if entry.is_dir() else mode & 0o666)
-        _sync(entry)
-    _sync(new)
+        sync(entry)
+    sync(new)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         path.rename(old)
@@ -70,7 +70,7 @@ def put_in_place(new: Path, path: Path) -> None:
         if old.exists():
             old.rename(path)
         raise
-    _sync(path.parent)
+    sync(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -95,7 +95,8 @@ def tidy(folder: Path) -> None:
         shutil.rmtree(left) if left.is_dir() else left.unlink()
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Wait until a file, or what a folder says of its files, is on the disk."""
     if os.name == "nt" and path.is_dir():  # Windows opens no folders
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -83,9 +83,10 @@ def start(script, *arguments, processes=1):
 
 
 # trains, and in each life but the last one process kills itself: lines of the plan are its rank, whether the time counts
-# from the process's start or from its first step, and the seconds; the file `kills` counts the lives
+# from the process's start, its first step, when a checkpoint begins to be written, or the end of the last step, and the
+# seconds; the file `kills` counts the lives
 KILLED = """
-import os, signal, sys, threading
+import os, signal, sys, threading, time
 from pathlib import Path
 recipe, plan, kills = sys.argv[1:]
 plan = [line.split() for line in Path(plan).read_text().splitlines()]
@@ -93,6 +94,8 @@ rank, since, seconds = (plan + [("none", "start", 0)])[Path(kills).read_text().c
 def die():
     with open(kills, "a") as file:
         file.write("x")
+    if "WITH_THE_MACHINE" in os.environ:  # and its launcher
+        os.kill(os.getppid(), signal.SIGKILL)
     os.kill(os.getpid(), signal.SIGKILL)
 timer = threading.Timer(float(seconds), die)
 timer.daemon = True
@@ -101,12 +104,25 @@ def arm(now):
         timer.start()
 arm("start")
 from trefoil.cli import main
+from trefoil.training import run
+from trefoil.training.checkpoint_writer import CheckpointWriter
+from trefoil.training.engine import Engine
 from trefoil.training.loop import TrainingLoop
-step = TrainingLoop.step
-def step_and_arm(self, micro_batches):
-    arm("step")
-    return step(self, micro_batches)
-TrainingLoop.step = step_and_arm
+def hooked(where, name, moment):
+    usual = getattr(where, name)
+    def hook(*arguments):
+        arm(moment)
+        return usual(*arguments)
+    setattr(where, name, hook)
+hooked(TrainingLoop, "step", "step")
+hooked(CheckpointWriter, "begin", "writing")
+hooked(run, "_finish", "end")
+if since == "writing":
+    save = Engine.save
+    def save_slowly(*arguments):  # half of it is there meanwhile
+        time.sleep(0.3)
+        save(*arguments)
+    Engine.save = save_slowly
 sys.exit(main(["train", recipe]))
 """
 

@@ -1,6 +1,7 @@
 """Writes checkpoints beside training."""
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -10,15 +11,16 @@ from typing import Any
 import torch
 import torch.distributed
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from safetensors.torch import save_file
 from torch.distributed import checkpoint as distributed
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
 from ..configuration.errors import UserError, reason
-from ..data.whole_files import NEW, aside, put_in_place, remove
+from ..data.whole_files import NEW, aside, put_in_place, remove, sync
 from .checkpoints import OPTIMIZER_FILE, STATE_FILE, checkpoint_folders, first_names, load_state, optimizer_tensors
+from .nodes import in_turns, on_first
 
 
 class CheckpointWriter:
@@ -42,7 +44,7 @@ class CheckpointWriter:
         self.keep, self.keep_every = keep, keep_every
         self.path: Path | None = None  # of the one that is being written
         self.thread: threading.Thread | None = None
-        self.error: Exception | None = None
+        self.error: BaseException | None = None  # of this process
         # the processes plan who writes what, beside what training sends
         self.group = torch.distributed.new_group(backend="gloo") if in_parts else None
 
@@ -67,9 +69,23 @@ class CheckpointWriter:
 
         Returns:
             Seconds that training stood still.
+
+        Raises:
+            UserError: This one, or the one before it, could not be written, on every process.
         """
         started = time.perf_counter()
         self.finish()
+        path, is_main = self.folder / f"step-{step:08}", self.accelerator.is_main_process
+        new = aside(path, NEW)
+
+        def make_folder() -> None:
+            try:
+                remove(new)
+                new.mkdir(parents=True)
+            except OSError as error:
+                raise _not_written(path, error) from None
+
+        on_first(self.accelerator, make_folder, patient=False)
         weights: dict[str, torch.Tensor] = {}
         tensors: dict[str, torch.Tensor] = {}
         if self.in_parts or self.accelerator.is_main_process:
@@ -80,11 +96,7 @@ class CheckpointWriter:
             optimizer_state: dict[str, Any] = get_optimizer_state_dict(model, optimizers)
             tensors = {name: _copy(tensor) for name, tensor in optimizer_tensors(optimizer_state).items()}
             state = {**state, "step": step, "optimizer": optimizer_state["param_groups"]}
-        self.path = self.folder / f"step-{step:08}"
-        new, is_main = aside(self.path, NEW), self.accelerator.is_main_process
-        if is_main:
-            remove(new)
-            new.mkdir(parents=True)
+        self.path = path
 
         def write() -> None:
             try:
@@ -97,11 +109,13 @@ class CheckpointWriter:
                     save_model(new, None if self.in_parts else weights)
                     files = {file.name: file.stat().st_size for file in new.glob("*.safetensors")}
                     (new / STATE_FILE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
+                    for file in new.iterdir():
+                        sync(file)  # here, and not while training stands still
+            except CheckpointException as error:  # every process gets all their failures
+                self.error = error.failures.get(self.accelerator.process_index, (None,))[0]
             except Exception as error:
                 self.error = error
 
-        if self.in_parts:
-            self.accelerator.wait_for_everyone()
         if self.in_parts or is_main:
             self.thread = threading.Thread(target=write, name="checkpoint", daemon=True)
             self.thread.start()
@@ -118,18 +132,32 @@ class CheckpointWriter:
         if self.thread is not None:
             self.thread.join()
         path, self.path, self.thread = self.path, None, None
-        errors = gather_object([None if self.error is None else reason(self.error)])
-        self.error = None
-        if found := [error for error in errors if error is not None]:
-            if self.accelerator.is_main_process:
-                remove(aside(path, NEW))
-            raise UserError(f"{path}: cannot be written ({found[0]}); checkpoints before it are kept")
-        if self.accelerator.is_main_process:
-            put_in_place(aside(path, NEW), path)
-            for old in checkpoint_folders(self.folder)[: -self.keep]:
-                if not (self.keep_every and load_state(old)["step"] % self.keep_every == 0):
-                    remove(old)
-        self.accelerator.wait_for_everyone()
+        error, self.error = self.error, None
+        is_main = self.accelerator.is_main_process
+
+        def settle() -> None:
+            if error is not None:
+                raise _not_written(path, error)
+            if not is_main:
+                return
+            try:
+                put_in_place(aside(path, NEW), path)
+                for old in checkpoint_folders(self.folder)[: -self.keep]:
+                    if not (self.keep_every and load_state(old)["step"] % self.keep_every == 0):
+                        remove(old)
+            except OSError as failure:
+                raise _not_written(path, failure) from None
+
+        try:
+            in_turns(self.accelerator, not is_main, settle, patient=False)  # the first after all have written
+        except UserError:
+            if is_main:
+                shutil.rmtree(aside(path, NEW), ignore_errors=True)
+            raise
+
+
+def _not_written(path: Path, error: BaseException) -> UserError:
+    return UserError(f"{path}: cannot be written ({reason(error)}); checkpoints before it are kept")
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from ..configuration.errors import UserError
 from ..data.batching import Share
 from ..data.progress import duration, say
-from ..data.whole_files import write_folder
 from ..modeling.losses import labelled
 from ..recipes.schema import Recipe
 from ..tasks.evaluator import Evaluator
@@ -25,6 +24,7 @@ from .checkpoint_writer import CheckpointWriter
 from .checkpoints import load_checkpoint, load_state
 from .engine import Engine, full, local
 from .log import TrainingLog
+from .nodes import write_once
 from .optimization import Schedule, planned_steps, warmup_steps
 from .progress import TrainingProgress
 from .run_folder import RunFolder
@@ -300,8 +300,9 @@ class TrainingLoop:
             values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
             values["evaluation_seconds"] = time.perf_counter() - started
             is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
-            if is_best and self.accelerator.is_main_process:
-                write_folder(self.run_folder.best.path, lambda folder: self._save_model(model, folder))
+            if is_best:
+                path = self.run_folder.best.path
+                write_once(self.accelerator, path, lambda folder: self._save_model(model, folder), patient=False)
         self.accelerator.wait_for_everyone()
         self.log.write(values)
         if self.accelerator.is_main_process:

@@ -1,5 +1,6 @@
 """A run, from a recipe to a measured model: prepare, train, average, evaluate."""
 
+import errno
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from ..data.mixture import sample
 from ..data.progress import duration, say
 from ..data.streaming import Source, open_sources
 from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
-from ..data.whole_files import remove, write_file, write_folder
+from ..data.whole_files import remove, write_file
 from ..recipes.schema import Recipe, load_recipe
 from ..tasks import get_task
 from ..tasks.evaluator import Evaluator
@@ -32,13 +33,14 @@ from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .loop import Position, TrainingLoop
 from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
+from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
 from .precision import mixed_precision, recipe_handlers
 from .run_folder import ModelFolder, RunFolder, flat
-from .shared_cache import writer_first
 from .stopping import heard
 from .training_data import SplitData, StreamData, TrainingData
 
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STREAM_START = 1000  # rows that are encoded to tell what a stream is like
 
 
@@ -55,7 +57,16 @@ def train(recipe: Recipe) -> dict[str, Any]:
     run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
     with on_main_process(accelerator, run_folder.claimed(recipe)):
-        return _train(reader, accelerator, run_folder)
+        try:
+            require_shared(accelerator, run_folder.path)
+            return _train(reader, accelerator, run_folder)
+        except OSError as error:
+            if error.errno not in DISK_IS_FULL:
+                raise
+            raise UserError(
+                f"{error.filename or run_folder}: cannot be written ({error.strerror}); checkpoints are kept, and the same "
+                "command goes on from the last one"
+            ) from None
 
 
 @contextmanager
@@ -95,12 +106,14 @@ class Prepared:
 def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> Prepared:
     """From a row to a batch, one floor at a time: rows, what they tell, a tokenizer, a model, token ids."""
     task = reader.task
-    sources = open_sources(reader.recipe.data, reader.column_names()) if reader.recipe.data.streaming else []
+    sources: list[Source] = []
+    if reader.recipe.data.streaming:
+        sources = in_turns(accelerator, True, lambda: open_sources(reader.recipe.data, reader.column_names()))
     raw = load_splits(reader, accelerator, sources)
     learned = reader.learn(raw["train"])
     tokenizer = make_tokenizer(reader, raw["train"], run_folder, accelerator)
     told = Told(reader, tokenizer, learned)
-    checkpoint = latest_checkpoint(run_folder.checkpoints, say if accelerator.is_main_process else lambda line: None)
+    checkpoint = on_first(accelerator, lambda: latest_checkpoint(run_folder.checkpoints, say))
     model = make_model(told, checkpoint)
     preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
@@ -161,8 +174,11 @@ def encode_splits(
     if data.streaming:
         start = raw["train"].select(range(min(STREAM_START, len(raw["train"]))))
         raw, names["train"] = raw | {"train": start}, f"the stream's first {len(start):,} rows"
-    with writer_first(accelerator):
+
+    def encode() -> dict[str, Split]:
         return {kind: preprocessor.encode(rows, names[kind], is_scored=kind != "train") for kind, rows in raw.items()}
+
+    return in_turns(accelerator, writes_token_ids(accelerator), encode)
 
 
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
@@ -211,12 +227,19 @@ def load_splits(
                 "for each split, or name parts: data.train_split=train[:90%] data.validation_split=train[90%:] "
                 "data.test_split=null"
             )
-    with accelerator.main_process_first():
-        splits = {
+    # before one reads it for all: does each node have it?
+    in_turns(accelerator, True, lambda: [split_name(data, name) for name in names.values()])
+    splits = in_turns(
+        accelerator,
+        accelerator.is_main_process,
+        lambda: {
             kind: load_split(data, name, reader.columns(), recipe.task, recipe.seed) for kind, name in names.items()
-        }
+        },
+    )
     if sources:
-        start = sample(list(sources), reader.columns(), recipe.tokenizer.stream_examples)
+        start = in_turns(
+            accelerator, True, lambda: sample(list(sources), reader.columns(), recipe.tokenizer.stream_examples)
+        )
         splits["train"] = datasets.Dataset.from_dict(start)
         if not len(splits["train"]):
             raise UserError(
@@ -237,7 +260,8 @@ def make_tokenizer(
     given = pretrained_tokenizer(recipe, reader.task)
     if given is not None:
         return given
-    if not folder.exists() and accelerator.is_main_process:
+
+    def train_and_save(aside: Path) -> None:
         first = "the stream's first " if recipe.data.streaming else ""
         say(f"training a {recipe.tokenizer.kind} tokenizer on {first}{len(examples):,} examples")
         trained = train_tokenizer(reader.texts(examples), recipe.tokenizer, reader.template)
@@ -246,8 +270,10 @@ def make_tokenizer(
             f"{len(trained):,} token types"
             + (f", not {asked:,}: the text fills no more" if len(trained) < asked else "")
         )
-        write_folder(folder, lambda aside: trained.save_pretrained(aside))
-    accelerator.wait_for_everyone()
+        trained.save_pretrained(aside)
+
+    if not on_first(accelerator, folder.exists):
+        write_once(accelerator, folder, train_and_save)
     return load_tokenizer(folder)
 
 
@@ -283,19 +309,18 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
     best = run_folder.best.path
     # where the run was finished before, `best` may be a mean
     candidates = {best: run_folder.best.read_results().get("weights", f"step {position.best_step}")}
-    averaged = checkpoint_folders(run_folder.checkpoints)[-recipe.training.average_checkpoints :]
+    checkpoints = on_first(accelerator, lambda: checkpoint_folders(run_folder.checkpoints))
+    averaged = checkpoints[-recipe.training.average_checkpoints :]
     if len(averaged) > 1:
         steps = [load_state(folder)["step"] for folder in averaged]
-        if accelerator.is_main_process:
+
+        def fill(folder: Path) -> None:
             model = model_of(averaged[-1], told, recipe)
             average_weights(averaged, model)
+            model.save_pretrained(folder)
+            preprocessor.save(folder)
 
-            def fill(folder: Path) -> None:
-                model.save_pretrained(folder)
-                preprocessor.save(folder)
-
-            write_folder(run_folder.averaged, fill)
-        accelerator.wait_for_everyone()
+        write_once(accelerator, run_folder.averaged, fill)
         candidates[run_folder.averaged] = f"mean of steps {', '.join(map(str, steps))}"
     scored = {}
     for folder, what in candidates.items():
@@ -326,8 +351,8 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
         shutil.copyfile(run_folder.recipe, new.recipe)
         plot_run(run_folder.log, metric, new.curve, minimized=metric in told.task.minimized)
 
+    write_once(accelerator, best, fill_best)
     if accelerator.is_main_process:
-        write_folder(best, fill_best)
         remove(run_folder.averaged)
         say(f"the model, its results and its curve are in {best}")
     accelerator.wait_for_everyone()
@@ -360,12 +385,18 @@ def evaluate(
     accelerator = make_accelerator(recipe)
     reader = make_reader(recipe)
     told = Told(reader, load_tokenizer(folder), learned={})  # a trained model knows
-    with accelerator.local_main_process_first():
-        raw = load_split(recipe.data, name, reader.columns(), recipe.task, recipe.seed)
+    raw = in_turns(
+        accelerator,
+        accelerator.is_local_main_process,
+        lambda: load_split(recipe.data, name, reader.columns(), recipe.task, recipe.seed),
+    )
     model = _load_model(Path(folder), told, accelerator)
     preprocessor = reader.task.preprocessor(reader, told.tokenizer, model.config)
-    with writer_first(accelerator):
-        scored = preprocessor.encode(raw, split_name(recipe.data, name), is_scored=True)
+    scored = in_turns(
+        accelerator,
+        writes_token_ids(accelerator),
+        lambda: preprocessor.encode(raw, split_name(recipe.data, name), is_scored=True),
+    )
     if accelerator.is_main_process:
         for line in scored.remarks():
             say(line)

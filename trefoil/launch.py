@@ -191,7 +191,10 @@ def tell_launcher(message: str) -> None:
     """Leave a line to the launcher: in torch's own, it stands where a traceback would."""
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         extra = {"py_callstack": message, "timestamp": str(int(time.time()))}
-        Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}), encoding="utf-8")
+        try:
+            Path(file).write_text(json.dumps({"message": {"message": message, "extraInfo": extra}}), encoding="utf-8")
+        except OSError:  # the disk is full; half a line would be the end of the launcher
+            Path(file).unlink(missing_ok=True)
 
 
 def by_torch() -> bool:
@@ -201,7 +204,10 @@ def by_torch() -> bool:
 
 def lost_contact(error: BaseException) -> bool:
     """Whether this is what a process meets with when another one is gone; whoever started both knows which."""
-    gone = ("closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited")
+    gone = (
+        "closed by peer", "reset by peer", "Broken pipe", "Connection refused", "remote process exited",
+        "Connection was likely closed",
+    )  # fmt: skip
     return by_torch() and isinstance(error, RuntimeError) and any(text in str(error) for text in gone)
 
 
@@ -282,9 +288,10 @@ def ending(failures: Mapping[int, Any], restarts: int, stopped: int = STOPPED) -
     goes_on = f"starting again from the last checkpoint (restarts left: {restarts - 1})" if restarts else GOES_ON
     if failure.exitcode == stopped:
         return None
+    if failure.exitcode == MISTAKE and 0 in failures and failures[0].exitcode == MISTAKE:
+        return None  # the first process tells its mistakes itself
     if failure.exitcode == MISTAKE and message:
-        told = 0 in failures and _message(failures[0])
-        return None if told else f"error: {where}: {message}"
+        return f"error: {where}: {message}"
     if failure.exitcode < 0:
         what = _was_lost(where, failure.exitcode)
     elif message:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, Features, List, Value, concatenate_datasets, load_from_disk
 
+from trefoil.data import packing
 from trefoil.data.encoded import list_lengths
 from trefoil.data.packing import BestFitRows, PackedRows
 
@@ -180,6 +181,29 @@ def test_best_fit_is_the_same_every_time_and_in_another_process():
     assert 1 - rows.places / (64 * len(rows)) < 0.01
     for others in (best_fit_rows(documents, length=64), pickle.loads(pickle.dumps(rows))):
         assert [row.tolist() for row in others[:]["input_ids"]] == [row.tolist() for row in rows[:]["input_ids"]]
+
+
+def test_best_fit_of_what_lies_on_the_disk_is_found_once(tmp_path, monkeypatch):
+    documents = [Random(number).choices(range(1000), k=number % 90) for number in range(500)]
+    Dataset.from_dict({"input_ids": documents}).save_to_disk(tmp_path)
+    examples, found = load_from_disk(tmp_path), []
+
+    def counted(sizes, length, best_fit=packing.best_fit):
+        found.append(length)
+        return best_fit(sizes, length)
+
+    monkeypatch.setattr(packing, "best_fit", counted)
+    for length in (64, 32, 64, 32):
+        rows = BestFitRows(examples, ["input_ids"], length=length)
+        others = best_fit_rows(documents, length=length)  # in memory
+        assert [row.tolist() for row in rows[:]["input_ids"]] == [row.tolist() for row in others[:]["input_ids"]]
+        assert rows.remark() == others.remark()
+    assert found == [64, 64, 32, 32, 64, 32]
+    pickle.loads(pickle.dumps(rows))
+    assert len(found) == 6
+    Dataset.from_dict({"input_ids": [[1]]}).save_to_disk(tmp_path / "empty")
+    for _ in range(2):
+        assert len(BestFitRows(load_from_disk(tmp_path / "empty"), ["input_ids"], length=4, shifted=True)) == 0
 
 
 @pytest.mark.parametrize("documents", [[], [[]], [None], [[1]]])

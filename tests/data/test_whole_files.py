@@ -91,7 +91,7 @@ def test_a_failure_leaves_the_old_file(tmp_path, monkeypatch, error):
     def fail(path):
         raise error
 
-    monkeypatch.setattr(whole_files, "_sync", fail)
+    monkeypatch.setattr(whole_files, "sync", fail)
     with pytest.raises(type(error)):
         write_file(tmp_path / "x", "two")
     assert contents(tmp_path) == {"x": b"one"}

@@ -361,6 +361,7 @@ def test_the_code_of_a_stopped_run_is_read_off_its_arguments(failed):
     ("error", "lost"),
     [
         (RuntimeError("[pair.cc:547] Connection closed by peer [127.0.0.1]:1"), True),
+        (RuntimeError("Failed to recv, got 0 bytes. Connection was likely closed. Did the remote server crash?"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (OSError("Connection refused"), False),
     ],

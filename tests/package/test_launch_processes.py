@@ -1,17 +1,21 @@
 """Runs of several processes: what a launch says when it ends, and that it goes on by itself where it was cut."""
 
+import json
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from training_runs import KILLED, TALKATIVE, losses, start, tiny_recipe
 
-from trefoil.training.checkpoints import checkpoint_folders, load_state
+from benchmarks.on_cpu import ENGINES
+from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
 from trefoil.training.run import train
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -107,6 +111,74 @@ def test_a_lost_process_is_one_line(recipe, tmp_path):
     assert "Traceback" not in errors
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    train(tiny_recipe(folder / "run", **TALKATIVE))
+    return losses(folder / "run")
+
+
+# trains, and from a step on one process can write no file of more than some bytes, as where its disk is full
+FULL = """
+import os, resource, signal, sys
+from pathlib import Path
+from benchmarks import on_cpu
+on_cpu.let_in()
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+recipe, rank, last, size = sys.argv[1:]
+step = TrainingLoop.step
+def step_and_fill(self, micro_batches):
+    if os.environ["RANK"] == rank and self.position.step == int(last):
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
+    return step(self, micro_batches)
+TrainingLoop.step = step_and_fill
+sys.exit(main(["train", recipe]))
+"""
+
+
+def run_until_full(folder, rank, size, engine):
+    (folder / "script.py").write_text(FULL)
+    words = ["--standalone", "--nproc-per-node", 2, "--max-restarts", 3]
+    root = str(Path(__file__).parents[2])
+    process = begin(
+        OURS, *words, folder / "script.py", folder / "recipe.yaml", rank, 7, size, **engine, PYTHONPATH=root
+    )
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert "Traceback" not in errors
+    return [line for line in lines(errors) if "error" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "rank"), [("fsdp2", 0), ("fsdp2", 1), ("ddp", 0)])
+def test_a_full_disk_is_one_line(undisturbed, recipe, tmp_path, name, rank):
+    """The second checkpoint of four cannot be written."""
+    full = run_until_full(tmp_path, rank, 20_000, ENGINES[name][1])
+    checkpoints = tmp_path / "run" / "checkpoints"
+    # the launcher tells it where the first process was ended before it could
+    what = rf"error: (rank 1 on \S+: )?{checkpoints}/step-00000012: cannot be written \(.*File too large.*\); checkpoints before it are kept"
+    assert len(full) == 1
+    assert re.fullmatch(what, full[0]), full
+    assert [path.name for path in checkpoints.iterdir()] == ["step-00000006"]
+    process = begin(OURS, "--standalone", "--nproc-per-node", 2, "-m", "trefoil", "train", recipe)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_disk_too_full_for_the_log_is_one_line(recipe, tmp_path):
+    (full,) = run_until_full(tmp_path, 0, 1, {})
+    run = tmp_path / "run"
+    assert (
+        full
+        == f"error: {run}: cannot be written (File too large); checkpoints are kept, and the same command goes on from the last one"
+    )
+    assert latest_checkpoint(run / "checkpoints").name == "step-00000006"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "options", "code"),
@@ -126,13 +198,6 @@ def test_asked_to_stop_all_leave_a_checkpoint(recipe, tmp_path, cpu_file, number
     assert errors[-1] == "stopped; the same command goes on from the last checkpoint\n"
     assert "Traceback" not in "".join(errors)
     assert load_state(checkpoint_folders(tmp_path / "run" / "checkpoints")[-1])["step"] >= 3
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("undisturbed")
-    train(tiny_recipe(folder / "run", **TALKATIVE))
-    return losses(folder / "run")
 
 
 @pytest.fixture
@@ -159,21 +224,86 @@ def test_it_starts_again_by_itself(undisturbed, recipe, tmp_path, kills, launche
         assert "Traceback" not in errors
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("launcher", [TORCHRUN, OURS], ids=["torchrun", "ours"])
-def test_two_machines_start_again_by_themselves(undisturbed, recipe, tmp_path, kills, launcher):
+# --- several machines
+
+
+def two_machines(launcher, *words, **environment):
+    """The launchers of two machines that find each other."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    options = ["--nnodes", 2, "--nproc-per-node", 1, "--max-restarts", 6]
-    options += ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}"]
-    words = [*options, *planned(tmp_path, kills)]
-    machines = [begin(launcher, *words)]
+    words = ["--rdzv-backend", "c10d", "--rdzv-endpoint", f"localhost:{port}", "--nproc-per-node", 1, *words]
+    first = begin(launcher, *words, **environment)
     time.sleep(1)
-    machines.append(begin(launcher, *words))
+    return [first, begin(launcher, *words, **environment)]
+
+
+LONG = TALKATIVE | {"training": {"max_steps": 120, "save_every": 6}}
+
+
+def content_of(run):
+    """What a run came to."""
+    results = json.loads((run / "best" / "results.json").read_text())
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    return results["test"], results["validation"], (run / "predictions.jsonl").read_text(), kept
+
+
+@pytest.fixture(scope="module")
+def undisturbed_by_two(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    (folder / "recipe.yaml").write_text(tiny_recipe(folder / "run", **LONG).to_yaml())
+    words = ["--standalone", "--nproc-per-node", 2, *planned(folder, [])]
+    assert begin(OURS, *words).wait() == 0
+    return folder / "run"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("launcher", [TORCHRUN, OURS], ids=["torchrun", "ours"])
+def test_two_machines_survive_ten_kills(undisturbed_by_two, tmp_path, launcher):
+    """Of either machine's process, as it starts, at work, while a checkpoint is written, and after the last step."""
+    (tmp_path / "recipe.yaml").write_text(tiny_recipe(tmp_path / "run", **LONG).to_yaml())
+    moments = [("start", random.uniform(0, 10)) for _ in range(2)]
+    moments += [("step", random.uniform(0, 0.5)) for _ in range(3)]
+    moments += [("writing", random.uniform(0, 0.3)) for _ in range(4)]
+    random.shuffle(moments)
+    kills = [(random.randrange(2), *moment) for moment in [*moments, ("end", random.uniform(0, 0.2))]]
+    machines = two_machines(launcher, "--nnodes", 2, "--max-restarts", 30, *planned(tmp_path, kills))
     errors = [machine.communicate()[1] for machine in machines]
     assert [machine.returncode for machine in machines] == [0, 0], (kills, errors)
-    assert (tmp_path / "kills").read_text() == "xxx", kills
-    assert list(losses(tmp_path / "run")) == list(range(1, 21)), kills
-    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4), kills
+    assert (tmp_path / "kills").read_text() == "x" * 10, kills
+    assert list(losses(tmp_path / "run")) == list(range(1, 121)), kills
+    assert losses(tmp_path / "run") == pytest.approx(losses(undisturbed_by_two), abs=1e-6), kills
+    assert content_of(tmp_path / "run") == content_of(undisturbed_by_two), kills
+    if launcher is OURS:
+        told = [line for text in errors for line in lines(text) if "was lost" in line]
+        assert len(told) == 10, (kills, errors)
+        assert "Traceback" not in "".join(errors)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("lost", [1, 0], ids=["another", "the one where all meet"])
+def test_a_machine_that_never_comes_back_is_told_and_the_other_goes_on_alone(undisturbed, recipe, tmp_path, lost):
+    words = ["--nnodes", 2, "--max-restarts", 3, "--rdzv-conf", "join_timeout=20"]
+    machines = two_machines(OURS, *words, *planned(tmp_path, [(lost, "writing", 0.35)]), WITH_THE_MACHINE="")
+    errors = [machine.communicate(timeout=300)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == ([1, -9] if lost else [-9, 1]), errors
+    *_, last = lines(errors[1 - lost])
+    assert last.startswith("error: the other machines are gone or were not found: "), errors
+    assert last.endswith("; the same command goes on from the last checkpoint")
+    assert "Traceback" not in errors[1 - lost]
+    assert not (tmp_path / "run" / "best").exists()
+    train(tiny_recipe(tmp_path / "run", **TALKATIVE))
+    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_where_one_machine_is_enough_it_goes_on_by_itself(undisturbed, recipe, tmp_path):
+    words = ["--nnodes", "1:2", "--max-restarts", 3, "--rdzv-conf", "last_call_timeout=5"]
+    machines = two_machines(OURS, *words, *planned(tmp_path, [(1, "step", 0.1)]), WITH_THE_MACHINE="")
+    errors = [machine.communicate(timeout=300)[1] for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, -9], errors
+    assert "Traceback" not in errors[0]
+    assert losses(tmp_path / "run") == pytest.approx(undisturbed, abs=1e-4)

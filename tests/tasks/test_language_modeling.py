@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
+from trefoil.data import packing
 from trefoil.data.packing import BestFitRows, PackedRows
 from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, train_tokenizer
 from trefoil.modeling.losses import labelled
@@ -210,9 +211,12 @@ def test_a_stride_must_be_positive_and_a_text_must_have_something_to_predict(fol
 
 
 @pytest.mark.parametrize("name", ["causal-lm", "masked-lm"])
-def test_best_fit_is_of_what_is_trained_on_and_not_of_what_is_scored(folder, name):
+def test_best_fit_is_of_what_is_trained_on_and_not_of_what_is_scored(folder, name, monkeypatch):
     parts, rows = parts_of(folder, name, options={"packing": "best_fit"})
     split = parts.encode(rows, "here")
+    monkeypatch.setattr(packing, "best_fit", None)  # another start finds them
+    again = parts_of(folder, name, options={"packing": "best_fit"})[0].encode(rows, "here")
+    assert again.remarks() == split.remarks()
     assert isinstance(split.examples, BestFitRows)
     assert any(line.startswith("here: best-fit packing: ") for line in split.remarks())
     indices = np.arange(len(split.examples))

@@ -1,62 +1,22 @@
 """Engines: whatever lays the model over the processes, the losses are those of one process, and so are checkpoints."""
 
 import json
-import os
 import subprocess
-import sys
 
 import pytest
 from training_runs import TALKATIVE, losses, tiny_recipe
 
+from benchmarks import on_cpu
+from benchmarks.on_cpu import ENGINES
 from trefoil.training.checkpoints import checkpoint_folders
 from trefoil.training.run import train
 
-# accelerate leaves FSDP and tensor parallelism to GPUs; here processes on a CPU are let in, and gloo shards for real
-ON_CPU = """
-import inspect, sys, textwrap
-from accelerate import accelerator, state
-source = textwrap.dedent(inspect.getsource(state.AcceleratorState.__init__))
-gpus = "elif self.distributed_type in [\\n"
-assert source.count(gpus) == 1
-names = {}
-exec(source.replace(gpus, gpus + "DistributedType.MULTI_CPU,\\n"), state.__dict__, names)
-state.AcceleratorState.__init__ = names["__init__"]
-many = accelerator.Accelerator.multi_device.fget
-accelerator.Accelerator.multi_device = property(
-    lambda self: many(self) or (self.use_distributed and self.parallelism_config is not None)
-)
-from trefoil.cli import main
-sys.exit(main(["train", *sys.argv[1:]]))
-"""
-FSDP2 = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-}
-TENSOR_PARALLEL = {"ACCELERATE_USE_PARALLELISM_CONFIG": "true", "PARALLELISM_CONFIG_TP_SIZE": "2"}
-ENGINES = {
-    "one": (1, {}),
-    "ddp": (2, {}),
-    "fsdp2": (2, FSDP2),
-    "fsdp2 on four": (4, FSDP2),
-    "tensor parallel": (2, TENSOR_PARALLEL),
-    "fsdp2 with tensor parallel": (4, FSDP2 | TENSOR_PARALLEL | {"PARALLELISM_CONFIG_DP_SHARD_SIZE": "2"}),
-}
 RECIPE = TALKATIVE | {"training": {"max_steps": 12, "evaluate_every": 6, "save_every": 6}}
 
 
 def launch(engine, folder, *overrides):
-    processes, environment = ENGINES[engine]
-    (folder / "script.py").write_text(ON_CPU)
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    known = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
-    process = subprocess.run(
-        [sys.executable, *launcher, str(folder / "script.py"), str(folder / "recipe.yaml"), *overrides],
-        env=os.environ | known | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    words, environment = on_cpu.command(engine, on_cpu.__file__, "train", folder / "recipe.yaml", *overrides)
+    process = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
 
 
