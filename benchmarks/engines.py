@@ -133,7 +133,7 @@ CASES = {
         SUMMARIZATION, model("encoder-decoder", position_embedding_type="relative"), ACCUMULATED
     ),
     "encoder-decoder denoising": merged(
-        {"task": "denoising", "batches": {"tokens_per_batch": 300}}, model("encoder-decoder", share_encoder_decoder_embeddings=False, qk_norm="head"), ACCUMULATED
+        {"task": "denoising", "batches": {"tokens_per_batch": 300}}, model("encoder-decoder", share_encoder_decoder_embeddings=False, qk_norm="head", max_position_embeddings=48), ACCUMULATED
     ),
     "recurrent translation": merged(
         TRANSLATION, model("recurrent", hidden_size=26, num_hidden_layers=1, hidden_dropout=0.0), ACCUMULATED
@@ -212,7 +212,12 @@ def _launch(engine, recipes) -> list[str | None]:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     context = get_context("fork")
-    known = {"WORLD_SIZE": str(size), "LOCAL_WORLD_SIZE": str(size), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    known = {
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "localhost",
+        "MASTER_PORT": str(port),
+    }
     receiver, sender = context.Pipe(duplex=False)
     processes = []
     for rank in range(size):
@@ -264,7 +269,7 @@ def _train_all(environment, recipes, results):
 
 # --- what came of it
 
-OF_LOSSES = ("loss", "perplexity", "bits_per_byte")
+OF_LOSSES = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
 
 
 def losses(run_folder) -> list[float]:

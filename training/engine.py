@@ -107,7 +107,9 @@ class Engine:
                 f"tensor parallelism splits the layers of transformers, which a {model.config.model_type} has not; {instead}"
             )
         for attention in model.modules():
-            if not isinstance(attention, MultiHeadAttention) or attention.norm_projections:  # which has all heads everywhere
+            if (
+                not isinstance(attention, MultiHeadAttention) or attention.norm_projections
+            ):  # which has all heads everywhere
                 continue
             config = attention.config
             for name in ("num_attention_heads", "num_key_value_heads"):
@@ -173,22 +175,26 @@ class Engine:
         with torch.device(self.accelerator.device), no_init_weights():
             model = self.model_class(copy.deepcopy(self.config))
         model.tie_weights()  # which is left out with the initialization
-        model.generation_config = bare.generation_config
+        if bare.can_generate():
+            model.generation_config = bare.generation_config
         there, here = bare.state_dict(), model.state_dict()
         for name, tensor in here.items():
             tensor.copy_(full(there[name]))
         with self.accelerator.autocast():
             yield model
 
-    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-        """Write the configuration of the model and, as `save_pretrained` does, weights that are whole."""
+    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None, model: PreTrainedModel | None = None) -> None:
+        """Write a model as `save_pretrained` does: one of `whole`, or this one with weights that are whole; with neither,
+        all but the weights."""
         bare = self.accelerator.unwrap_model(self.model)
-        if weights is not None:
+        if model is not None:
+            model.save_pretrained(folder)
+        elif weights is not None:
             bare.save_pretrained(folder, state_dict=weights, save_original_format=False)  # by the names that they have
-            return
-        self.config.save_pretrained(folder)
-        if bare.can_generate():
-            bare.generation_config.save_pretrained(folder)
+        else:
+            self.config.save_pretrained(folder)
+            if bare.can_generate():
+                bare.generation_config.save_pretrained(folder)
 
 
 def full(tensor: torch.Tensor) -> torch.Tensor:

@@ -298,7 +298,7 @@ class TrainingLoop:
             values["evaluation_seconds"] = time.perf_counter() - started
             is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
             if is_best and self.accelerator.is_main_process:
-                write_folder(self.run_folder.best.path, lambda folder: self._save_model(model, folder))
+                write_folder(self.run_folder.best.path, lambda folder: self._write_model(folder, None, model))
         self.accelerator.wait_for_everyone()
         self.log.write(values)
         if self.accelerator.is_main_process:
@@ -310,8 +310,10 @@ class TrainingLoop:
             best = "  (best so far)" if is_best else ""
             say(f"validation at step {self.position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
 
-    def _save_model(self, model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
+    def _write_model(
+        self, folder: Path, weights: dict[str, torch.Tensor] | None, model: PreTrainedModel | None = None
+    ) -> None:
+        self.engine.save(folder, weights, model)
         self.preprocessor.save(folder)
 
     def _save(self) -> None:
@@ -319,11 +321,6 @@ class TrainingLoop:
         self._require_finite_weights()
         self.saved = self.position.seconds
         scaler = self.accelerator.scaler
-
-        def save_model(folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-            self.engine.save(folder, weights)
-            self.preprocessor.save(folder)
-
         seconds = self.writer.begin(
             self.position.step,
             self.model,
@@ -333,6 +330,6 @@ class TrainingLoop:
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "data": self.data.state(),
             },
-            save_model,
+            self._write_model,
         )
         self.log.write({"step": self.position.step, "checkpoint_seconds": seconds})

@@ -87,7 +87,9 @@ def test_every_family_and_task(launch, alone, engine):
     outcomes = launch([(engine, engines.recipe_of(engine, case, alone)) for case in engines.CASES])
     for case, outcome in zip(engines.CASES, outcomes, strict=True):
         if "TP" in engine and case.startswith("recurrent"):
-            assert outcome.startswith("tensor parallelism splits the layers of transformers, which a trefoil_recurrent"), case
+            assert outcome.startswith(
+                "tensor parallelism splits the layers of transformers, which a trefoil_recurrent"
+            ), case
             continue
         assert outcome is None, case
         assert engines.difference(alone / engine / case, alone / ONE / case) <= 1e-4, case
@@ -97,7 +99,9 @@ def test_every_family_and_task(launch, alone, engine):
 def test_muon_is_refused_where_matrices_lie_in_parts(launch, tmp_path):
     run = tmp_path / "runs" / "run"
     (refusal,) = launch([("FSDP2 on 2", content(run, optimization={"optimizer": "muon"}))])
-    assert refusal.startswith("optimization.optimizer='muon' works on whole matrices, of which FSDP2 leaves each process a part")
+    assert refusal.startswith(
+        "optimization.optimizer='muon' works on whole matrices, of which FSDP2 leaves each process a part"
+    )
     assert not run.exists()
 
 
@@ -128,7 +132,9 @@ def split_among(processes):
 
 
 def test_models_that_cannot_be_split_are_refused():
-    recurrent = trefoil.TrefoilRecurrentForConditionalGeneration(trefoil.TrefoilRecurrentConfig(vocab_size=9, hidden_size=8))
+    recurrent = trefoil.TrefoilRecurrentForConditionalGeneration(
+        trefoil.TrefoilRecurrentConfig(vocab_size=9, hidden_size=8)
+    )
     cases = [
         (recurrent, "tensor parallelism splits the layers of transformers, which a trefoil_recurrent has not"),
         (tiny_model("decoder"), "num_key_value_heads=2 cannot be divided among the 4 processes of tensor parallelism"),
