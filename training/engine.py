@@ -251,12 +251,14 @@ ALL_PARALLEL_STYLES.register(_NORM_OF_HEADS, _NormOfHeads())
 
 @contextmanager
 def _embeddings_in_one_unit(model: PreTrainedModel) -> Iterator[None]:
-    """FSDP2's units in accelerate are the layers, and the input with the output embedding. Where a third module has the
-    same weight, as in an encoder-decoder, torch refuses that unit; such weights are left to the root, which has all."""
+    """FSDP2's units in accelerate are the layers, the input and the output embedding. Where yet another module has the weight
+    of one of them, as in an encoder-decoder, torch refuses that unit; such weights are left to the root, which has all."""
     names = ("get_input_embeddings", "get_output_embeddings")
-    embeddings = [getattr(model, name)() for name in names]
-    weight = getattr(embeddings[0], "weight", None)
-    sharing = [module for module in model.modules() if any(each is weight for each in module.parameters(recurse=False))]
+    embeddings = [embedding for name in names if (embedding := getattr(model, name)()) is not None]
+    weights = {id(weight) for embedding in embeddings for weight in embedding.parameters(recurse=False)}
+    sharing = [
+        module for module in model.modules() if any(id(each) in weights for each in module.parameters(recurse=False))
+    ]
     if all(module in embeddings for module in sharing):
         yield
         return

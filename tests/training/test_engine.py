@@ -30,15 +30,15 @@ def launch():
         yield lambda jobs: launcher.submit(engines.launch, jobs).result()
 
 
-def content(folder, steps=12, **changes):
-    training = {"max_steps": steps, "evaluate_every": 6, "save_every": 6}
+def content(folder, steps=8, **changes):
+    training = {"max_steps": steps, "save_every": 4}
     model = {"config": TALKATIVE["model"]["config"] | HEADS}
     return tiny_content(folder, **TALKATIVE | {"model": model, "training": training} | changes)
 
 
 def test_a_run_goes_on_by_another_engine_to_the_same_losses(launch, tmp_path):
     whole, parts = tmp_path / "runs" / "whole", tmp_path / "runs" / "parts"
-    assert launch([(ONE, content(whole)), ("FSDP2 on 2", content(parts, steps=6))]) == [None, None]
+    assert launch([(ONE, content(whole)), ("FSDP2 on 2", content(parts, steps=4))]) == [None, None]
     (checkpoint,) = checkpoint_folders(parts / "checkpoints")
     assert len(list(checkpoint.glob("shard-*.safetensors"))) == 2
     assert launch([(ONE, content(parts))]) == [None]
@@ -51,7 +51,7 @@ def test_a_run_goes_on_by_another_engine_to_the_same_losses(launch, tmp_path):
 def begun(launch, tmp_path_factory):
     """Of every engine a whole run, and a half."""
     folder = tmp_path_factory.mktemp("begun")
-    lengths = {"whole": 12, "half": 6}
+    lengths = {"whole": 8, "half": 4}
     jobs = [(place, content(folder / place / name, steps)) for place in PLACES for name, steps in lengths.items()]
     assert launch(jobs) == [None] * len(jobs)
     return folder
