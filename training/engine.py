@@ -208,10 +208,22 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Replicated(TensorParallelLayer):
-    """What a plan does not name is whole on every process."""
+    """What a plan does not name is whole on every process.
+
+    Its gradients are copied: where a batch has one row, those of two parameters may lie in the same memory (a view of the
+    other), and what is accumulated would be added to both twice.
+    """
 
     def should_use_local_tensors(self, module: torch.nn.Module) -> bool:
         return True
+
+    @contextmanager
+    def context_around_forward(self, module: torch.nn.Module, mesh: torch.distributed.DeviceMesh) -> Iterator[None]:
+        with super().context_around_forward(module, mesh):
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad and not parameter.is_leaf:
+                    parameter.register_hook(torch.clone)
+            yield
 
     def prepare_module_tp(self, module: torch.nn.Module, mesh: torch.distributed.DeviceMesh) -> None:
         self.install_forward(module, mesh)
