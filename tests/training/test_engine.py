@@ -31,7 +31,7 @@ def launch():
 
 
 def content(folder, steps=8, **changes):
-    training = {"max_steps": steps, "save_every": 4}
+    training = {"max_steps": steps, "evaluate_every": 4, "save_every": 4}
     model = {"config": TALKATIVE["model"]["config"] | HEADS}
     return tiny_content(folder, **TALKATIVE | {"model": model, "training": training} | changes)
 
