@@ -11,29 +11,37 @@ import textwrap
 
 from accelerate import accelerator, state
 
-FSDP2 = {
-    "ACCELERATE_USE_FSDP": "true",
-    "FSDP_VERSION": "2",
-    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
-}
-TENSOR_PARALLEL = {"ACCELERATE_USE_PARALLELISM_CONFIG": "true", "PARALLELISM_CONFIG_TP_SIZE": "2"}
-# processes, and what tells them of the engine
+FSDP2 = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP"}
+
+
+def parallel(**sizes):
+    return {
+        "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
+        **{f"PARALLELISM_CONFIG_{name.upper()}_SIZE": str(size) for name, size in sizes.items()},
+    }
+
+
+# how many processes, and what accelerate's launcher tells them
 ENGINES: dict[str, tuple[int, dict[str, str]]] = {
-    "one": (1, {}),
-    "ddp": (2, {}),
-    "fsdp2": (2, FSDP2),
-    "fsdp2 on four": (4, FSDP2),
-    "tensor parallel": (2, TENSOR_PARALLEL),
-    "fsdp2 with tensor parallel": (4, FSDP2 | TENSOR_PARALLEL | {"PARALLELISM_CONFIG_DP_SHARD_SIZE": "2"}),
+    "one process": (1, {}),
+    "DDP on 2": (2, {}),
+    "DDP on 3": (3, {}),
+    "DDP on 4": (4, {}),
+    "FSDP2 on 2": (2, FSDP2),
+    "FSDP2 on 4": (4, FSDP2 | {"FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}),
+    "HSDP 2x2": (4, FSDP2 | parallel(dp_replicate=2, dp_shard=2)),
+    "TP on 2": (2, parallel(tp=2)),
+    "TP on 4": (4, parallel(tp=4)),
+    "FSDP2 x TP 2x2": (4, FSDP2 | parallel(dp_shard=2, tp=2)),
 }
 
 
-def command(engine, script, *arguments):
-    """What starts a Python file in the processes of an engine, and their environment."""
+def command(engine, *words):
+    """What starts a Python file, or a module (`-m`, name), in the processes of an engine, and their environment."""
     processes, environment = ENGINES[engine]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     known = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
-    return [sys.executable, *launcher, *map(str, (script, *arguments))], os.environ | known | environment
+    return [sys.executable, *launcher, *map(str, words)], os.environ | known | environment
 
 
 def let_in():

@@ -1,7 +1,7 @@
 """What scale costs: how long training stands still for a checkpoint, and the memory of a process by each engine.
 
-    python benchmarks/scale.py                       # all, for docs/scale.md: 5 minutes on two calm cores
-    python benchmarks/scale.py checkpoints|memory|computed [--hidden-size 768] [--rounds 3]
+    python -m benchmarks.scale                       # all, for docs/scale.md: 5 minutes on two calm cores
+    python -m benchmarks.scale checkpoints|memory|computed [--hidden-size 768] [--rounds 3]
 
 Tables go to standard output. Checkpoints are written by one process that trains on tiny batches, in turns as training does
 it and waiting for the disk. The memory is the most that was resident while steps were taken, above what was there before the
@@ -17,7 +17,6 @@ import threading
 import time
 from pathlib import Path
 
-import on_cpu
 import psutil
 import torch
 from accelerate import Accelerator
@@ -29,14 +28,12 @@ from trefoil.recipes.schema import OptimizationRecipe
 from trefoil.training.checkpoint_writer import CheckpointWriter
 from trefoil.training.engine import Engine
 
+from . import on_cpu
+
 HIDDEN_SIZES = {"checkpoints": 768, "memory": 576}  # 124 and 61 million parameters
 GIGABYTE = 1e9
 # bytes a parameter: weights, gradients, two moments of AdamW
-EXPECTED = {"one": 16, "ddp": 16, "fsdp2": 16 / 2, "fsdp2 on four": 16 / 4, "tensor parallel": 16 / 2}
-NAMES = {
-    "one": "one process", "ddp": "DDP on 2", "fsdp2": "FSDP2 on 2", "fsdp2 on four": "FSDP2 on 4",
-    "tensor parallel": "tensor parallel over 2",
-}  # fmt: skip
+EXPECTED = {"one process": 16, "DDP on 2": 16, "FSDP2 on 2": 16 / 2, "FSDP2 on 4": 16 / 4, "TP on 2": 16 / 2}
 
 
 class Training:
@@ -142,12 +139,14 @@ def memory(hidden_size):
     """Of each engine, bytes a parameter."""
     rows = []
     for engine, expected in EXPECTED.items():
-        words, environment = on_cpu.command(engine, __file__, "measure-memory", "--hidden-size", hidden_size)
+        words, environment = on_cpu.command(
+            engine, "-m", "benchmarks.scale", "measure-memory", "--hidden-size", hidden_size
+        )
         process = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         content = json.loads(process.stdout.splitlines()[-1])
         steps = [peak for _, peak in content["found"]]
         making = max(peak for peak, _ in content["found"])
-        rows.append(row(NAMES[engine], f"{expected:g}", ", ".join(f"{peak:.1f}" for peak in steps), f"{making:.1f}"))
+        rows.append(row(engine, f"{expected:g}", ", ".join(f"{peak:.1f}" for peak in steps), f"{making:.1f}"))
     print(f"Bytes a parameter on each process, of a model of {content['parameters'] / 1e6:.0f} million parameters:\n")
     print(row("engine", "computed", "measured in steps", "while the model is made"))
     print(row("---", "---:", "---:", "---:"))

@@ -5,21 +5,58 @@ asks which one is at work.
 """
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from transformers import PreTrainedModel
 from transformers.distributed import DistributedConfig
-from transformers.distributed.tensor_parallel import TensorParallelLayer, apply_tensor_parallelism
+from transformers.distributed.tensor_parallel import (
+    ALL_PARALLEL_STYLES,
+    TensorParallelLayer,
+    apply_tensor_parallelism,
+)
+from transformers.initialization import no_init_weights
 from transformers.integrations import tensor_parallel
 
 from ..configuration.errors import UserError
+from ..modeling.attention import MultiHeadAttention
+from ..modeling.positions import ScorePositions
 from ..recipes.schema import OptimizationRecipe
 from .optimization import make_optimizers
+
+
+def require_known_engine() -> None:
+    """
+    Raises:
+        UserError: accelerate's launcher asks for an engine that the loop does not know.
+    """
+    for variable, name in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
+        if _is_set(f"ACCELERATE_USE_{variable}"):
+            raise UserError(
+                f"the launcher's file asks for {name}, which is not supported; use FSDP2, which leaves each process as small "
+                "a part as ZeRO-3: `trefoil launch fsdp2`"
+            )
+    if _is_set("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+        raise UserError("the launcher's file asks for FSDP1, which is not supported; set fsdp_version: 2")
+    if not _is_set("ACCELERATE_USE_PARALLELISM_CONFIG"):
+        return
+    for variable, name in (("CP", "context"), ("SP", "sequence")):
+        size = os.environ.get(f"PARALLELISM_CONFIG_{variable}_SIZE", "1")
+        if size != "1":
+            raise UserError(
+                f"the launcher's file asks for {name} parallelism (parallelism_config_{variable.lower()}_size: {size}), which is "
+                "not supported; for sequences too long for one GPU set training.gradient_checkpointing=true, or split the "
+                "layers: `trefoil launch fsdp2-tp`"
+            )
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "false").lower() == "true"
 
 
 class Engine:
@@ -46,11 +83,8 @@ class Engine:
         """Whether a process has but a part of the weights."""
         return self.accelerator.is_fsdp2 or self.tensor_parallel > 1
 
-    def prepare(
-        self, model: PreTrainedModel, recipe: OptimizationRecipe
-    ) -> tuple[torch.nn.Module, list[torch.optim.Optimizer]]:
-        """The model, laid out over the processes, and its optimisers.
-
+    def require(self, recipe: OptimizationRecipe) -> None:
+        """
         Raises:
             UserError: The engine cannot do what the recipe wants.
         """
@@ -59,6 +93,41 @@ class Engine:
                 f"optimization.optimizer='muon' works on whole matrices, of which {self.name} leaves each process a part; "
                 "set optimization.optimizer=adamw, or launch with DDP"
             )
+
+    def require_model(self, model: PreTrainedModel) -> None:
+        """
+        Raises:
+            UserError: The engine cannot lay out this model.
+        """
+        processes, instead = self.tensor_parallel, "launch with FSDP2 alone (`trefoil launch fsdp2`)"
+        if processes == 1:
+            return
+        if not any(".layers." in name for name in model.tp_plan):
+            raise UserError(
+                f"tensor parallelism splits the layers of transformers, which a {model.config.model_type} has not; {instead}"
+            )
+        for attention in model.modules():
+            if (
+                not isinstance(attention, MultiHeadAttention) or attention.norm_projections
+            ):  # which has all heads everywhere
+                continue
+            config = attention.config
+            for name in ("num_attention_heads", "num_key_value_heads"):
+                if getattr(config, name) % processes:
+                    raise UserError(
+                        f"{name}={getattr(config, name)} cannot be divided among the {processes} processes of tensor "
+                        f"parallelism; set parallelism_config_tp_size to a divisor, or {instead}"
+                    )
+            if config.activation_dropout and config.intermediate_size % processes:  # random numbers would part
+                raise UserError(
+                    f"intermediate_size={config.intermediate_size} cannot be divided among the {processes} processes of tensor "
+                    f"parallelism, as activation_dropout wants; set that to 0, or {instead}"
+                )
+
+    def prepare(
+        self, model: PreTrainedModel, recipe: OptimizationRecipe
+    ) -> tuple[torch.nn.Module, list[torch.optim.Optimizer]]:
+        """The model, laid out over the processes, and its optimisers."""
         self.model_class, self.config = type(model), copy.deepcopy(model.config)
         self.config.architectures = [self.model_class.__name__]
         if self.tensor_parallel > 1:
@@ -75,6 +144,13 @@ class Engine:
         config = DistributedConfig(tp_size=self.tensor_parallel)
         mesh = self.accelerator.torch_device_mesh["tp"]
         plan, _, _ = model._resolve_parallel_plans(config)
+        for name, style in plan.items():
+            if style == "replicated_with_grad_allreduce":
+                plan[name] = _NORM_OF_HEADS
+        for name, module in model.named_modules():
+            stack = name.rpartition(".")[0]
+            if isinstance(module, ScorePositions) and plan.get(f"{stack}.layers.0.self_attn.q_proj") == "colwise":
+                plan[name] = _BIAS_OF_HEADS
         # a plan splits each parameter by its name, so one that has several is tied again afterwards
         once = {id(parameter): name for name, parameter in model.named_parameters()}
         for name, parameter in model.named_parameters(remove_duplicate=False):
@@ -96,24 +172,29 @@ class Engine:
         if not self.shards:
             yield bare
             return
-        with torch.device(self.accelerator.device):
+        with torch.device(self.accelerator.device), no_init_weights():
             model = self.model_class(copy.deepcopy(self.config))
-        model.generation_config = bare.generation_config
+        model.tie_weights()  # which is left out with the initialization
+        if bare.can_generate():
+            model.generation_config = bare.generation_config
         there, here = bare.state_dict(), model.state_dict()
         for name, tensor in here.items():
             tensor.copy_(full(there[name]))
         with self.accelerator.autocast():
             yield model
 
-    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-        """Write the configuration of the model and, as `save_pretrained` does, weights that are whole."""
+    def save(self, folder: Path, weights: dict[str, torch.Tensor] | None, model: PreTrainedModel | None = None) -> None:
+        """Write a model as `save_pretrained` does: one of `whole`, or this one with weights that are whole; with neither,
+        all but the weights."""
         bare = self.accelerator.unwrap_model(self.model)
-        if weights is not None:
+        if model is not None:
+            model.save_pretrained(folder)
+        elif weights is not None:
             bare.save_pretrained(folder, state_dict=weights, save_original_format=False)  # by the names that they have
-            return
-        self.config.save_pretrained(folder)
-        if bare.can_generate():
-            bare.generation_config.save_pretrained(folder)
+        else:
+            self.config.save_pretrained(folder)
+            if bare.can_generate():
+                bare.generation_config.save_pretrained(folder)
 
 
 def full(tensor: torch.Tensor) -> torch.Tensor:
@@ -127,23 +208,69 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Replicated(TensorParallelLayer):
-    """What a plan does not name is whole on every process."""
+    """What a plan does not name is whole on every process.
+
+    Its gradients are copied: where a batch has one row, those of two parameters may lie in the same memory (a view of the
+    other), and what is accumulated would be added to both twice.
+    """
 
     def should_use_local_tensors(self, module: torch.nn.Module) -> bool:
         return True
+
+    @contextmanager
+    def context_around_forward(self, module: torch.nn.Module, mesh: torch.distributed.DeviceMesh) -> Iterator[None]:
+        with super().context_around_forward(module, mesh):
+            for parameter in module.parameters(recurse=False):
+                if parameter.requires_grad and not parameter.is_leaf:
+                    parameter.register_hook(torch.clone)
+            yield
 
     def prepare_module_tp(self, module: torch.nn.Module, mesh: torch.distributed.DeviceMesh) -> None:
         self.install_forward(module, mesh)
 
 
+class _BiasOfHeads(TensorParallelLayer):
+    """What positions add to the scores `(1, H, T, S)`: of all heads those that are on this process."""
+
+    def transform_output_post_forward(
+        self, module: torch.nn.Module, output: torch.Tensor, mesh: torch.distributed.DeviceMesh
+    ) -> torch.Tensor:
+        whole = DTensor.from_local(output, mesh, [Replicate()], run_check=False)
+        return whole.redistribute(placements=[Shard(1)]).to_local()
+
+
+class _NormOfHeads(TensorParallelLayer):
+    """A norm that all heads share, whole on every process. Each sees its own heads, so gradients are summed; transformers'
+    style would sum those of accumulated batches again and again."""
+
+    @contextmanager
+    def context_around_forward(self, module: torch.nn.Module, mesh: torch.distributed.DeviceMesh) -> Iterator[None]:
+        parameters = dict(module._parameters)
+        for name, parameter in parameters.items():
+            if parameter is not None:
+                whole = DTensor.from_local(parameter, mesh, [Replicate()], run_check=False)
+                module._parameters[name] = whole.to_local(grad_placements=[Partial()])  # type: ignore[assignment]
+        try:
+            yield
+        finally:
+            module._parameters.update(parameters)
+
+
+_BIAS_OF_HEADS, _NORM_OF_HEADS = "trefoil_bias_of_heads", "trefoil_norm_of_heads"
+ALL_PARALLEL_STYLES.register(_BIAS_OF_HEADS, _BiasOfHeads())
+ALL_PARALLEL_STYLES.register(_NORM_OF_HEADS, _NormOfHeads())
+
+
 @contextmanager
 def _embeddings_in_one_unit(model: PreTrainedModel) -> Iterator[None]:
-    """FSDP2's units in accelerate are the layers, and the input with the output embedding. Where a third module has the
-    same weight, as in an encoder-decoder, torch refuses that unit; such weights are left to the root, which has all."""
+    """FSDP2's units in accelerate are the layers, the input and the output embedding. Where yet another module has the weight
+    of one of them, as in an encoder-decoder, torch refuses that unit; such weights are left to the root, which has all."""
     names = ("get_input_embeddings", "get_output_embeddings")
-    embeddings = [getattr(model, name)() for name in names]
-    weight = getattr(embeddings[0], "weight", None)
-    sharing = [module for module in model.modules() if any(each is weight for each in module.parameters(recurse=False))]
+    embeddings = [embedding for name in names if (embedding := getattr(model, name)()) is not None]
+    weights = {id(weight) for embedding in embeddings for weight in embedding.parameters(recurse=False)}
+    sharing = [
+        module for module in model.modules() if any(id(each) in weights for each in module.parameters(recurse=False))
+    ]
     if all(module in embeddings for module in sharing):
         yield
         return

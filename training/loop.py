@@ -302,7 +302,7 @@ class TrainingLoop:
             is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
             if is_best:
                 path = self.run_folder.best.path
-                write_once(self.accelerator, path, lambda folder: self._save_model(model, folder), patient=False)
+                write_once(self.accelerator, path, lambda folder: self._write_model(folder, None, model), patient=False)
         self.accelerator.wait_for_everyone()
         self.log.write(values)
         if self.accelerator.is_main_process:
@@ -314,8 +314,10 @@ class TrainingLoop:
             best = "  (best so far)" if is_best else ""
             say(f"validation at step {self.position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
 
-    def _save_model(self, model: PreTrainedModel, folder: Path) -> None:
-        model.save_pretrained(folder)
+    def _write_model(
+        self, folder: Path, weights: dict[str, torch.Tensor] | None, model: PreTrainedModel | None = None
+    ) -> None:
+        self.engine.save(folder, weights, model)
         self.preprocessor.save(folder)
 
     def _save(self) -> None:
@@ -323,11 +325,6 @@ class TrainingLoop:
         self._require_finite()
         self.saved = replace(self.position)
         scaler = self.accelerator.scaler
-
-        def save_model(folder: Path, weights: dict[str, torch.Tensor] | None) -> None:
-            self.engine.save(folder, weights)
-            self.preprocessor.save(folder)
-
         seconds = self.writer.begin(
             self.position.step,
             self.model,
@@ -338,6 +335,6 @@ class TrainingLoop:
                 "data": self.data.state(),
                 "watch": self.watch.state(),
             },
-            save_model,
+            self._write_model,
         )
         self.log.write({"step": self.position.step, "checkpoint_seconds": seconds})

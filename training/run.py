@@ -31,6 +31,7 @@ from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
+from .engine import Engine, require_known_engine
 from .loop import Position, TrainingLoop
 from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
 from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
@@ -56,6 +57,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     reader = make_reader(recipe)
     run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
+    Engine(accelerator).require(recipe.optimization)
     with on_main_process(accelerator, run_folder.claimed(recipe)):
         try:
             require_shared(accelerator, run_folder.path)
@@ -115,6 +117,7 @@ def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> 
     told = Told(reader, tokenizer, learned)
     checkpoint = on_first(accelerator, lambda: latest_checkpoint(run_folder.checkpoints, say))
     model = make_model(told, checkpoint)
+    Engine(accelerator).require_model(model)
     preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
     splits = encode_splits(preprocessor, raw, accelerator)
@@ -183,6 +186,7 @@ def encode_splits(
 
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
     training = recipe.training
+    require_known_engine()
     if run_folder is not None:  # the recipe that is saved says what it was
         training.mixed_precision = mixed_precision(training)  # type: ignore[assignment]
     trackers = training.trackers if run_folder is not None else []

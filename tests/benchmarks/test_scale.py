@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "scale.py"
+ROOT = Path(__file__).parents[2]
 
 
 def rows_of(*words):
-    process = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "benchmarks.scale", *words]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in process.stdout.splitlines() if line[:1] == "|"]
 

@@ -152,7 +152,7 @@ def run_until_full(folder, rank, size, engine):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "rank"), [("fsdp2", 0), ("fsdp2", 1), ("ddp", 0)])
+@pytest.mark.parametrize(("name", "rank"), [("FSDP2 on 2", 0), ("FSDP2 on 2", 1), ("DDP on 2", 0)])
 def test_a_full_disk_is_one_line(undisturbed, recipe, tmp_path, name, rank):
     """The second checkpoint of four cannot be written."""
     full = run_until_full(tmp_path, rank, 20_000, ENGINES[name][1])
