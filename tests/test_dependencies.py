@@ -85,9 +85,14 @@ def test_attend_needs_no_more(model_folder, tmp_path):
     ("arguments", "hidden", "missing", "extra"),
     [
         (["train", "decoder-causal-lm-tinyshakespeare"], ["accelerate"], "accelerate", "train"),
-        (["train", "decoder-causal-lm-tinyshakespeare"], ["datasets"], "datasets", "train"),
-        (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
-        (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in [
+                (["train", "decoder-causal-lm-tinyshakespeare"], ["datasets"], "datasets", "train"),
+                (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
+                (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
+            ]
+        ),
         (["demo", "x"], ["gradio"], "gradio", "demo"),
     ],
 )

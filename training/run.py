@@ -140,7 +140,11 @@ def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> d
     loop = make_loop(prepared, accelerator, run_folder)
     with heard(loop.request_stop):
         position = loop.run()
-    if loop.stopping:
+    stopping = loop.stopping
+    # DDP must not be the last to hold the processes' group: it would end gloo's thread while that waits for this one
+    del loop
+    accelerator.free_memory()
+    if stopping:
         accelerator.end_training()
         raise KeyboardInterrupt
     results = _finish(prepared, accelerator, run_folder, position)

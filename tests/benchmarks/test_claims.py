@@ -261,6 +261,7 @@ def test_a_table_finds_its_place(tmp_path, monkeypatch):
         draw.write_table("two", draw.Table(["a"]))
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_once_and_its_failure_said_in_a_line(folders, monkeypatch):
     monkeypatch.setattr(sys, "stderr", sys.__stderr__)
     (folders / "data").mkdir()

@@ -39,6 +39,7 @@ def test_one_graph_gives_the_same_gradients(family):
     assert_same(torch.compile(model, fullgraph=True, backend="aot_eager"), model, batch(9))
 
 
+@pytest.mark.slow
 def test_one_graph_serves_all_lengths():
     model = tiny_model("decoder", num_hidden_layers=1)
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="aot_eager")

@@ -184,6 +184,7 @@ def test_other_kinds_of_adapters_know_every_family(family, kind):
     assert any(part.requires_grad for part in peft_model.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("imports", ["import peft; import trefoil", "import trefoil; import peft"])
 def test_the_order_of_imports_does_not_matter(imports):
     code = f"""

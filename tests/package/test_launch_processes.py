@@ -100,6 +100,7 @@ def planned(folder, kills):
     return [folder / "script.py", folder / "recipe.yaml", folder / "plan", folder / "kills"]
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_one_line(recipe, tmp_path):
     process = begin(OURS, "--standalone", "--nproc-per-node", 2, *planned(tmp_path, [(1, "step", 0.2)]))
     _, errors = process.communicate()

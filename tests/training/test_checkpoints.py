@@ -230,6 +230,7 @@ torch.distributed.destroy_process_group()
 """
 
 
+@pytest.mark.slow
 def test_what_lies_in_parts_is_written_in_parts_and_read_by_whom_so_ever(tmp_path):
     (tmp_path / "script.py").write_text(IN_PARTS)
     process = start(tmp_path / "script.py", f"{HERE}:{HERE.parent}", tmp_path, processes=2)

@@ -62,7 +62,10 @@ def test_killed_at_any_step_it_goes_on_to_the_same_losses(finished_run, tmp_path
 
 @pytest.mark.parametrize(
     ("number", "options", "code"),
-    [(signal.SIGTERM, [], 130), (signal.SIGUSR1, ["--stopped-code", 99], 99)],
+    [
+        (signal.SIGTERM, [], 130),
+        pytest.param(signal.SIGUSR1, ["--stopped-code", 99], 99, marks=pytest.mark.slow),
+    ],
     ids=["SIGTERM", "SIGUSR1"],
 )
 def test_asked_to_stop_it_leaves_a_checkpoint_and_goes_on_to_the_same_losses(
@@ -93,10 +96,8 @@ def talkative_losses(tmp_path_factory):
     return losses(folder / "run")
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "rank"),
-    [(2, 2, 1), pytest.param(2, 1, 0, marks=pytest.mark.slow), pytest.param(1, 2, 0, marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after", "rank"), [(2, 2, 1), (2, 1, 0), (1, 2, 0)])
 def test_killed_it_goes_on_in_as_many_or_other_processes(talkative_losses, tmp_path, before, after, rank):
     recipe = tiny_recipe(tmp_path / "run", **TALKATIVE)
     process = train_and_signal(recipe, signal.SIGKILL, 14, before, rank)

@@ -47,9 +47,8 @@ def rows_encoded(folder, rank):
     return sum(map(json.loads, file.read_text().splitlines())) if file.exists() else 0
 
 
-@pytest.mark.parametrize(
-    ("how", "expected"), [pytest.param("shared", [136, 0], marks=pytest.mark.slow), ("apart", [136, 136])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "expected"), [("shared", [136, 0]), ("apart", [136, 136])])
 def test_who_encodes(tmp_path, how, expected):
     process = train_on_nodes(tmp_path, how)
     assert process.returncode == 0, process.stderr
@@ -69,6 +68,7 @@ def test_all_go_on_from_the_checkpoint_that_the_first_sees(tmp_path):
     assert list(losses(tmp_path / "run")) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_folder_that_not_all_nodes_see_is_refused_before_any_work(tmp_path):
     process = train_on_nodes(tmp_path, "shared", f"output_dir={tmp_path}/NODE")
     assert process.returncode == 1

@@ -22,6 +22,7 @@ from trefoil.cli import main
 from trefoil.configuration.errors import UserError
 from trefoil.data.batching import StepDataset
 from trefoil.recipes.schema import Recipe, build
+from trefoil.tasks import causal_lm
 from trefoil.tasks.translation import TranslationEvaluator
 from trefoil.training import run
 from trefoil.training.checkpoints import checkpoint_folders, load_state
@@ -432,7 +433,12 @@ def test_each_text_is_tokenized_once_over_evaluations_a_resumed_run_and_evaluate
         counted.update([text] if isinstance(text, str) else text)
         return encode(self, text, *arguments, **options)
 
+    def count_and_encode_barely(tokenizer, texts, encode=causal_lm.bare_ids):
+        counted.update(texts)
+        return encode(tokenizer, texts)
+
     monkeypatch.setattr(PreTrainedTokenizerFast, "_encode_plus", count_and_encode)
+    monkeypatch.setattr(causal_lm, "bare_ids", count_and_encode_barely)
     content = tiny_content(tmp_path / "run", training={"evaluate_every": 4}, model={"preset": PRESETS[task]})
     columns = {"source": "ko", "target": "en"} if task == "translation" else {}
     content |= {"task": task, "data": {"path": str(tmp_path / "data"), "columns": columns}}

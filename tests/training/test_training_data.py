@@ -154,6 +154,7 @@ def seen(folder, rank, out="seen"):
     ]
 
 
+@pytest.mark.slow
 def test_two_processes_divide_the_stream(recipe, tmp_path):
     process = in_processes(tmp_path, recipe())
     assert process.returncode == 0, process.stderr

@@ -161,6 +161,7 @@ def spoil_in_processes(folder, recipe, factor, bad, rank=0, processes=1):
     return process
 
 
+@pytest.mark.slow
 def test_a_spike_is_left_out_and_so_it_is_by_a_process_that_goes_on_from_before_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(watch, "WINDOW", 8)
     monkeypatch.setattr(TrainingLoop, "step", spoiled(TrainingLoop.step, 50.0, {16}))
