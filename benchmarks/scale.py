@@ -4,8 +4,8 @@
     python -m benchmarks.scale checkpoints|memory|computed [--hidden-size 768] [--rounds 3]
 
 Tables go to standard output. Checkpoints are written by one process that trains on tiny batches, in turns as training does
-it and waiting for the disk. The memory is the most that was resident while steps were taken, above what was there before the
-model, per parameter; processes on a CPU are let into the engines by benchmarks/on_cpu.py.
+it and waiting for the disk. The memory is that of the weights, gradients and moments on a process, per parameter, and the
+most that was resident until the first step was done, above what was there before the model; processes on a CPU are let into the engines by benchmarks/on_cpu.py.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from trefoil.configuration.presets import preset_config
 from trefoil.modeling.decoder import TrefoilDecoderForCausalLM
 from trefoil.recipes.schema import OptimizationRecipe
 from trefoil.training.checkpoint_writer import CheckpointWriter
-from trefoil.training.engine import Engine
+from trefoil.training.engine import Engine, local
 
 from . import on_cpu
 
@@ -119,6 +119,13 @@ class Peak:
         self.thread.join()
 
 
+def held(training):
+    """Bytes of the weights, gradients and moments that lie on this process."""
+    tensors = [tensor for weight in training.model.parameters() for tensor in (weight, weight.grad)]
+    tensors += [value for one in training.optimizers for state in one.state.values() for value in state.values()]
+    return sum(local(tensor).nbytes for tensor in tensors if isinstance(tensor, torch.Tensor))
+
+
 def measure_memory(hidden_size):
     """In each process of a launch; the first prints what all found."""
     on_cpu.let_in()
@@ -126,11 +133,10 @@ def measure_memory(hidden_size):
     before = psutil.Process().memory_info().rss
     with Peak() as making:
         training = Training(hidden_size)
-    training.step()
-    with Peak() as steps:
-        for _ in range(3):
-            training.step()
-    found = gather_object([[(peak.bytes - before) / training.parameters for peak in (making, steps)]])
+        training.step()
+    training.accelerator.backward(training.model(input_ids=training.ids, labels=training.ids).loss)
+    numbers = [held(training), making.bytes - before]
+    found = gather_object([[number / training.parameters for number in numbers]])
     if training.accelerator.is_main_process:
         print(json.dumps({"parameters": training.parameters, "found": found}))
 
@@ -144,11 +150,11 @@ def memory(hidden_size):
         )
         process = subprocess.run(words, env=environment, stdout=subprocess.PIPE, text=True, check=True)
         content = json.loads(process.stdout.splitlines()[-1])
-        steps = [peak for _, peak in content["found"]]
-        making = max(peak for peak, _ in content["found"])
-        rows.append(row(engine, f"{expected:g}", ", ".join(f"{peak:.1f}" for peak in steps), f"{making:.1f}"))
+        here = [each for each, _ in content["found"]]
+        making = max(peak for _, peak in content["found"])
+        rows.append(row(engine, f"{expected:g}", ", ".join(f"{each:.1f}" for each in here), f"{making:.1f}"))
     print(f"Bytes a parameter on each process, of a model of {content['parameters'] / 1e6:.0f} million parameters:\n")
-    print(row("engine", "computed", "measured in steps", "while the model is made"))
+    print(row("engine", "computed", "held", "most that is resident until the first step is done"))
     print(row("---", "---:", "---:", "---:"))
     print("\n".join(rows), "\n")
 

@@ -288,10 +288,12 @@ def ending(failures: Mapping[int, Any], restarts: int, stopped: int = STOPPED) -
     goes_on = f"starting again from the last checkpoint (restarts left: {restarts - 1})" if restarts else GOES_ON
     if failure.exitcode == stopped:
         return None
-    if failure.exitcode == MISTAKE and 0 in failures and failures[0].exitcode == MISTAKE:
-        return None  # the first process tells its mistakes itself
-    if failure.exitcode == MISTAKE and message:
-        return f"error: {where}: {message}"
+    if failure.exitcode == MISTAKE:
+        first = failures.get(0)  # it tells its mistakes itself, though it may have been ended before it was out
+        if first is not None and (first.exitcode == MISTAKE or _message(first) == message is not None):
+            return None
+        if message:
+            return f"error: {where}: {message}"
     if failure.exitcode < 0:
         what = _was_lost(where, failure.exitcode)
     elif message:
