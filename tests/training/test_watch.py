@@ -21,12 +21,14 @@ from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
 from trefoil.training.watch import LossWatch
 
+SPIKES = {"training": {"max_loss_sigmas": 6.0}}
+
 # --- by itself
 
 
 def filled(**recipe):
     """After 128 steps, with what was taken."""
-    draw, own = random.Random(1), LossWatch(TrainingRecipe(**recipe))
+    draw, own = random.Random(1), LossWatch(TrainingRecipe(**{"max_loss_sigmas": 6.0} | recipe))
     taken = [draw.gauss(3, 0.1) for _ in range(128)]
     assert [own.fault(step, loss, 1.0) for step, loss in enumerate(taken, 1)] == [None] * 128
     return own, taken
@@ -46,15 +48,15 @@ def test_a_loss_is_too_high_beyond_six_sigma_of_the_last_128_steps():
 
 
 def test_of_fewer_steps_nobody_says_what_is_high():
-    own = LossWatch(TrainingRecipe())
+    own = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
     assert [own.fault(step, loss, 1.0) for step, loss in enumerate([1.0] * 127 + [1e6], 1)] == [None] * 128
 
 
 def test_a_loss_that_is_nearly_zero_may_rise():
-    own = LossWatch(TrainingRecipe())
+    own = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
     rare = [0.05 if step % 20 == 0 else 1e-5 for step in range(1, 1000)]
     assert [own.fault(step, loss, 1.0) for step, loss in enumerate(rare, 1)] == [None] * 999
-    equal = LossWatch(TrainingRecipe())
+    equal = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
     assert [equal.fault(step, 0.0, 1.0) for step in range(1, 129)] == [None] * 128
     assert equal.fault(129, 0.099, 1.0) is None
     assert equal.fault(130, 1.0, 1.0) is not None
@@ -94,7 +96,7 @@ def test_it_decides_the_same_after_a_checkpoint():
 
 
 def test_a_checkpoint_of_before_there_was_one_begins_anew():
-    own = LossWatch(TrainingRecipe())
+    own = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
     own.load_state(None)
     assert own.measured(None) == {}
 
@@ -165,14 +167,14 @@ def spoil_in_processes(folder, recipe, factor, bad, rank=0, processes=1):
 def test_a_spike_is_left_out_and_so_it_is_by_a_process_that_goes_on_from_before_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(watch, "WINDOW", 8)
     monkeypatch.setattr(TrainingLoop, "step", spoiled(TrainingLoop.step, 50.0, {16}))
-    train(tiny_recipe(tmp_path / "whole"))
+    train(tiny_recipe(tmp_path / "whole", **SPIKES))
     assert list(skipped(tmp_path / "whole")) == [16]
     assert list(losses(tmp_path / "whole")) == [*range(1, 16), *range(17, 21)]
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert line.startswith("step 16: the loss ")
     assert line.endswith("sigma of the last 8 steps); left out (1 so far)")
-    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(13))
-    spoil_in_processes(tmp_path, tiny_recipe(tmp_path / "run"), 50.0, 16)
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run", **SPIKES), after_step(13))
+    spoil_in_processes(tmp_path, tiny_recipe(tmp_path / "run", **SPIKES), 50.0, 16)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert skipped(tmp_path / "run") == skipped(tmp_path / "whole")
     weights = [run / "checkpoints" / "step-00000020" / "model.safetensors" for run in tmp_path.glob("*/")]
