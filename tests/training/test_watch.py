@@ -84,7 +84,7 @@ def test_so_many_of_the_last_steps_are_too_much():
 def test_it_decides_the_same_after_a_checkpoint():
     own, _ = filled(max_skipped_steps=3)
     own.fault(129, 100.0, 1.0)
-    other = LossWatch(TrainingRecipe(max_skipped_steps=3))
+    other = LossWatch(TrainingRecipe(max_loss_sigmas=6.0, max_skipped_steps=3))
     other.load_state(json.loads(json.dumps(own.state())))
     draw = random.Random(2)
     for step in range(130, 300):
@@ -256,7 +256,7 @@ def test_with_fp16_gradients_that_are_not_finite_are_left_to_the_scaler(tmp_path
     monkeypatch.setattr(Engine, "prepare", prepare_and_scale)
     monkeypatch.setattr(Accelerator, "unscale_gradients", unscale)
     monkeypatch.setattr(TrainingLoop, "step", step_and_break)
-    train(tiny_recipe(tmp_path / "run"))
+    train(tiny_recipe(tmp_path / "run", **SPIKES))
     assert (scales[13], scales[14], scales[20]) == (1024.0, 512.0, 512.0)
     assert list(skipped(tmp_path / "run")) == [16]
     assert list(losses(tmp_path / "run")) == [*range(1, 16), *range(17, 21)]
