@@ -107,9 +107,8 @@ class Engine:
                 f"tensor parallelism splits the layers of transformers, which a {model.config.model_type} has not; {instead}"
             )
         for attention in model.modules():
-            if (
-                not isinstance(attention, MultiHeadAttention) or attention.norm_projections
-            ):  # which has all heads everywhere
+            # where norms are over the whole projections, every process has all heads
+            if not isinstance(attention, MultiHeadAttention) or attention.norm_projections:
                 continue
             config = attention.config
             for name in ("num_attention_heads", "num_key_value_heads"):

@@ -1,22 +1,20 @@
 """What scale costs, tried on a tiny model in processes of its own."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[2]
+
+@pytest.fixture
+def rows_of(benchmark):
+    """The cells of the tables that it prints."""
+
+    def rows(*words):
+        printed = benchmark("-m", "benchmarks.scale", *words)
+        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line[:1] == "|"]
+
+    return rows
 
 
-def rows_of(*words):
-    command = [sys.executable, "-m", "benchmarks.scale", *words]
-    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in process.stdout.splitlines() if line[:1] == "|"]
-
-
-def test_the_computed_table():
+def test_the_computed_table(rows_of):
     rows = rows_of("computed")
     assert rows[2:] == [
         ["124 million", "1.5", "2.0", "1.0", "0.5", "0.2", "0.0"],
@@ -26,7 +24,7 @@ def test_the_computed_table():
 
 
 @pytest.mark.slow
-def test_checkpoints_are_timed(tmp_path):
+def test_checkpoints_are_timed(rows_of, tmp_path):
     rows = rows_of("checkpoints", "--hidden-size", "64", "--rounds", "2", "--folder", tmp_path)
     assert [row[0] for row in rows[2:]] == ["training waits for the disk", "training goes on"]
     assert all(float(row[1]) >= 0 for row in rows[2:])
@@ -34,7 +32,7 @@ def test_checkpoints_are_timed(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_falls_with_the_number_of_processes():
+def test_memory_falls_with_the_number_of_processes(rows_of):
     rows = rows_of("memory", "--hidden-size", "256")
     measured = {row[0]: [float(cell) for cell in row[2].split(",")] for row in rows[2:]}
     assert [len(values) for values in measured.values()] == [1, 2, 2, 4, 2]
