@@ -75,6 +75,7 @@ def test_a_model_loads_and_generates(model_folder):
     assert int(process.stdout.split()[1]) > 3
 
 
+@pytest.mark.slow
 def test_attend_needs_no_more(model_folder, tmp_path):
     process = without("attend", model_folder, "one two", "-o", tmp_path / "map.html")
     assert process.returncode == 0, process.stderr
@@ -91,9 +92,9 @@ def test_attend_needs_no_more(model_folder, tmp_path):
                 (["train", "decoder-causal-lm-tinyshakespeare"], ["datasets"], "datasets", "train"),
                 (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
                 (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
+                (["demo", "x"], ["gradio"], "gradio", "demo"),
             ]
         ),
-        (["demo", "x"], ["gradio"], "gradio", "demo"),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hidden, missing, extra):

@@ -2,11 +2,17 @@
 
 import json
 import os
+import runpy
+import socket
 import subprocess
 import sys
+import tempfile
+from multiprocessing import get_context
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from trefoil.recipes.schema import Recipe, build, validate
 from trefoil.training.loop import TrainingLoop
@@ -70,11 +76,55 @@ TALKATIVE = {
 
 
 def start(script, *arguments, processes=1):
-    """Run a Python file to its end, in processes that know of each other where there are several."""
+    """Run a Python file to its end, in processes that know of each other where there are several. They are forked from this
+    one, so what is imported is not imported again; where one fails, the others are killed."""
+    words = [str(word) for word in (script, *arguments)]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [{}] if processes == 1 else [
+        known | dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+        | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
+        for rank in range(processes)
+    ]  # fmt: skip
+    context = get_context("fork")
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        children = [context.Process(target=_run, args=(words, rank, out, err)) for rank in ranks]
+        for child in children:
+            child.start()
+        while running := [child for child in children if child.exitcode is None]:
+            wait([child.sentinel for child in running])
+            if any(child.exitcode for child in children):
+                break
+        code = next((child.exitcode for child in children if child.exitcode), 0)
+        for child in children:
+            child.kill()
+            child.join()
+        return subprocess.CompletedProcess(words, code, *(_read(file) for file in (out, err)))
+
+
+def _run(words, environment, out, err):
+    os.environ.update(environment, ACCELERATE_USE_CPU="true")
+    for state in (AcceleratorState, PartialState, GradientState):  # of what was trained here before
+        state._shared_state.clear()
+    for file, number in ((out, 1), (err, 2)):
+        os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+
+
+def _read(file):
+    file.seek(0)
+    return file.read()
+
+
+def start_by_torchrun(script, *arguments, processes):
+    """The same by torch's launcher, which has words of its own for what fails."""
     # `accelerate launch` starts only one process on a CPU, whatever it is asked for
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     return subprocess.run(
-        [sys.executable, *(launcher if processes > 1 else ()), *map(str, (script, *arguments))],
+        [sys.executable, *launcher, *map(str, (script, *arguments))],
         env=os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"},
         capture_output=True,
         text=True,
@@ -141,11 +191,12 @@ def train_and_die(monkeypatch, recipe, *patches, death=KilledError):
 
 
 def after_step(number):
-    """Death right after a step."""
+    """Death right after a step, when the checkpoints begun before it are whole."""
 
     def step_and_die(self, micro_batches, step=TrainingLoop.step):
         values = step(self, micro_batches)
         if self.position.step == number:
+            self.writer.finish()
             raise KilledError
         return values
 

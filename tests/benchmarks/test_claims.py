@@ -49,6 +49,7 @@ def folders(tmp_path, monkeypatch):
         one.cache_clear()
 
 
+@pytest.mark.slow
 def test_every_run_is_a_recipe_that_loads(folders):
     for name in CLAIMS:
         claim = importlib.import_module(f"benchmarks.claims.{name}")
@@ -234,6 +235,7 @@ def test_measured_layers_look_left_only(name):
     assert (difference[4:] > 0).all()
 
 
+@pytest.mark.slow
 def test_memory_is_of_the_process_that_measures_not_of_the_one_that_started_it():
     held = np.ones(2**27)  # 1 GiB
     command = [sys.executable, "-m", "benchmarks.claims.cost", "attention", "512"]

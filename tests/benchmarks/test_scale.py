@@ -2,21 +2,22 @@
 
 import pytest
 
+from benchmarks import scale
+
+
+def cells(printed):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line[:1] == "|"]
+
 
 @pytest.fixture
 def rows_of(benchmark):
     """The cells of the tables that it prints."""
-
-    def rows(*words):
-        printed = benchmark("-m", "benchmarks.scale", *words)
-        return [[cell.strip() for cell in line.split("|")[1:-1]] for line in printed.splitlines() if line[:1] == "|"]
-
-    return rows
+    return lambda *words: cells(benchmark("-m", "benchmarks.scale", *words))
 
 
-def test_the_computed_table(rows_of):
-    rows = rows_of("computed")
-    assert rows[2:] == [
+def test_the_computed_table(capsys):
+    scale.computed()
+    assert cells(capsys.readouterr().out)[2:] == [
         ["124 million", "1.5", "2.0", "1.0", "0.5", "0.2", "0.0"],
         ["1 billion", "12.0", "16.0", "8.0", "4.0", "2.0", "0.2"],
         ["8 billion", "96.0", "128", "64.0", "32.0", "16.0", "2.0"],

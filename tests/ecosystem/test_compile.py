@@ -32,7 +32,9 @@ def assert_same(compiled, model, inputs):
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["decoder", *(pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if family != "decoder")]
+)
 def test_one_graph_gives_the_same_gradients(family):
     """Traced and differentiated ahead of time, with the operators as they are."""
     model = tiny_model(family)

@@ -11,8 +11,18 @@ from trefoil.modeling.auto import AUTO_CLASSES
 FAMILIES = {
     "trefoil_encoder": "encoder", "trefoil_decoder": "decoder", "trefoil_encoder_decoder": "encoder-decoder",
 }  # fmt: skip
+OFTEN = {
+    trefoil.TrefoilEncoderModel,
+    trefoil.TrefoilDecoderForCausalLM,
+    trefoil.TrefoilEncoderDecoderForConditionalGeneration,
+}
 CLASSES = [
-    (model_class, FAMILIES[config_class.model_type])
+    pytest.param(
+        model_class,
+        FAMILIES[config_class.model_type],
+        id=model_class.__name__,
+        marks=() if model_class in OFTEN else pytest.mark.slow,
+    )
     for config_class, models in AUTO_CLASSES.items()
     for model_class in models.values()
     if config_class.model_type in FAMILIES
@@ -31,7 +41,7 @@ def inputs_of(family, batch, length, target, padded):
     return inputs
 
 
-@pytest.mark.parametrize(("model_class", "family"), CLASSES, ids=[model_class.__name__ for model_class, _ in CLASSES])
+@pytest.mark.parametrize(("model_class", "family"), CLASSES)
 def test_an_exported_program_gives_the_same_at_other_sizes(model_class, family):
     torch.manual_seed(0)
     config = tiny_config(family, initializer_range=0.2)
@@ -55,6 +65,7 @@ def test_an_exported_program_gives_the_same_at_other_sizes(model_class, family):
         torch.testing.assert_close(found.to_tuple(), expected.to_tuple(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_class", AUTO_CLASSES[trefoil.TrefoilRecurrentConfig].values())
 def test_a_recurrent_program_has_as_many_steps_as_its_example(model_class):
     torch.manual_seed(0)

@@ -197,6 +197,7 @@ print([LoraModel.target_module_mapping.get(f"trefoil_{{family}}") for family in 
     assert run.stdout.split("\n")[-2] == str([["q_proj", "v_proj"]] * 3)
 
 
+@pytest.mark.slow
 def test_a_broken_peft_is_no_obstacle(tmp_path):
     (tmp_path / "peft").mkdir()
     (tmp_path / "peft" / "__init__.py").write_text("raise RuntimeError('half installed')")

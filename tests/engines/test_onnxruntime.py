@@ -44,7 +44,7 @@ def example(tokenizer):
     return tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
 
 
-@pytest.mark.parametrize("head", ["MaskedLM", "SequenceClassification"])
+@pytest.mark.parametrize("head", [pytest.param("MaskedLM", marks=pytest.mark.slow), "SequenceClassification"])
 def test_our_class(head, tmp_path):
     tokenizer = trained_tokenizer("encoder")
     config = small_preset("encoder-tiny", tokenizer, num_key_value_heads=2)
@@ -53,6 +53,7 @@ def test_our_class(head, tmp_path):
     assert_same_logits(as_onnx(model, example(tokenizer), tmp_path), model, tokenizer)
 
 
+@pytest.mark.slow
 def test_exported_bert(tmp_path):
     tokenizer = trained_tokenizer("encoder")
     model = random_model(trefoil.TrefoilEncoderForMaskedLM, small_preset("bert-base", tokenizer))

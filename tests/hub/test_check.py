@@ -157,6 +157,7 @@ check._run_clean_process(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 def test_the_clean_process_ends_with_its_parent(tmp_path):
     folder, scratch = tmp_path / "folder", tmp_path / "scratch"
     folder.mkdir()

@@ -161,6 +161,7 @@ def run_clean(script, home, *arguments):
     return json.loads(process.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_it_survives_fine_tuning_and_saving_again_without_the_package(published, tmp_path):
     logits = run_clean(FINE_TUNE, tmp_path / "home-a", published, tmp_path / "tuned")
     assert {path.name for path in published.glob("*.py")} == {path.name for path in (tmp_path / "tuned").glob("*.py")}

@@ -204,6 +204,7 @@ runpy.run_path(f"{sys.argv[1]}/app.py", run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_app_py_answers_where_there_is_no_package(space, tmp_path):
     client = pytest.importorskip("gradio_client")
     folder = shutil.copytree(space, tmp_path / "tiny")

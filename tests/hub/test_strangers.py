@@ -216,11 +216,8 @@ def test_no_page_runs_it(stranger, tmp_path, nothing_asks, trick, capsys):
         assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "trick",
-    [pytest.param(nothing_more, marks=pytest.mark.slow), another_release_wrote_it],
-    ids=lambda trick: trick.__name__,
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("trick", [nothing_more, another_release_wrote_it], ids=lambda trick: trick.__name__)
 def test_the_check_runs_it_where_the_user_says_so(stranger, tmp_path, trick, capsys):
     folder = stranger(trick)
     assert main(["publish", "--check", str(folder)]) == 1

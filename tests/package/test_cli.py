@@ -61,6 +61,7 @@ def test_help_names_every_command(capsys):
         assert capsys.readouterr().out.startswith(f"usage: trefoil {command} ")
 
 
+@pytest.mark.slow
 def test_the_module_can_be_run():
     process = subprocess.run([sys.executable, "-m", "trefoil", "--help"], capture_output=True, text=True, check=False)
     assert process.returncode == 0

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from training_runs import KILLED, TALKATIVE, losses, start, tiny_recipe
+from training_runs import KILLED, TALKATIVE, losses, start_by_torchrun, tiny_recipe
 
 from benchmarks.on_cpu import ENGINES
 from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
@@ -52,6 +52,7 @@ def recipe(tmp_path):
     return tmp_path / "recipe.yaml"
 
 
+@pytest.mark.slow
 def test_a_mistake_is_one_line_of_the_whole_launch(recipe, cpu_file):
     process = launch("--config_file", cpu_file, "-m", "trefoil", "train", recipe, "data.train_split=nowhere")
     assert process.returncode == 2
@@ -83,7 +84,7 @@ def test_processes_that_would_each_train_alone_are_refused(recipe, tmp_path):
 @pytest.mark.slow
 def test_plain_torchrun_shows_the_mistake_where_tracebacks_stand(recipe, tmp_path):
     (tmp_path / "script.py").write_text("import sys; from trefoil.cli import main; sys.exit(main(sys.argv[1:]))")
-    process = start(tmp_path / "script.py", "train", recipe, "data.train_split=nowhere", processes=2)
+    process = start_by_torchrun(tmp_path / "script.py", "train", recipe, "data.train_split=nowhere", processes=2)
     mistake = "the embedded data has no split 'nowhere'; there are train, validation, test"
     assert process.stderr.count(f"error: {mistake}") <= 1  # the other one may have been faster, and ended it
     assert f"traceback : {mistake}" in process.stderr

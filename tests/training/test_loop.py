@@ -128,7 +128,9 @@ def test_killed_again_and_again_while_saving(talkative_losses, tmp_path, process
     assert not list((tmp_path / "run").glob("**/.*trefoil-[nod]*")), seconds
 
 
-@pytest.mark.parametrize("step", [1, 6, 7, 10, 20], ids="step-{}".format)
+@pytest.mark.parametrize(
+    "step", [6, 20, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 7, 10))], ids="step-{}".format
+)
 def test_killed_after_a_step(finished_run, tmp_path, monkeypatch, step):
     train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(step))
     train(tiny_recipe(tmp_path / "run"))
@@ -296,8 +298,10 @@ def told(run):
     [
         {},
         # nothing is clipped, and at this step it would be evaluated, be saved, or both
-        {"optimization": UNCLIPPED},
-        {"optimization": UNCLIPPED, "training": {"evaluate_every": 4, "save_every": 7}},
+        pytest.param({"optimization": UNCLIPPED}, marks=pytest.mark.slow),
+        pytest.param(
+            {"optimization": UNCLIPPED, "training": {"evaluate_every": 4, "save_every": 7}}, marks=pytest.mark.slow
+        ),
         {"optimization": UNCLIPPED, "training": {"evaluate_every": 7, "save_every": 7}},
     ],
     ids=["clipped", "evaluated", "saved", "both"],

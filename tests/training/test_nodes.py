@@ -15,9 +15,10 @@ from trefoil.training import nodes
 # trains, in processes that take themselves for the only one of a node, and writes down how many rows each encoded
 NODES = """
 import os, socket, sys
+import datasets
 rank, (recipe, cache, how, *overrides) = os.environ["RANK"], sys.argv[1:]
 os.environ["LOCAL_RANK"] = "0"
-os.environ["HF_DATASETS_CACHE"] = cache if how == "shared" else f"{cache}/node-{rank}"
+datasets.config.HF_DATASETS_CACHE = cache if how == "shared" else f"{cache}/node-{rank}"
 socket.gethostname = lambda: f"node-{rank}"
 from trefoil.cli import main
 from trefoil.training import nodes, run
@@ -71,7 +72,7 @@ def test_all_go_on_from_the_checkpoint_that_the_first_sees(tmp_path):
 @pytest.mark.slow
 def test_a_folder_that_not_all_nodes_see_is_refused_before_any_work(tmp_path):
     process = train_on_nodes(tmp_path, "shared", f"output_dir={tmp_path}/NODE")
-    assert process.returncode == 1
+    assert process.returncode == 2
     assert (
         f"error: {tmp_path}/node-0: node-1 does not see what node-0 writes there; set output_dir to a folder that all "
         "machines share\n"
@@ -99,7 +100,7 @@ def test_data_that_one_node_lacks_is_named_with_the_node(tmp_path, lacks):
     process = train_on_nodes(
         tmp_path, "apart", "data.embedded=false", f"data.path={tmp_path}/NODE", "data.embedded_sizes=null"
     )
-    assert process.returncode == 1
+    assert process.returncode == 2
     problem = "no such file or folder" if lacks == "everything" else "no file for the split 'train'"
     assert f"error: on node-1: {tmp_path}/node-1: {problem}" in process.stderr
     assert rows_encoded(tmp_path, 0) == 0

@@ -5,27 +5,16 @@ import fcntl
 import json
 import os
 import shutil
-import subprocess
-import sys
+import time
+from multiprocessing import get_context
 
 import pytest
-from training_runs import after_step, losses, start, tiny_recipe, train_and_die
+from training_runs import after_step, losses, start, start_by_torchrun, tiny_recipe, train_and_die
 
 from trefoil.configuration.errors import UserError
 from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.run import train
 from trefoil.training.run_folder import RunFolder, best_model
-
-# holds a run's folder until it is killed
-HOLDER = """
-import sys, time
-from trefoil.recipes.schema import load_recipe
-from trefoil.training.run_folder import RunFolder
-recipe = load_recipe(sys.argv[1])
-with RunFolder(recipe.output_dir).claimed(recipe):
-    print("held", flush=True)
-    time.sleep(300)
-"""
 
 TRAINER = "import sys; from trefoil.cli import main; sys.exit(main(['train', sys.argv[1]]))"
 
@@ -162,18 +151,26 @@ def test_the_best_model_of_a_run_or_what_was_given(finished_run):
 # --- who is at work in it
 
 
+def hold(recipe, held):
+    with RunFolder(recipe.output_dir).claimed(recipe):
+        held.set()
+        time.sleep(300)
+
+
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_second_run_is_refused_until_the_first_ends_even_killed(finished_run, tmp_path, processes):
     shutil.copytree(finished_run, tmp_path / "run")
     recipe = tiny_recipe(tmp_path / "run", training={"mixed_precision": "no"})
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     (tmp_path / "train.py").write_text(TRAINER)
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "recipe.yaml")], stdout=subprocess.PIPE, text=True
-    )
+    context = get_context("fork")
+    held = context.Event()
+    holder = context.Process(target=hold, args=(recipe, held))
+    holder.start()
     try:
-        assert holder.stdout.readline() == "held\n"
-        process = start(tmp_path / "train.py", tmp_path / "recipe.yaml", processes=processes)
+        assert held.wait(60)
+        words = (tmp_path / "train.py", tmp_path / "recipe.yaml")
+        process = start(*words) if processes == 1 else start_by_torchrun(*words, processes=processes)
         (line,) = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
         marker = json.loads((tmp_path / "run" / ".trefoil-run").read_text())
         assert line == (
@@ -185,7 +182,7 @@ def test_a_second_run_is_refused_until_the_first_ends_even_killed(finished_run, 
         assert process.returncode == 2 if processes == 1 else "exitcode  : 2" in process.stderr
     finally:
         holder.kill()
-        holder.wait()
+        holder.join()
     train(recipe)
 
 

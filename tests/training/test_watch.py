@@ -174,6 +174,7 @@ def test_a_spike_is_left_out_and_so_it_is_by_a_process_that_goes_on_from_before_
     assert line.startswith("step 16: the loss ")
     assert line.endswith("sigma of the last 8 steps); left out (1 so far)")
     train_and_die(monkeypatch, tiny_recipe(tmp_path / "run", **SPIKES), after_step(13))
+    monkeypatch.undo()
     spoil_in_processes(tmp_path, tiny_recipe(tmp_path / "run", **SPIKES), 50.0, 16)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert skipped(tmp_path / "run") == skipped(tmp_path / "whole")

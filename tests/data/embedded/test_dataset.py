@@ -3,7 +3,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from random import Random
 
 import pytest
@@ -33,11 +32,9 @@ def first_hundred() -> str:
 
 
 @pytest.mark.parametrize("task", ["translation", "question-answering", "summarization"])
-def test_the_default_sizes_are_generated_in_seconds(task):
-    start = time.perf_counter()
+def test_the_default_sizes(task):
     splits = load_embedded(task)
     assert {split: rows.num_rows for split, rows in splits.items()} == DEFAULT_SIZES
-    assert time.perf_counter() - start < 20
 
 
 def test_translation_columns(translation):
