@@ -87,6 +87,11 @@ CASES = {
         model("decoder", max_position_embeddings=45, num_hidden_layers=2),
         ACCUMULATED,
     ),
+    "decoder causal-lm, a running text": merged(
+        {"task": "causal-lm", "options": {"documents": "stream"}, "training": {"gradient_checkpointing": True}},
+        model("decoder", max_position_embeddings=45, num_hidden_layers=2),
+        ACCUMULATED,
+    ),
     "decoder text-classification": merged(
         {"task": "text-classification"}, model("decoder", position_embedding_type="relative")
     ),

@@ -9,10 +9,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
+from torch.nn.functional import pad
 from transformers import PreTrainedModel
 from transformers.distributed import DistributedConfig
 from transformers.distributed.tensor_parallel import (
@@ -25,8 +27,8 @@ from transformers.integrations import tensor_parallel
 
 from ..configuration.errors import UserError
 from ..modeling.attention import MultiHeadAttention
-from ..modeling.positions import ScorePositions
-from ..recipes.schema import OptimizationRecipe
+from ..modeling.positions import POSITION_CLASSES, Positions, ScorePositions
+from ..recipes.schema import OptimizationRecipe, Recipe
 from .optimization import make_optimizers
 
 
@@ -45,14 +47,16 @@ def require_known_engine() -> None:
         raise UserError("the launcher's file asks for FSDP1, which is not supported; set fsdp_version: 2")
     if not _is_set("ACCELERATE_USE_PARALLELISM_CONFIG"):
         return
-    for variable, name in (("CP", "context"), ("SP", "sequence")):
-        size = os.environ.get(f"PARALLELISM_CONFIG_{variable}_SIZE", "1")
-        if size != "1":
-            raise UserError(
-                f"the launcher's file asks for {name} parallelism (parallelism_config_{variable.lower()}_size: {size}), which is "
-                "not supported; for sequences too long for one GPU set training.gradient_checkpointing=true, or split the "
-                "layers: `trefoil launch fsdp2-tp`"
-            )
+    if (size := os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1")) != "1":
+        raise UserError(
+            f"the launcher's file asks for sequence parallelism (parallelism_config_sp_size: {size}), which is DeepSpeed's and "
+            "not supported; for sequences too long for one GPU set parallelism_config_cp_size: `trefoil launch fsdp2-cp`"
+        )
+    if (size := os.environ.get("PARALLELISM_CONFIG_CP_SIZE", "1")) != "1" and not _is_set("ACCELERATE_USE_FSDP"):
+        raise UserError(
+            f"the launcher's file asks for context parallelism (parallelism_config_cp_size: {size}) without FSDP2, which "
+            "accelerate lays it upon: `trefoil launch fsdp2-cp`"
+        )
 
 
 def _is_set(variable: str) -> bool:
@@ -69,13 +73,17 @@ class Engine:
         self.accelerator = accelerator
         parallelism = accelerator.parallelism_config
         self.tensor_parallel = 1 if parallelism is None else parallelism.tp_size
-        # processes of a tensor-parallel group are neighbours, and work on the same batch
-        self.data_size = accelerator.num_processes // self.tensor_parallel
-        self.data_rank = accelerator.process_index // self.tensor_parallel
+        self.context_parallel = 1 if parallelism is None else parallelism.cp_size
+        # neighbours have the same batch: those that split layers all of it, those that split sequences a part each
+        self.parts = accelerator.num_processes // self.tensor_parallel
+        self.part = accelerator.process_index // self.tensor_parallel
+        self.data_size = self.parts // self.context_parallel
+        self.data_rank = self.part // self.context_parallel
 
     @property
     def name(self) -> str:
-        names = ["FSDP2"] * self.accelerator.is_fsdp2 + ["tensor parallel"] * (self.tensor_parallel > 1)
+        names = ["FSDP2"] * self.accelerator.is_fsdp2
+        names += ["context parallel"] * (self.context_parallel > 1) + ["tensor parallel"] * (self.tensor_parallel > 1)
         return " with ".join(names) or ("DDP" if self.accelerator.num_processes > 1 else "one process")
 
     @property
@@ -83,16 +91,25 @@ class Engine:
         """Whether a process has but a part of the weights."""
         return self.accelerator.is_fsdp2 or self.tensor_parallel > 1
 
-    def require(self, recipe: OptimizationRecipe) -> None:
+    def require(self, recipe: Recipe) -> None:
         """
         Raises:
             UserError: The engine cannot do what the recipe wants.
         """
-        if self.shards and recipe.optimizer == "muon":
+        if self.shards and recipe.optimization.optimizer == "muon":
             raise UserError(
                 f"optimization.optimizer='muon' works on whole matrices, of which {self.name} leaves each process a part; "
                 "set optimization.optimizer=adamw, or launch with DDP"
             )
+        if self.context_parallel == 1:
+            return
+        if (recipe.task, recipe.options.get("documents")) != ("causal-lm", "stream"):
+            raise UserError(
+                "context parallelism knows no mask but the causal one, so it trains task=causal-lm on one running text; set "
+                "options.documents=stream, or launch without parallelism_config_cp_size (`trefoil launch fsdp2`)"
+            )
+        if recipe.training.compile:  # would take each part for the whole, and say nothing
+            raise UserError("training.compile=true does not see context parallelism; set it to false")
 
     def require_model(self, model: PreTrainedModel) -> None:
         """
@@ -100,6 +117,8 @@ class Engine:
             UserError: The engine cannot lay out this model.
         """
         processes, instead = self.tensor_parallel, "launch with FSDP2 alone (`trefoil launch fsdp2`)"
+        if self.context_parallel > 1:
+            self._require_plain_attention(model, instead)
         if processes == 1:
             return
         if not any(".layers." in name for name in model.tp_plan):
@@ -122,6 +141,22 @@ class Engine:
                     f"intermediate_size={config.intermediate_size} cannot be divided among the {processes} processes of tensor "
                     f"parallelism, as activation_dropout wants; set that to 0, or {instead}"
                 )
+
+    @staticmethod
+    def _require_plain_attention(model: PreTrainedModel, instead: str) -> None:
+        config, problem = model.config, None
+        if issubclass(POSITION_CLASSES.get(config.position_embedding_type, Positions), ScorePositions):
+            problem = f"position_embedding_type={config.position_embedding_type!r} adds to the scores"
+        elif "sliding_attention" in config.layer_types:
+            problem = "layer_types has sliding_attention"
+        elif config.attn_logit_softcapping is not None:
+            problem = f"attn_logit_softcapping={config.attn_logit_softcapping} caps the scores"
+        elif config._attn_implementation != "sdpa":
+            problem = f"attn_implementation is {config._attn_implementation!r}"
+        if problem is not None:
+            raise UserError(
+                f"context parallelism splits torch's own attention with its causal mask alone, and {problem}; {instead}"
+            )
 
     def prepare(
         self, model: PreTrainedModel, recipe: OptimizationRecipe
@@ -162,6 +197,29 @@ class Engine:
         # accelerate 1.15 asks transformers for a class that went in 5.18
         if not hasattr(tensor_parallel, "ReplicateParallel"):
             tensor_parallel.ReplicateParallel = _Replicated
+
+    @contextmanager
+    def share_of(self, batch: dict[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
+        """What this process computes of a batch: all of it, or its part of each row (ring attention; Liu et al. 2023).
+        The backward pass is within, too."""
+        if self.context_parallel == 1:
+            yield batch
+            return
+        rows, length = batch["input_ids"].shape
+        # of 2N pieces each process takes one from the front and one from the back, so that all have as much to do; what
+        # fills up stands behind all that looks at it
+        fill = -length % (2 * self.context_parallel)
+        positions = torch.arange(length, device=batch["input_ids"].device).expand(rows, -1)
+        parts = {
+            "input_ids": pad(batch["input_ids"], (0, fill)),
+            "shift_labels": pad(batch["shift_labels"], (0, fill), value=-100),
+            "position_ids": pad(positions, (0, fill)),
+        }
+        tensors = list(parts.values())
+        with self.accelerator.maybe_context_parallel(tensors, [1] * len(tensors), set(tensors)):
+            # without masks of its own, each layer takes the causal one
+            masks = dict.fromkeys(self.config.layer_types)
+            yield parts | {"labels": parts["shift_labels"], "attention_mask": masks}
 
     @contextmanager
     def whole(self) -> Iterator[PreTrainedModel]:

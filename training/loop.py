@@ -195,7 +195,7 @@ class TrainingLoop:
 
     def _seed(self) -> None:
         """Dropout at a step depends on (seed, step, rank) alone, so a resumed run draws the same numbers."""
-        key = (self.recipe.seed * 1_000_003 + self.position.step) * 4099 + self.share.rank
+        key = (self.recipe.seed * 1_000_003 + self.position.step) * 4099 + self.engine.part
         torch.manual_seed(key % 2**63)
 
     def step(self, micro_batches: list[dict[str, torch.Tensor]]) -> dict[str, Any]:
@@ -209,14 +209,14 @@ class TrainingLoop:
         micro_batches = send_to_device(micro_batches, accelerator.device)
         # one reduction for all that the processes must agree on; those that split a model have the same batch
         same = accelerator.num_processes // self.engine.data_size
-        mine = [
+        counts = [
             labels / same,
             tokens / same,
             float(self.stop_requested),
             float(self.writer.is_writing),
             self.elapsed / accelerator.num_processes,
         ]
-        totals = accelerator.reduce(torch.tensor(mine, device=accelerator.device), "sum")
+        totals = accelerator.reduce(torch.tensor(counts, device=accelerator.device), "sum")
         global_labels, global_tokens, stop, writing, seconds = totals.tolist()
         self.stopping = stop > 0
         self.position.seconds += seconds
@@ -224,12 +224,12 @@ class TrainingLoop:
             self.writer.finish()
 
         # gradients are averaged over processes, so the sum of losses is divided by this process's even share of labels
-        num_items = max(1.0, global_labels) / self.engine.data_size
+        num_items = max(1.0, global_labels) / self.engine.parts
         loss = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1
-            with nullcontext() if last else accelerator.no_sync(self.model):
-                output = self.model(**batch, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing)
+            with nullcontext() if last else accelerator.no_sync(self.model), self.engine.share_of(batch) as mine:
+                output = self.model(**mine, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing)
                 accelerator.backward(output.loss)
             loss += output.loss.detach()
         norm = accelerator.clip_grad_norm_(self.model.parameters(), optimization.max_grad_norm or math.inf)

@@ -57,7 +57,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     reader = make_reader(recipe)
     run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
-    Engine(accelerator).require(recipe.optimization)
+    Engine(accelerator).require(recipe)
     with on_main_process(accelerator, run_folder.claimed(recipe)):
         try:
             require_shared(accelerator, run_folder.path)

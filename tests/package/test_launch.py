@@ -86,7 +86,7 @@ def test_accelerate_takes_every_file_by_the_command_in_its_head(ready, name):
             assert (key if key.startswith(prefix) else prefix + key) in known
 
 
-@pytest.mark.parametrize("name", ["fsdp2", "hsdp", "fsdp2-tp"])
+@pytest.mark.parametrize("name", ["fsdp2", "hsdp", "fsdp2-tp", "fsdp2-cp"])
 def test_the_files_for_fsdp_shard(ready, monkeypatch, name):
     _, environment = ready(name)
     for key, value in environment.items():
@@ -96,13 +96,14 @@ def test_the_files_for_fsdp_shard(ready, monkeypatch, name):
     plugin = FullyShardedDataParallelPlugin()
     assert plugin.fsdp_version == 2
     assert plugin.reshard_after_forward is True
-    sizes = {"hsdp": (2, 8, 1), "fsdp2-tp": (1, 4, 2)}.get(name)
+    sizes = {"hsdp": (2, 8, 1, 1), "fsdp2-tp": (1, 4, 1, 2), "fsdp2-cp": (1, 4, 2, 1)}.get(name)
     if sizes is None:
         assert "ACCELERATE_USE_PARALLELISM_CONFIG" not in environment
         return
     assert environment["ACCELERATE_USE_PARALLELISM_CONFIG"] == "true"
     parallelism = ParallelismConfig()
-    assert (parallelism.dp_replicate_size, parallelism.dp_shard_size, parallelism.tp_size) == sizes
+    dimensions = ("dp_replicate", "dp_shard", "cp", "tp")
+    assert tuple(getattr(parallelism, f"{dimension}_size") for dimension in dimensions) == sizes
     assert parallelism.total_size == yaml.safe_load(FILES[name].read_text())["num_processes"]
 
 

@@ -1,5 +1,6 @@
 """Engines: whatever lays the model over the processes, the losses are those of one process, and so are checkpoints."""
 
+import re
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -12,6 +13,7 @@ from training_runs import TALKATIVE, losses, tiny_content, tiny_recipe
 import trefoil
 from benchmarks import engines, on_cpu
 from trefoil.configuration.errors import UserError
+from trefoil.recipes.schema import Recipe, build
 from trefoil.training.checkpoints import checkpoint_folders
 from trefoil.training.engine import Engine
 from trefoil.training.run import train
@@ -86,6 +88,9 @@ def alone(launch, tmp_path_factory):
 def test_every_family_and_task(launch, alone, engine):
     outcomes = launch([(engine, engines.recipe_of(engine, case, alone)) for case in engines.CASES])
     for case, outcome in zip(engines.CASES, outcomes, strict=True):
+        if "CP" in engine and case != "decoder causal-lm, a running text":
+            assert outcome.startswith("context parallelism knows no mask but the causal one"), case
+            continue
         if "TP" in engine and case.startswith("recurrent"):
             assert outcome.startswith(
                 "tensor parallelism splits the layers of transformers, which a trefoil_recurrent"
@@ -111,7 +116,7 @@ def test_muon_is_refused_where_matrices_lie_in_parts(launch, tmp_path):
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, "asks for DeepSpeed, which is not supported; use FSDP2"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "asks for Megatron-LM, which is not supported; use FSDP2"),
         ({"ACCELERATE_USE_FSDP": "true"}, "asks for FSDP1, which is not supported; set fsdp_version: 2"),
-        (on_cpu.FSDP2 | on_cpu.parallel(cp=2), r"asks for context parallelism \(parallelism_config_cp_size: 2\)"),
+        (on_cpu.parallel(cp=2), r"asks for context parallelism \(parallelism_config_cp_size: 2\) without FSDP2"),
         (on_cpu.parallel(sp=4), r"asks for sequence parallelism \(parallelism_config_sp_size: 4\)"),
     ],
 )
@@ -124,10 +129,12 @@ def test_what_the_loop_cannot_do_is_refused_before_anything_is_written(tmp_path,
     assert not (tmp_path / "run").exists()
 
 
-def split_among(processes):
-    parallelism = SimpleNamespace(tp_size=processes)
+def split_among(processes, rows=1):
+    parallelism = SimpleNamespace(tp_size=processes, cp_size=rows)
     return Engine(
-        SimpleNamespace(parallelism_config=parallelism, num_processes=processes, process_index=0, is_fsdp2=False)
+        SimpleNamespace(
+            parallelism_config=parallelism, num_processes=processes * rows, process_index=0, is_fsdp2=rows > 1
+        )
     )
 
 
@@ -150,3 +157,40 @@ def test_models_that_cannot_be_split_are_refused():
         assert "\n" not in str(error.value)
     split_among(4).require_model(tiny_model("encoder-decoder", num_key_value_heads=4))
     split_among(4).require_model(tiny_model("decoder", "olmo"))  # whose heads are whole everywhere
+
+
+def test_context_parallelism_is_of_one_running_text_and_plain_attention():
+    engine, stream = split_among(1, rows=2), {"task": "causal-lm", "options": {"documents": "stream"}}
+    for changes, refusal in [
+        ({"task": "causal-lm"}, "set options.documents=stream"),
+        ({}, "set options.documents=stream"),
+        (stream | {"training": {"compile": True}}, "training.compile=true does not see context parallelism"),
+    ]:
+        with pytest.raises(UserError, match=refusal):
+            engine.require(build(Recipe, tiny_content("run", **changes), "tiny.yaml"))
+    engine.require(build(Recipe, tiny_content("run", **stream), "tiny.yaml"))
+    for model, problem in [
+        (tiny_model("decoder", "t5"), "position_embedding_type='relative' adds to the scores"),
+        (tiny_model("decoder", "windows"), "layer_types has sliding_attention"),
+        (tiny_model("decoder", attn_logit_softcapping=3.0, attn_implementation="eager"), "attn_logit_softcapping=3.0"),
+        (tiny_model("decoder", attn_implementation="eager"), "attn_implementation is 'eager'"),
+    ]:
+        with pytest.raises(UserError, match=re.escape(problem)) as error:
+            engine.require_model(model)
+        assert "\n" not in str(error.value)
+    engine.require_model(tiny_model("decoder"))
+
+
+@slow
+def test_rows_that_are_split_go_on_whole_and_whole_ones_split(launch, tmp_path):
+    def half(place, run, steps):
+        recipe = engines.recipe_of("CP on 2", "decoder causal-lm, a running text", tmp_path / "runs")
+        return place, engines.merged(
+            recipe, {"output_dir": str(run), "training": {"max_steps": steps, "save_every": 4}}
+        )
+
+    runs = [tmp_path / "runs" / name for name in ("whole", "one", "two")]
+    assert launch([half(ONE, runs[0], 8), half(ONE, runs[1], 4), half("CP on 2", runs[2], 4)]) == [None] * 3
+    assert launch([half("CP on 2", runs[1], 8), half(ONE, runs[2], 8)]) == [None] * 2
+    for run in runs[1:]:
+        assert engines.difference(run, runs[0]) <= 1e-4
