@@ -138,7 +138,7 @@ class TrainingRecipe(Settings):
     save_minutes: float | None = positive()  # of training
     keep_every: int | None = positive()  # checkpoints of steps that it divides stay for good; of others the newest two
     # a step is left out where its loss is not finite, or so many standard deviations above the mean of the last 128
-    max_loss_sigmas: float | None = positive()  # default: however high it is; 6 for long pretraining on large batches
+    max_loss_sigmas: float | None = positive(6.0)  # and one nat at least; null: however high it is
     max_skipped_steps: int = not_negative(10)  # of the last 128; one more ends the run
     patience: int | None = positive()  # stop after so many evaluations without a better metric
     average_checkpoints: int = positive(1)  # average the weights of the last so many saved checkpoints

@@ -17,8 +17,9 @@ from ..recipes.schema import TrainingRecipe
 from .engine import local
 
 WINDOW = 128  # steps
-# where the loss is nearly zero, a wrong label now and then is many standard deviations and no divergence
-LEAST_RISE = 0.1
+# batches of sentences of like length differ by many standard deviations where the loss is low, and teach most by it; one nat
+# a label is what a model loses that no longer knows what it knew
+LEAST_RISE = 1.0
 
 
 class LossWatch:

@@ -21,15 +21,13 @@ from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
 from trefoil.training.watch import LossWatch
 
-SPIKES = {"training": {"max_loss_sigmas": 6.0}}
-
 # --- by itself
 
 
 def filled(**recipe):
     """After 128 steps, with what was taken."""
-    draw, own = random.Random(1), LossWatch(TrainingRecipe(**{"max_loss_sigmas": 6.0} | recipe))
-    taken = [draw.gauss(3, 0.1) for _ in range(128)]
+    draw, own = random.Random(1), LossWatch(TrainingRecipe(**recipe))
+    taken = [draw.gauss(3, 0.3) for _ in range(128)]
     assert [own.fault(step, loss, 1.0) for step, loss in enumerate(taken, 1)] == [None] * 128
     return own, taken
 
@@ -48,18 +46,18 @@ def test_a_loss_is_too_high_beyond_six_sigma_of_the_last_128_steps():
 
 
 def test_of_fewer_steps_nobody_says_what_is_high():
-    own = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
+    own = LossWatch(TrainingRecipe())
     assert [own.fault(step, loss, 1.0) for step, loss in enumerate([1.0] * 127 + [1e6], 1)] == [None] * 128
 
 
 def test_a_loss_that_is_nearly_zero_may_rise():
-    own = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
-    rare = [0.05 if step % 20 == 0 else 1e-5 for step in range(1, 1000)]
+    own = LossWatch(TrainingRecipe())
+    rare = [0.5 if step % 20 == 0 else 1e-5 for step in range(1, 1000)]
     assert [own.fault(step, loss, 1.0) for step, loss in enumerate(rare, 1)] == [None] * 999
-    equal = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
+    equal = LossWatch(TrainingRecipe())
     assert [equal.fault(step, 0.0, 1.0) for step in range(1, 129)] == [None] * 128
-    assert equal.fault(129, 0.099, 1.0) is None
-    assert equal.fault(130, 1.0, 1.0) is not None
+    assert equal.fault(129, 0.99, 1.0) is None
+    assert equal.fault(130, 1.1, 1.0) is not None
 
 
 def test_a_recipe_may_take_losses_however_high_but_finite_ones_only():
@@ -84,11 +82,11 @@ def test_so_many_of_the_last_steps_are_too_much():
 def test_it_decides_the_same_after_a_checkpoint():
     own, _ = filled(max_skipped_steps=3)
     own.fault(129, 100.0, 1.0)
-    other = LossWatch(TrainingRecipe(max_loss_sigmas=6.0, max_skipped_steps=3))
+    other = LossWatch(TrainingRecipe(max_skipped_steps=3))
     other.load_state(json.loads(json.dumps(own.state())))
     draw = random.Random(2)
     for step in range(130, 300):
-        loss = draw.gauss(3, 0.3)
+        loss = draw.gauss(3, 0.9)
         assert own.fault(step, loss, 1.0) == other.fault(step, loss, 1.0)
         assert own.is_too_much == other.is_too_much
     assert own.skipped == other.skipped > 1
@@ -96,7 +94,7 @@ def test_it_decides_the_same_after_a_checkpoint():
 
 
 def test_a_checkpoint_of_before_there_was_one_begins_anew():
-    own = LossWatch(TrainingRecipe(max_loss_sigmas=6.0))
+    own = LossWatch(TrainingRecipe())
     own.load_state(None)
     assert own.measured(None) == {}
 
@@ -167,15 +165,15 @@ def spoil_in_processes(folder, recipe, factor, bad, rank=0, processes=1):
 def test_a_spike_is_left_out_and_so_it_is_by_a_process_that_goes_on_from_before_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(watch, "WINDOW", 8)
     monkeypatch.setattr(TrainingLoop, "step", spoiled(TrainingLoop.step, 50.0, {16}))
-    train(tiny_recipe(tmp_path / "whole", **SPIKES))
+    train(tiny_recipe(tmp_path / "whole"))
     assert list(skipped(tmp_path / "whole")) == [16]
     assert list(losses(tmp_path / "whole")) == [*range(1, 16), *range(17, 21)]
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
     assert line.startswith("step 16: the loss ")
     assert line.endswith("sigma of the last 8 steps); left out (1 so far)")
-    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run", **SPIKES), after_step(13))
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(13))
     monkeypatch.undo()
-    spoil_in_processes(tmp_path, tiny_recipe(tmp_path / "run", **SPIKES), 50.0, 16)
+    spoil_in_processes(tmp_path, tiny_recipe(tmp_path / "run"), 50.0, 16)
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
     assert skipped(tmp_path / "run") == skipped(tmp_path / "whole")
     weights = [run / "checkpoints" / "step-00000020" / "model.safetensors" for run in tmp_path.glob("*/")]
@@ -257,7 +255,7 @@ def test_with_fp16_gradients_that_are_not_finite_are_left_to_the_scaler(tmp_path
     monkeypatch.setattr(Engine, "prepare", prepare_and_scale)
     monkeypatch.setattr(Accelerator, "unscale_gradients", unscale)
     monkeypatch.setattr(TrainingLoop, "step", step_and_break)
-    train(tiny_recipe(tmp_path / "run", **SPIKES))
+    train(tiny_recipe(tmp_path / "run"))
     assert (scales[13], scales[14], scales[20]) == (1024.0, 512.0, 512.0)
     assert list(skipped(tmp_path / "run")) == [16]
     assert list(losses(tmp_path / "run")) == [*range(1, 16), *range(17, 21)]
