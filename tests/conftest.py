@@ -1,5 +1,6 @@
 """Small models of every family, a tiny run, files to read, and a cache of data sets of one's own; shared by all tests."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,9 +12,17 @@ import torch
 from training_runs import tiny_recipe
 
 import trefoil
+from trefoil.training import run
 from trefoil.training.run import train
 
 torch.set_num_threads(1)
+
+
+def pytest_collection_finish():
+    """Each run collects garbage at its end, and need not look through all modules for it."""
+    gc.collect()
+    gc.freeze()
+
 
 SMALL = {
     "vocab_size": 67, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -101,11 +110,22 @@ def _own_cache_of_data_sets(tmp_path_factory):
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _drawing():
+    """Drawing takes a third of a tiny run, so most only say where they would."""
+    draw = run.plot_run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "plot_run", lambda log, metric, picture, **_: picture.touch())
+        yield draw
+
+
 @pytest.fixture(scope="session")
-def finished_run(tmp_path_factory):
+def finished_run(tmp_path_factory, _drawing):
     """A tiny run that nothing interrupted; not to be changed."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    train(tiny_recipe(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "plot_run", _drawing)
+        train(tiny_recipe(folder))
     return folder
 
 
