@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.nn.functional import pad
+from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 from transformers.distributed import DistributedConfig
 from transformers.distributed.tensor_parallel import (
@@ -170,7 +171,16 @@ class Engine:
         with _embeddings_in_one_unit(model):
             prepared, *optimizers = self.accelerator.prepare(model, *optimizers)
         self.model = prepared
+        self.is_settled = not isinstance(prepared, DistributedDataParallel)
         return prepared, optimizers
+
+    def settle(self, batch: dict[str, torch.Tensor]) -> None:
+        """After its first backward pass, DDP sorts the gradients that it sums anew, and more than two then add up to other
+        roundings. That pass is taken here, so that a run that goes on sums as one that was never stopped."""
+        if not self.is_settled:
+            self.model(**batch).loss.backward()
+            self.model.zero_grad()
+            self.is_settled = True
 
     def _split(self, model: PreTrainedModel) -> None:
         """Tensor parallelism (Shoeybi et al. 2019) by the model's own plan: projections into a sublayer by column, those

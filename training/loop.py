@@ -203,7 +203,6 @@ class TrainingLoop:
         started = time.perf_counter()
         accelerator, optimization = self.accelerator, self.recipe.optimization
         self.model.train()
-        self._seed()
         labels = sum(self._count_labels(batch) for batch in micro_batches)
         tokens = sum(self.preprocessor.tokens(batch) for batch in micro_batches)
         micro_batches = send_to_device(micro_batches, accelerator.device)
@@ -225,6 +224,8 @@ class TrainingLoop:
 
         # gradients are averaged over processes, so the sum of losses is divided by this process's even share of labels
         num_items = max(1.0, global_labels) / self.engine.parts
+        self.engine.settle(micro_batches[0])
+        self._seed()
         loss = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro_batches):
             last = number == len(micro_batches) - 1

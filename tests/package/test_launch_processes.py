@@ -131,6 +131,8 @@ from trefoil.training.loop import TrainingLoop
 recipe, rank, last, size = sys.argv[1:]
 step = TrainingLoop.step
 def step_and_fill(self, micro_batches):
+    if self.position.step == int(last):
+        self.writer.finish()
     if os.environ["RANK"] == rank and self.position.step == int(last):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
