@@ -82,19 +82,15 @@ def test_attend_needs_no_more(model_folder, tmp_path):
     assert (tmp_path / "map.html").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "hidden", "missing", "extra"),
     [
         (["train", "decoder-causal-lm-tinyshakespeare"], ["accelerate"], "accelerate", "train"),
-        *(
-            pytest.param(*case, marks=pytest.mark.slow)
-            for case in [
-                (["train", "decoder-causal-lm-tinyshakespeare"], ["datasets"], "datasets", "train"),
-                (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
-                (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
-                (["demo", "x"], ["gradio"], "gradio", "demo"),
-            ]
-        ),
+        (["train", "decoder-causal-lm-tinyshakespeare"], ["datasets"], "datasets", "train"),
+        (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
+        (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
+        (["demo", "x"], ["gradio"], "gradio", "demo"),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hidden, missing, extra):

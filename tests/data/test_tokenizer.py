@@ -483,7 +483,8 @@ for kind, size in json.loads(sys.argv[2]).items():
 """
 
 
-@pytest.mark.parametrize("threads", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 3])
 def test_the_same_text_gives_the_same_tokenizer_in_every_process(threads):
     environment = os.environ | {"RAYON_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "true"}
     arguments = [json.dumps(sys.path), json.dumps(SIZES)]

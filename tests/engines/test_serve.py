@@ -67,6 +67,7 @@ def serving(tmp_path):
         server.wait(timeout=30)
 
 
+@pytest.mark.slow
 def test_chat_streams_what_our_model_writes(serving, tmp_path):
     tokenizer = trained_tokenizer("decoder")
     tokenizer.chat_template = TEMPLATE

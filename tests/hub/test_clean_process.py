@@ -33,6 +33,7 @@ def test_both_pipelines_of_text_to_text_run(published):
     assert sorted(tasks(published)) == ["summarization", "translation"]
 
 
+@pytest.mark.slow
 def test_question_answering_runs_where_the_package_is_not(published_head):
     folder = published_head("question-answering")
     code = {path.name for path in folder.glob("*.py")}

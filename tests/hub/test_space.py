@@ -142,6 +142,7 @@ def test_the_head_of_the_card_says_that_it_is_a_space(space, published):
     assert not list(published.glob("visualization_*")) + list(published.glob("app.py"))
 
 
+@pytest.mark.slow
 def test_a_space_passes_the_check_and_its_model_loads_alone(space):
     checks = check_published(space)
     assert [check for check in checks if not check.ok] == []

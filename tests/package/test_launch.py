@@ -382,6 +382,7 @@ def test_the_line_stands_where_torch_puts_tracebacks(monkeypatch, tmp_path):
     assert message["message"].startswith("trefoil launch nothing: no such file")
 
 
+@pytest.mark.slow
 def test_a_file_that_accelerate_does_not_take_is_one_line(tmp_path):
     (tmp_path / "x.yaml").write_text("distributed_type: MULTI_GPU\nprocesses: 2\n")
     words = ["--config_file", tmp_path / "x.yaml", "-m", "trefoil", "train", "x"]

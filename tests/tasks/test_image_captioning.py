@@ -166,6 +166,7 @@ def short(folder, output_dir, **changes):
     return recipe_of(output_dir, data=data, tokenizer={"kind": "characters"}, **changes)
 
 
+@pytest.mark.slow
 def test_it_goes_on_to_the_same_losses(folder, tmp_path):
     options = {"options": {"word_dropout": 0.5}}
     train(short(folder, tmp_path / "whole", **options))

@@ -120,6 +120,7 @@ def test_killed_after_any_step_it_goes_on_to_the_same_losses(recipe, tmp_path, m
     assert list(losses(tmp_path / "run")) == list(range(1, 21))
 
 
+@pytest.mark.slow
 def test_asked_to_stop_within_a_block_it_goes_on_to_the_same_losses(recipe, tmp_path, monkeypatch):
     def stop_and_step(self, micro_batches, step=TrainingLoop.step):
         self.stop_requested = self.position.step == 9
@@ -134,6 +135,7 @@ def test_asked_to_stop_within_a_block_it_goes_on_to_the_same_losses(recipe, tmp_
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_workers_go_on_where_they_were(recipe, tmp_path, monkeypatch):
     train(recipe("whole", batches={"workers": 2}))
     train_and_die(monkeypatch, recipe(batches={"workers": 2}), after_step(17))
