@@ -30,7 +30,7 @@ from trefoil.training.engine import Engine, local
 
 from . import on_cpu
 
-HIDDEN_SIZES = {"checkpoints": 768, "memory": 576}  # 124 and 61 million parameters
+HIDDEN_SIZES = {"checkpoints": 768, "memory": 576}  # 124 and 77 million parameters
 GIGABYTE = 1e9
 # bytes a parameter: weights, gradients, two moments of AdamW
 EXPECTED = {"one process": 16, "DDP on 2": 16, "FSDP2 on 2": 16 / 2, "FSDP2 on 4": 16 / 4, "TP on 2": 16 / 2}
