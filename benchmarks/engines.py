@@ -11,7 +11,6 @@ import argparse
 import json
 import math
 import os
-import socket
 import sys
 import tempfile
 import traceback
@@ -29,7 +28,7 @@ from trefoil.recipes.schema import Recipe, build, validate
 from trefoil.training import throughput
 from trefoil.training.run import train
 
-from .on_cpu import ENGINES, let_in
+from .on_cpu import ENGINES, let_in, ranks
 
 # these models have key and value heads for two
 FIRST, *OTHERS = [name for name in ENGINES if name != "TP on 4"]
@@ -180,21 +179,11 @@ def launch(jobs) -> list[str | None]:
 
 def _launch(engine, recipes) -> list[str | None]:
     size, environment = ENGINES[engine]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
     context = get_context("fork")
-    known = {
-        "WORLD_SIZE": str(size),
-        "LOCAL_WORLD_SIZE": str(size),
-        "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(port),
-    }
     receiver, sender = context.Pipe(duplex=False)
     processes = []
-    for rank in range(size):
-        variables = {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"} | known | environment
-        arguments = (variables if size > 1 else environment, recipes, sender if rank == 0 else None)
+    for rank, known in enumerate(ranks(size)):
+        arguments = (known | environment, recipes, sender if rank == 0 else None)
         processes.append(context.Process(target=_train_all, args=arguments, daemon=True))
         processes[-1].start()
     sender.close()

@@ -7,6 +7,7 @@ for real; context parallelism, which torch has for the kernels of GPUs, is given
 import functools
 import inspect
 import os
+import socket
 import sys
 import textwrap
 
@@ -48,6 +49,17 @@ def command(engine, *words):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     known = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
     return [sys.executable, *launcher, *map(str, words)], os.environ | known | environment
+
+
+def ranks(processes):
+    """What a launcher would tell each of several processes of one machine, so that they find each other; one is told nothing."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1]), "ACCELERATE_USE_CPU": "true"}
+    known |= dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
+    return [known | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) for rank in range(processes)]
 
 
 class RingAttention(torch.autograd.Function):

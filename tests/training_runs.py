@@ -3,7 +3,6 @@
 import json
 import os
 import runpy
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
+from benchmarks.on_cpu import ranks
 from trefoil.recipes.schema import Recipe, build, validate
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
@@ -79,17 +79,9 @@ def start(script, *arguments, processes=1):
     """Run a Python file to its end, in processes that know of each other where there are several. They are forked from this
     one, so what is imported is not imported again; where one fails, the others are killed."""
     words = [str(word) for word in (script, *arguments)]
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        known = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
-    ranks = [{}] if processes == 1 else [
-        known | dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes))
-        | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
-        for rank in range(processes)
-    ]  # fmt: skip
     context = get_context("fork")
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        children = [context.Process(target=_run, args=(words, rank, out, err)) for rank in ranks]
+        children = [context.Process(target=_run, args=(words, known, out, err)) for known in ranks(processes)]
         for child in children:
             child.start()
         while running := [child for child in children if child.exitcode is None]:
