@@ -5,6 +5,7 @@ for real; context parallelism, which torch has for the kernels of GPUs, is given
 """
 
 import functools
+import importlib.util
 import inspect
 import os
 import socket
@@ -13,6 +14,7 @@ import textwrap
 
 import torch
 from accelerate import accelerator, state
+from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 from torch.distributed.tensor.experimental._context_parallel import _attention
 
@@ -24,6 +26,10 @@ def parallel(**sizes):
         "ACCELERATE_USE_PARALLELISM_CONFIG": "true",
         **{f"PARALLELISM_CONFIG_{name.upper()}_SIZE": str(size) for name, size in sizes.items()},
     }
+
+
+def zero(stage):
+    return {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage), "DS_ACCELERATOR": "cpu"}
 
 
 # how many processes, and what accelerate's launcher tells them
@@ -41,6 +47,8 @@ ENGINES: dict[str, tuple[int, dict[str, str]]] = {
     "CP on 2": (2, FSDP2 | parallel(cp=2)),
     "FSDP2 x CP 2x2": (4, FSDP2 | parallel(dp_shard=2, cp=2)),
 }
+if importlib.util.find_spec("deepspeed"):
+    ENGINES |= {"ZeRO-2 on 2": (2, zero(2)), "ZeRO-3 on 2": (2, zero(3)), "ZeRO-3 on 4": (4, zero(3))}
 
 
 def command(engine, *words):
@@ -103,6 +111,10 @@ def let_in():
     torch.nn.functional.scaled_dot_product_attention = attend_along_the_ring(
         torch.nn.functional.scaled_dot_product_attention
     )
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        os.environ["ACCELERATE_USE_CPU"] = "false"
+        state.PartialState._prepare_backend = lambda self, *_: ("gloo", DistributedType.MULTI_CPU)
+        return
     source = textwrap.dedent(inspect.getsource(state.AcceleratorState.__init__))
     gpus = "elif self.distributed_type in [\n"
     assert source.count(gpus) == 1

@@ -70,14 +70,13 @@ def row(*cells) -> str:
 def checkpoints(hidden_size, rounds, parent):
     """How long training stands still for a checkpoint, where it goes on meanwhile and where it waits."""
     training = Training(hidden_size)
-    bare = [getattr(optimizer, "optimizer", optimizer) for optimizer in training.optimizers]
     still = {"beside": [], "waiting": []}
     calm, disturbed = [], []
     with tempfile.TemporaryDirectory(dir=parent) as folder:
-        writer = CheckpointWriter(Path(folder), training.accelerator, in_parts=False, keep=1)
+        writer = CheckpointWriter(Path(folder), training.engine, keep=1)
         for number in range(2 * rounds + 1):
             calm += [training.step() for _ in range(2)]
-            seconds = writer.begin(number, training.model, bare, {}, training.engine.save)
+            seconds = writer.begin(number, {}, training.engine.save)
             how = "waiting" if number % 2 else "beside"
             while writer.is_writing and how == "beside":
                 disturbed.append(training.step())

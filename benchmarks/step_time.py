@@ -19,16 +19,17 @@ from accelerate.state import AcceleratorState
 from trefoil.recipes.schema import load_recipe
 from trefoil.training.run import make_accelerator, make_loop, make_reader, prepare
 from trefoil.training.run_folder import RunFolder
+from trefoil.training.zero import make_engine
 
 
 def make_stepper(recipe_name, overrides, folder):
     """A function that runs the recipe's next step and returns its seconds and tokens."""
     recipe = load_recipe(recipe_name, [*overrides, f"output_dir={folder}"])
     AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
-    accelerator = make_accelerator(recipe)
+    engine = make_engine(make_accelerator(recipe))
     run_folder = RunFolder(folder)
-    prepared = prepare(make_reader(recipe), accelerator, run_folder)
-    loop = make_loop(prepared, accelerator, run_folder)
+    prepared = prepare(make_reader(recipe), engine, run_folder)
+    loop = make_loop(prepared, engine, run_folder)
     steps = loop.data.steps(epoch=0, batch=0)
 
     def run():

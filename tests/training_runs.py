@@ -169,6 +169,33 @@ sys.exit(main(["train", recipe]))
 """
 
 
+def spoiled(step, factor, bad, rank=0):
+    """A step that, at those that are `bad`, multiplies the loss of one process."""
+
+    def step_and_spoil(self, micro_batches):
+        hook = None
+        if self.position.step + 1 in bad and self.share.rank == rank:
+
+            def spoil(module, arguments, output):
+                output.loss = output.loss * factor
+                return output
+
+            hook = self.model.register_forward_hook(spoil)
+        try:
+            return step(self, micro_batches)
+        finally:
+            if hook is not None:
+                hook.remove()
+
+    return step_and_spoil
+
+
+def skipped(run_folder):
+    """Step -> loss of those that were left out."""
+    entries = [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()]
+    return {entry["step"]: entry["skipped_loss"] for entry in entries if "skipped_loss" in entry}
+
+
 class KilledError(BaseException):
     """Stands for the end of the process: nothing catches it."""
 

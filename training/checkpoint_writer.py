@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 import torch.distributed
-from accelerate import Accelerator
 from safetensors.torch import save_file
 from torch.distributed import checkpoint as distributed
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 
 from ..configuration.errors import UserError, reason
 from ..data.whole_files import NEW, aside, put_in_place, remove, sync
 from .checkpoints import OPTIMIZER_FILE, STATE_FILE, checkpoint_folders, first_names, load_state, optimizer_tensors
+from .engine import Engine
 from .nodes import in_turns, on_first
 
 
@@ -31,22 +30,19 @@ class CheckpointWriter:
 
     Args:
         folder: Of the checkpoints.
-        accelerator: The processes.
-        in_parts: Whether each process has a part of the model, or the first all of it.
+        engine: Has the model and its optimisers.
         keep: How many of the newest stay.
         keep_every: Those of its multiples stay for good.
     """
 
-    def __init__(
-        self, folder: Path, accelerator: Accelerator, in_parts: bool, keep: int, keep_every: int | None = None
-    ) -> None:
-        self.folder, self.accelerator, self.in_parts = folder, accelerator, in_parts
+    def __init__(self, folder: Path, engine: Engine, keep: int, keep_every: int | None = None) -> None:
+        self.folder, self.engine, self.accelerator = folder, engine, engine.accelerator
         self.keep, self.keep_every = keep, keep_every
         self.path: Path | None = None  # of the one that is being written
         self.thread: threading.Thread | None = None
         self.error: BaseException | None = None  # of this process
         # the processes plan who writes what, beside what training sends
-        self.group = torch.distributed.new_group(backend="gloo") if in_parts else None
+        self.group = torch.distributed.new_group(backend="gloo") if engine.in_parts else None
 
     @property
     def is_writing(self) -> bool:
@@ -55,15 +51,12 @@ class CheckpointWriter:
     def begin(
         self,
         step: int,
-        model: torch.nn.Module,
-        optimizers: list[torch.optim.Optimizer],
         state: dict[str, Any],
         save_model: Callable[[Path, dict[str, torch.Tensor] | None], None],
     ) -> float:
         """Copy all that the checkpoint of `step` holds, and begin to write it.
 
         Args:
-            model, optimizers: Prepared ones.
             state: Numbers and the like.
             save_model: Writes the weights that it is given, those of a whole model, and what goes with them.
 
@@ -88,25 +81,25 @@ class CheckpointWriter:
         on_first(self.accelerator, make_folder, patient=False)
         weights: dict[str, torch.Tensor] = {}
         tensors: dict[str, torch.Tensor] = {}
-        if self.in_parts or self.accelerator.is_main_process:
-            there: dict[str, Any] = get_model_state_dict(model)
-            names = first_names(self.accelerator.unwrap_model(model))
+        in_parts = self.engine.in_parts
+        there, optimizer_state = self.engine.state()
+        if in_parts or is_main:
+            names = first_names(self.engine.bare)
             once = {name: _copy(there[name]) for name in there if names.get(name, name) == name}
-            weights = once if self.in_parts else {name: once[names.get(name, name)] for name in there}
-            optimizer_state: dict[str, Any] = get_optimizer_state_dict(model, optimizers)
+            weights = once if in_parts else {name: once[names.get(name, name)] for name in there}
             tensors = {name: _copy(tensor) for name, tensor in optimizer_tensors(optimizer_state).items()}
             state = {**state, "step": step, "optimizer": optimizer_state["param_groups"]}
         self.path = path
 
         def write() -> None:
             try:
-                if self.in_parts:
+                if in_parts:
                     writer = HuggingFaceStorageWriter(str(new), save_distributed=True)
                     distributed.save(weights | tensors, storage_writer=writer, process_group=self.group)
                 else:
                     save_file(tensors, new / OPTIMIZER_FILE)
                 if is_main:
-                    save_model(new, None if self.in_parts else weights)
+                    save_model(new, None if in_parts else weights)
                     files = {file.name: file.stat().st_size for file in new.glob("*.safetensors")}
                     (new / STATE_FILE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
                     for file in new.iterdir():
@@ -116,7 +109,7 @@ class CheckpointWriter:
             except Exception as error:
                 self.error = error
 
-        if self.in_parts or is_main:
+        if in_parts or is_main:
             self.thread = threading.Thread(target=write, name="checkpoint", daemon=True)
             self.thread.start()
         return time.perf_counter() - started

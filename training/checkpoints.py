@@ -133,6 +133,15 @@ def load_checkpoint(checkpoint: Path, model: torch.nn.Module, optimizers: list[t
     set_optimizer_state_dict(model, optimizers, expected)
 
 
+def load_tensors(checkpoint: Path, wanted: dict[str, torch.Tensor]) -> None:
+    """Read some of a checkpoint's tensors into `wanted`.
+
+    Raises:
+        UserError: There are none of these names and sizes.
+    """
+    _read(checkpoint, _stored(checkpoint), wanted)
+
+
 def _weights(stored: dict[str, Any], model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A model's weights by the names that they have in the checkpoint, where what is tied is stored once."""
     weights: dict[str, Any] = get_model_state_dict(model)

@@ -7,12 +7,13 @@ asks which one is at work.
 import copy
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.nn.functional import pad
 from torch.nn.parallel import DistributedDataParallel
@@ -30,6 +31,7 @@ from ..configuration.errors import UserError
 from ..modeling.attention import MultiHeadAttention
 from ..modeling.positions import POSITION_CLASSES, Positions, ScorePositions
 from ..recipes.schema import OptimizationRecipe, Recipe
+from .checkpoints import load_checkpoint
 from .optimization import make_optimizers
 
 
@@ -38,29 +40,29 @@ def require_known_engine() -> None:
     Raises:
         UserError: accelerate's launcher asks for an engine that the loop does not know.
     """
-    for variable, name in (("DEEPSPEED", "DeepSpeed"), ("MEGATRON_LM", "Megatron-LM")):
-        if _is_set(f"ACCELERATE_USE_{variable}"):
-            raise UserError(
-                f"the launcher's file asks for {name}, which is not supported; use FSDP2, which leaves each process as small "
-                "a part as ZeRO-3: `trefoil launch fsdp2`"
-            )
-    if _is_set("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
+    if is_set("ACCELERATE_USE_MEGATRON_LM"):
+        raise UserError(
+            "the launcher's file asks for Megatron-LM, which is not supported; use FSDP2 with tensor parallelism: "
+            "`trefoil launch fsdp2-tp`"
+        )
+    if is_set("ACCELERATE_USE_FSDP") and os.environ.get("FSDP_VERSION", "1") != "2":
         raise UserError("the launcher's file asks for FSDP1, which is not supported; set fsdp_version: 2")
-    if not _is_set("ACCELERATE_USE_PARALLELISM_CONFIG"):
+    if not is_set("ACCELERATE_USE_PARALLELISM_CONFIG"):
         return
     if (size := os.environ.get("PARALLELISM_CONFIG_SP_SIZE", "1")) != "1":
         raise UserError(
             f"the launcher's file asks for sequence parallelism (parallelism_config_sp_size: {size}), which is DeepSpeed's and "
             "not supported; for sequences too long for one GPU set parallelism_config_cp_size: `trefoil launch fsdp2-cp`"
         )
-    if (size := os.environ.get("PARALLELISM_CONFIG_CP_SIZE", "1")) != "1" and not _is_set("ACCELERATE_USE_FSDP"):
+    if (size := os.environ.get("PARALLELISM_CONFIG_CP_SIZE", "1")) != "1" and not is_set("ACCELERATE_USE_FSDP"):
         raise UserError(
             f"the launcher's file asks for context parallelism (parallelism_config_cp_size: {size}) without FSDP2, which "
             "accelerate lays it upon: `trefoil launch fsdp2-cp`"
         )
 
 
-def _is_set(variable: str) -> bool:
+def is_set(variable: str) -> bool:
+    """Whether accelerate's launcher asks for something."""
     return os.environ.get(variable, "false").lower() == "true"
 
 
@@ -91,6 +93,16 @@ class Engine:
     def shards(self) -> bool:
         """Whether a process has but a part of the weights."""
         return self.accelerator.is_fsdp2 or self.tensor_parallel > 1
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether each process writes its own part of a checkpoint."""
+        return self.shards
+
+    @property
+    def bare(self) -> PreTrainedModel:
+        """The model without what the engine put around it."""
+        return self.accelerator.unwrap_model(self.model)
 
     def require(self, recipe: Recipe) -> None:
         """
@@ -160,19 +172,34 @@ class Engine:
             )
 
     def prepare(
-        self, model: PreTrainedModel, recipe: OptimizationRecipe
+        self, model: PreTrainedModel, recipe: OptimizationRecipe, checkpoint: Path | None = None
     ) -> tuple[torch.nn.Module, list[torch.optim.Optimizer]]:
-        """The model, laid out over the processes, and its optimisers."""
+        """The model, laid out over the processes, and its optimisers, both as a checkpoint left them.
+
+        Raises:
+            UserError: The checkpoint was written by another optimiser or for another model.
+        """
         self.model_class, self.config = type(model), copy.deepcopy(model.config)
         self.config.architectures = [self.model_class.__name__]
         if self.tensor_parallel > 1:
             self._split(model)
-        optimizers = make_optimizers(model, recipe)
+        self.model, optimizers = self._lay_out(model, make_optimizers(model, recipe), checkpoint)
+        self.optimizers = [getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers]  # torch's own
+        self.is_settled = not isinstance(self.model, DistributedDataParallel)
+        return self.model, optimizers
+
+    def _lay_out(
+        self, model: PreTrainedModel, optimizers: list[torch.optim.Optimizer], checkpoint: Path | None
+    ) -> tuple[torch.nn.Module, list[Any]]:
         with _embeddings_in_one_unit(model):
-            prepared, *optimizers = self.accelerator.prepare(model, *optimizers)
-        self.model = prepared
-        self.is_settled = not isinstance(prepared, DistributedDataParallel)
-        return prepared, optimizers
+            prepared, *laid_out = self.accelerator.prepare(model, *optimizers)
+        if checkpoint is not None:
+            load_checkpoint(checkpoint, prepared, optimizers)
+        return prepared, laid_out
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The weights by name, and what the optimisers hold. Every process asks."""
+        return get_model_state_dict(self.model), get_optimizer_state_dict(self.model, self.optimizers)
 
     def settle(self, batch: dict[str, torch.Tensor]) -> None:
         """After its first backward pass, DDP sorts the gradients that it sums anew, and more than two then add up to other
@@ -209,12 +236,18 @@ class Engine:
             tensor_parallel.ReplicateParallel = _Replicated
 
     @contextmanager
-    def share_of(self, batch: dict[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
+    def share_of(self, batch: dict[str, torch.Tensor], is_last: bool) -> Iterator[dict[str, Any]]:
         """What this process computes of a batch: all of it, or its part of each row (ring attention; Liu et al. 2023).
-        The backward pass is within, too."""
-        if self.context_parallel == 1:
-            yield batch
-            return
+        The backward pass is within, too; after that of the last one of a step, processes exchange their gradients."""
+        with nullcontext() if is_last else self.accelerator.no_sync(self.model):
+            if self.context_parallel == 1:
+                yield batch
+            else:
+                with self._part_of(batch) as part:
+                    yield part
+
+    @contextmanager
+    def _part_of(self, batch: dict[str, torch.Tensor]) -> Iterator[dict[str, Any]]:
         rows, length = batch["input_ids"].shape
         # of 2N pieces each process takes one from the front and one from the back, so that all have as much to do; what
         # fills up stands behind all that looks at it
@@ -235,25 +268,31 @@ class Engine:
     def whole(self) -> Iterator[PreTrainedModel]:
         """The model with all its weights on each process, for what every process does by itself: evaluation, generation,
         saving. A copy where it lies in parts."""
-        bare = self.accelerator.unwrap_model(self.model)
         if not self.shards:
-            yield bare
+            yield self.bare
             return
         with torch.device(self.accelerator.device), no_init_weights():
             model = self.model_class(copy.deepcopy(self.config))
         model.tie_weights()  # which is left out with the initialization
-        if bare.can_generate():
-            model.generation_config = bare.generation_config
-        there, here = bare.state_dict(), model.state_dict()
-        for name, tensor in here.items():
-            tensor.copy_(full(there[name]))
-        with self.accelerator.autocast():
+        if self.bare.can_generate():
+            model.generation_config = self.bare.generation_config
+        here = model.state_dict()
+        for name, tensor in self._whole_weights():
+            here[name].copy_(tensor)
+        with self._autocast():
             yield model
+
+    def _whole_weights(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """By name; every process takes them, one after the other."""
+        return ((name, full(each)) for name, each in self.bare.state_dict().items())
+
+    def _autocast(self) -> AbstractContextManager:
+        return self.accelerator.autocast()
 
     def save(self, folder: Path, weights: dict[str, torch.Tensor] | None, model: PreTrainedModel | None = None) -> None:
         """Write a model as `save_pretrained` does: one of `whole`, or this one with weights that are whole; with neither,
         all but the weights."""
-        bare = self.accelerator.unwrap_model(self.model)
+        bare = self.bare
         if model is not None:
             model.save_pretrained(folder)
         elif weights is not None:

@@ -3,13 +3,11 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from transformers import PreTrainedModel
 
@@ -21,7 +19,7 @@ from ..recipes.schema import Recipe
 from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor
 from .checkpoint_writer import CheckpointWriter
-from .checkpoints import load_checkpoint, load_state
+from .checkpoints import load_state
 from .engine import Engine, full, local
 from .log import TrainingLog
 from .nodes import write_once
@@ -62,9 +60,9 @@ class TrainingLoop:
     """Trains `model` on encoded examples.
 
     Args:
-        recipe, accelerator: The run's.
+        recipe, engine: The run's.
         run_folder: Gets checkpoints, the best model and the log.
-        model: Not yet prepared by accelerate; on resuming, with the checkpoint's weights.
+        model: Not yet prepared by accelerate; on resuming, its weights are not yet read.
         preprocessor: Makes batches.
         make_data: What is trained on, given this process's share of it.
         evaluator: Holds the validation split.
@@ -74,7 +72,7 @@ class TrainingLoop:
     def __init__(
         self,
         recipe: Recipe,
-        accelerator: Accelerator,
+        engine: Engine,
         run_folder: RunFolder,
         model: PreTrainedModel,
         preprocessor: Preprocessor,
@@ -82,11 +80,11 @@ class TrainingLoop:
         evaluator: Evaluator,
         checkpoint: Path | None,
     ) -> None:
-        self.recipe, self.accelerator, self.run_folder = recipe, accelerator, run_folder
+        self.recipe, self.engine, self.run_folder = recipe, engine, run_folder
+        self.accelerator = accelerator = engine.accelerator
         self.preprocessor, self.evaluator = preprocessor, evaluator
-        self.meter = Meter(accelerator)
+        self.meter = Meter(accelerator, recipe.training.mixed_precision)
         self.position = Position()
-        self.engine = Engine(accelerator)
         batches = recipe.batches
         accumulation = 1
         if batches.tokens_per_device is not None:
@@ -95,11 +93,10 @@ class TrainingLoop:
         self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
         self.data = make_data(self.share)
         warmup = warmup_steps(recipe.optimization, self.planned_steps())
-        self.model, self.optimizers = self.engine.prepare(model, recipe.optimization)
+        self.model, self.optimizers = engine.prepare(model, recipe.optimization, checkpoint)
         self.writer = CheckpointWriter(
             run_folder.checkpoints,
-            accelerator,
-            self.engine.shards,
+            engine,
             keep=max(2, recipe.training.average_checkpoints),
             keep_every=recipe.training.keep_every,
         )
@@ -110,7 +107,6 @@ class TrainingLoop:
             self.position = Position(**state["position"])
             self.data.load_state(state.get("data"))
             self.watch.load_state(state.get("watch"))
-            load_checkpoint(checkpoint, self.model, self._bare_optimizers())
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
         self.schedule.set(self.position.step, self.planned_steps())
@@ -118,9 +114,6 @@ class TrainingLoop:
         self.stop_requested = self.stopping = False
         self.finite_step: int | None = None  # at which the weights were last seen to be finite
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
-
-    def _bare_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [getattr(optimizer, "optimizer", optimizer) for optimizer in self.optimizers]
 
     def planned_steps(self) -> int | None:
         """Optimiser steps of the whole run, for the schedule and the time left."""
@@ -227,9 +220,8 @@ class TrainingLoop:
         self.engine.settle(micro_batches[0])
         self._seed()
         loss = torch.zeros((), device=accelerator.device)
-        for number, batch in enumerate(micro_batches):
-            last = number == len(micro_batches) - 1
-            with nullcontext() if last else accelerator.no_sync(self.model), self.engine.share_of(batch) as mine:
+        for number, batch in enumerate(micro_batches, start=1):
+            with self.engine.share_of(batch, is_last=number == len(micro_batches)) as mine:
                 output = self.model(**mine, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing)
                 accelerator.backward(output.loss)
             loss += output.loss.detach()
@@ -270,7 +262,7 @@ class TrainingLoop:
         """Raises a UserError on every process where a weight or a moment of any is not finite, before anything is written."""
         if self.finite_step == self.position.step:
             return
-        finite = all_finite(self.model, self._bare_optimizers())
+        finite = all_finite(self.model, self.engine.optimizers)
         broken = self.accelerator.reduce(torch.tensor(float(not finite), device=self.accelerator.device), "sum")
         if broken > 0:
             raise self._diverged("weights or moments are not finite")
@@ -328,8 +320,6 @@ class TrainingLoop:
         scaler = self.accelerator.scaler
         seconds = self.writer.begin(
             self.position.step,
-            self.model,
-            self._bare_optimizers(),
             {
                 "position": asdict(self.position),
                 "scaler": scaler.state_dict() if scaler is not None else None,

@@ -40,6 +40,7 @@ from .precision import mixed_precision, recipe_handlers
 from .run_folder import ModelFolder, RunFolder, flat
 from .stopping import heard
 from .training_data import SplitData, StreamData, TrainingData
+from .zero import deepspeed_plugin, make_engine
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 STREAM_START = 1000  # rows that are encoded to tell what a stream is like
@@ -57,11 +58,12 @@ def train(recipe: Recipe) -> dict[str, Any]:
     reader = make_reader(recipe)
     run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
-    Engine(accelerator).require(recipe)
+    engine = make_engine(accelerator)
+    engine.require(recipe)
     with on_main_process(accelerator, run_folder.claimed(recipe)):
         try:
             require_shared(accelerator, run_folder.path)
-            return _train(reader, accelerator, run_folder)
+            return _train(reader, engine, run_folder)
         except OSError as error:
             if error.errno not in DISK_IS_FULL:
                 raise
@@ -105,9 +107,9 @@ class Prepared:
     evaluators: dict[str, Evaluator]  # of the splits but `train`
 
 
-def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> Prepared:
+def prepare(reader: Reader, engine: Engine, run_folder: RunFolder) -> Prepared:
     """From a row to a batch, one floor at a time: rows, what they tell, a tokenizer, a model, token ids."""
-    task = reader.task
+    task, accelerator = reader.task, engine.accelerator
     sources: list[Source] = []
     if reader.recipe.data.streaming:
         sources = in_turns(accelerator, True, lambda: open_sources(reader.recipe.data, reader.column_names()))
@@ -117,7 +119,7 @@ def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> 
     told = Told(reader, tokenizer, learned)
     checkpoint = on_first(accelerator, lambda: latest_checkpoint(run_folder.checkpoints, say))
     model = make_model(told, checkpoint)
-    Engine(accelerator).require_model(model)
+    engine.require_model(model)
     preprocessor = task.preprocessor(reader, tokenizer, model.config)
     started = time.perf_counter()
     splits = encode_splits(preprocessor, raw, accelerator)
@@ -130,14 +132,14 @@ def prepare(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> 
     return Prepared(told, checkpoint, model, preprocessor, splits, sources, evaluators)
 
 
-def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> dict[str, Any]:
-    recipe = reader.recipe
+def _train(reader: Reader, engine: Engine, run_folder: RunFolder) -> dict[str, Any]:
+    recipe, accelerator = reader.recipe, engine.accelerator
     set_seed(recipe.seed)
-    prepared = prepare(reader, accelerator, run_folder)
+    prepared = prepare(reader, engine, run_folder)
     accelerator.init_trackers(run_folder.tracker.name, config=flat(recipe.to_dict()))
     if prepared.checkpoint is not None and accelerator.is_main_process:
         say(f"going on from step {load_state(prepared.checkpoint)['step']} ({prepared.checkpoint})")
-    loop = make_loop(prepared, accelerator, run_folder)
+    loop = make_loop(prepared, engine, run_folder)
     with heard(loop.request_stop):
         position = loop.run()
     stopping = loop.stopping
@@ -152,17 +154,17 @@ def _train(reader: Reader, accelerator: Accelerator, run_folder: RunFolder) -> d
     return results
 
 
-def make_loop(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder) -> TrainingLoop:
+def make_loop(prepared: Prepared, engine: Engine, run_folder: RunFolder) -> TrainingLoop:
     preprocessor, sources = prepared.preprocessor, prepared.sources
 
     def make_data(share: Share) -> TrainingData:
         if sources:
-            return StreamData(preprocessor, sources, share, accelerator.is_main_process)
+            return StreamData(preprocessor, sources, share, engine.accelerator.is_main_process)
         return SplitData(preprocessor, prepared.splits["train"].examples, share)
 
     return TrainingLoop(
         preprocessor.recipe,
-        accelerator,
+        engine,
         run_folder,
         prepared.model,
         preprocessor,
@@ -206,6 +208,7 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
             kwargs_handlers=recipe_handlers(training.mixed_precision) if run_folder is not None else None,
+            deepspeed_plugin=deepspeed_plugin(recipe),
         )
     except ValueError as error:
         raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason(error)}") from None

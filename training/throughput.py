@@ -35,8 +35,8 @@ def training_flops_per_token(model: torch.nn.Module, batch: dict[str, torch.Tens
 class Meter:
     """Measures the share of the devices' speed that training uses (MFU; Chowdhery et al. 2023, appendix B)."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self.accelerator = accelerator
+    def __init__(self, accelerator: Accelerator, precision: str | None) -> None:
+        self.accelerator, self.precision = accelerator, precision
         self.flops_per_token: float | None = None
 
     def mfu(
@@ -50,6 +50,6 @@ class Meter:
             self.flops_per_token = training_flops_per_token(self.accelerator.unwrap_model(model), batch, tokens)
             # a share of bfloat16's speed for fp8 too, which may reach more
             dtypes = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp8": torch.bfloat16}
-            dtype = dtypes.get(self.accelerator.mixed_precision, torch.float32)
+            dtype = dtypes.get(self.precision or "no", torch.float32)
             self.speed = matmul_speed(self.accelerator.device, dtype) * self.accelerator.num_processes
         return tokens_per_second * self.flops_per_token / self.speed

@@ -112,6 +112,7 @@ def keep_batch(file: Path, micro_batches: list[dict[str, torch.Tensor]]) -> None
 
 def all_finite(model: torch.nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> bool:
     """Whether weights and moments are, of which this process may have a part."""
-    states = [state for optimizer in optimizers for state in optimizer.state.values()]
-    moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
-    return all(bool(local(tensor).isfinite().all()) for tensor in (*model.parameters(), *moments))
+    states = {weight: state for optimizer in optimizers for weight, state in optimizer.state.items()}
+    moments = [value for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)]
+    weights = {*model.parameters(), *states}
+    return all(bool(local(tensor).isfinite().all()) for tensor in (*weights, *moments))

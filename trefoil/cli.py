@@ -1,6 +1,7 @@
 """The command line: `trefoil train | launch | evaluate | publish | demo | translate | attend | import | export`."""
 
 import argparse
+import gc
 import importlib.util
 import json
 import os
@@ -16,6 +17,7 @@ from .configuration.errors import UserError, reason
 from .extensions import load_extensions
 from .launch import (
     GOES_ON,
+    LOST,
     LOST_CONTACT,
     MISTAKE,
     STOPPED,
@@ -379,12 +381,27 @@ def _mistake(message: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 (or --stopped-code) interrupted."""
-    parsed = make_parser().parse_args(arguments)
+    code = _run(make_parser().parse_args(arguments), sys.argv[1:] if arguments is None else arguments)
+    if code != LOST:  # then nobody is there to take leave of
+        _leave_processes()
+    return code
+
+
+def _leave_processes() -> None:
+    """End the group of a launch's processes, if this is one, before the interpreter ends: gloo's threads might find nothing
+    to return to, and abort."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        gc.collect()  # DDP holds the group, too
+        distributed.destroy_process_group()
+
+
+def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     _silence_progress_bars()
     try:
         load_extensions()
         if parsed.run in (_train, _evaluate):
-            code = start_missing_processes(sys.argv[1:] if arguments is None else arguments)
+            code = start_missing_processes(arguments)
             if code is not None:
                 return code
         return parsed.run(parsed)
@@ -407,4 +424,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not lost_contact(error):
             raise
         tell_launcher(LOST_CONTACT)
-        return 1
+        return LOST

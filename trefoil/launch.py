@@ -25,7 +25,7 @@ WORLD_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD
 GOES_ON = "the same command goes on from the last checkpoint"
 
 # exit codes of the command line; a scheduler may want another one of a run that was asked to stop
-MISTAKE, STOPPED = 2, 130
+LOST, MISTAKE, STOPPED = 1, 2, 130
 
 
 # --- ready files
@@ -180,7 +180,7 @@ def add_stopped_code(parser: argparse.ArgumentParser) -> None:
 
 
 def _exit_code(text: str) -> int:
-    if not text.isdecimal() or int(text) > 255 or int(text) in (1, MISTAKE):
+    if not text.isdecimal() or int(text) > 255 or int(text) in (LOST, MISTAKE):
         raise argparse.ArgumentTypeError(
             f"{text!r} is not an exit code from 0 to 255, without 1 and 2, which say errors"
         )

@@ -16,6 +16,8 @@ from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 from trefoil import launch
 from trefoil.cli import main
 from trefoil.configuration.errors import UserError
+from trefoil.recipes.schema import Recipe
+from trefoil.training import zero
 
 LAUNCHED = ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU", "MASTER_ADDR", *launch.WORLD_SIZES)
 
@@ -53,6 +55,9 @@ def merged(words, file, monkeypatch):
              for before, word in zip(["", *words], words, strict=False)]  # fmt: skip
     parsed = accelerate_launch.launch_command_parser().parse_args(words)
     parsed, *_ = accelerate_launch._validate_launch_command(parsed)
+    if parsed.use_deepspeed:
+        parsed.deepspeed_fields_from_accelerate_config = ""
+        return parsed, accelerate_environment.prepare_deepspeed_cmd_env(parsed)[1]
     if parsed.use_fsdp or parsed.multi_gpu:
         return parsed, accelerate_environment.prepare_multi_gpu_env(parsed)
     return parsed, accelerate_environment.prepare_simple_launcher_cmd_env(parsed)[1]
@@ -81,7 +86,8 @@ def test_accelerate_takes_every_file_by_the_command_in_its_head(ready, name):
     assert (parsed.training_script, parsed.training_script_args) == ("trefoil", ["train", "my-recipe.yaml"])
     assert environment["ACCELERATE_MIXED_PRECISION"] == content["mixed_precision"]
     known = vars(accelerate_launch.launch_command_parser().parse_args(["x"]))
-    for group, prefix in (("fsdp_config", "fsdp_"), ("fp8_config", "fp8_"), ("parallelism_config", "")):
+    groups = {"fsdp_config": "fsdp_", "fp8_config": "fp8_", "parallelism_config": "", "deepspeed_config": ""}
+    for group, prefix in groups.items():
         for key in content.get(group, {}):
             assert (key if key.startswith(prefix) else prefix + key) in known
 
@@ -105,6 +111,16 @@ def test_the_files_for_fsdp_shard(ready, monkeypatch, name):
     dimensions = ("dp_replicate", "dp_shard", "cp", "tp")
     assert tuple(getattr(parallelism, f"{dimension}_size") for dimension in dimensions) == sizes
     assert parallelism.total_size == yaml.safe_load(FILES[name].read_text())["num_processes"]
+
+
+def test_the_file_for_deepspeed_says_nothing_that_would_be_refused(ready, monkeypatch):
+    _, environment = ready("zero3")
+    for key, value in environment.items():
+        if key.startswith("ACCELERATE_"):
+            monkeypatch.setenv(key, value)
+    monkeypatch.setattr(zero.importlib.util, "find_spec", lambda name: name)
+    plugin = zero.deepspeed_plugin(Recipe(task="translation", output_dir="run"))
+    assert plugin.zero_stage == 3
 
 
 @pytest.mark.parametrize("name", ["two-nodes", "hsdp"])

@@ -21,6 +21,7 @@ from trefoil.training.checkpoints import (
     load_state,
     load_weights,
 )
+from trefoil.training.engine import Engine
 from trefoil.training.optimization import make_optimizers
 
 # --- checkpoints
@@ -44,12 +45,18 @@ def optimizers_of(model, kind):
     return make_optimizers(model, OptimizationRecipe(optimizer=kind, learning_rate=0.01, weight_decay=0.1))
 
 
+def engine_of(model, optimizers, in_parts=False):
+    engine = type("InParts", (Engine,), {"in_parts": True})(Accelerator()) if in_parts else Engine(Accelerator())
+    engine.model, engine.optimizers = model, optimizers
+    return engine
+
+
 def save(folder, step, model, optimizers, keep=2, keep_every=None, shard_size="5GB", **state):
     def save_model(where, weights):
         model.save_pretrained(where, state_dict=weights, max_shard_size=shard_size)
 
-    writer = CheckpointWriter(folder, Accelerator(), in_parts=False, keep=keep, keep_every=keep_every)
-    assert writer.begin(step, model, optimizers, state, save_model) > 0
+    writer = CheckpointWriter(folder, engine_of(model, optimizers), keep=keep, keep_every=keep_every)
+    assert writer.begin(step, state, save_model) > 0
     writer.finish()
     return folder / f"step-{step:08}"
 
@@ -85,8 +92,8 @@ def test_what_is_written_is_what_was_there_when_it_began(tmp_path):
         assert go_on.wait(60)
         model.save_pretrained(where, state_dict=weights)
 
-    writer = CheckpointWriter(tmp_path, Accelerator(), in_parts=False, keep=2)
-    writer.begin(1, model, optimizers, {}, save_model)
+    writer = CheckpointWriter(tmp_path, engine_of(model, optimizers), keep=2)
+    writer.begin(1, {}, save_model)
     take_step(model, optimizers, 1)
     assert writer.is_writing
     assert latest_checkpoint(tmp_path) is None
@@ -106,8 +113,8 @@ def test_what_could_not_be_written_is_told_and_leaves_nothing(tmp_path):
     def fail(where, weights):
         raise OSError(28, "No space left on device")
 
-    writer = CheckpointWriter(tmp_path, Accelerator(), in_parts=False, keep=2)
-    writer.begin(2, model, optimizers, {}, fail)
+    writer = CheckpointWriter(tmp_path, engine_of(model, optimizers), keep=2)
+    writer.begin(2, {}, fail)
     with pytest.raises(
         UserError, match=r"step-00000002: cannot be written \(.*No space left on device\); checkpoints before"
     ):
@@ -201,15 +208,13 @@ IN_PARTS = """
 import sys
 from pathlib import Path
 import torch
-from accelerate import Accelerator
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import Shard
 sys.path[:0] = sys.argv[1].split(":")
-from test_checkpoints import made, optimizers_of, take_step
+from test_checkpoints import engine_of, made, optimizers_of, take_step
 from trefoil.training.checkpoint_writer import CheckpointWriter
 from trefoil.training.checkpoints import load_checkpoint
-accelerator = Accelerator()
 mesh = init_device_mesh("cpu", (2,))
 def in_parts(seed, side):
     model, _ = made("adamw", seed=seed)
@@ -217,8 +222,8 @@ def in_parts(seed, side):
     return model, optimizers_of(model, "adamw")
 model, optimizers = in_parts(0, 0)
 take_step(model, optimizers, 0)
-writer = CheckpointWriter(Path(sys.argv[2]), accelerator, in_parts=True, keep=2)
-writer.begin(1, model, optimizers, {}, lambda folder, weights: model.config.save_pretrained(folder))
+writer = CheckpointWriter(Path(sys.argv[2]), engine_of(model, optimizers, in_parts=True), keep=2)
+writer.begin(1, {}, lambda folder, weights: model.config.save_pretrained(folder))
 take_step(model, optimizers, 1)
 writer.finish()
 other, other_optimizers = in_parts(1, 1)

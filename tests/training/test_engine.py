@@ -21,6 +21,7 @@ from trefoil.training.run import train
 ONE = engines.FIRST
 # each number of processes with each engine; four heads can be split in two and in four
 PLACES = [ONE, "DDP on 2", "DDP on 4", "FSDP2 on 2", "FSDP2 on 4", "TP on 2", "TP on 4"]
+PLACES += [name for name in on_cpu.ENGINES if "ZeRO" in name]
 HEADS = {"num_hidden_layers": 1, "num_attention_heads": 4}
 slow = pytest.mark.slow
 
@@ -113,8 +114,7 @@ def test_muon_is_refused_where_matrices_lie_in_parts(launch, tmp_path):
 @pytest.mark.parametrize(
     ("environment", "refusal"),
     [
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "asks for DeepSpeed, which is not supported; use FSDP2"),
-        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "asks for Megatron-LM, which is not supported; use FSDP2"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "asks for Megatron-LM, which is not supported; use FSDP2 with tensor"),
         ({"ACCELERATE_USE_FSDP": "true"}, "asks for FSDP1, which is not supported; set fsdp_version: 2"),
         (on_cpu.parallel(cp=2), r"asks for context parallelism \(parallelism_config_cp_size: 2\) without FSDP2"),
         (on_cpu.parallel(sp=4), r"asks for sequence parallelism \(parallelism_config_sp_size: 4\)"),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
-from training_runs import TALKATIVE, after_step, losses, start, tiny_recipe, train_and_die
+from training_runs import TALKATIVE, after_step, losses, skipped, spoiled, start, tiny_recipe, train_and_die
 
 from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import TrainingRecipe
@@ -102,34 +102,7 @@ def test_a_checkpoint_of_before_there_was_one_begins_anew():
 # --- in a run
 
 
-def spoiled(step, factor, bad, rank=0):
-    """A step that, at those that are `bad`, multiplies the loss of one process."""
-
-    def step_and_spoil(self, micro_batches):
-        hook = None
-        if self.position.step + 1 in bad and self.share.rank == rank:
-
-            def spoil(module, arguments, output):
-                output.loss = output.loss * factor
-                return output
-
-            hook = self.model.register_forward_hook(spoil)
-        try:
-            return step(self, micro_batches)
-        finally:
-            if hook is not None:
-                hook.remove()
-
-    return step_and_spoil
-
-
-def skipped(run_folder):
-    """Step -> loss of those that were left out."""
-    entries = [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()]
-    return {entry["step"]: entry["skipped_loss"] for entry in entries if "skipped_loss" in entry}
-
-
-# `spoiled` of this file in processes of their own: arguments are the recipe, a factor, the bad steps, a rank and a folder
+# `spoiled` in processes of their own: arguments are the recipe, a factor, the bad steps, a rank and a folder
 # where each process leaves a sum of its weights
 SPOILED = """
 import sys
@@ -231,9 +204,9 @@ def test_a_checkpoint_due_at_a_step_that_is_left_out_is_written_after_the_next(t
 def test_with_fp16_gradients_that_are_not_finite_are_left_to_the_scaler(tmp_path, monkeypatch):
     scales = {}
 
-    def prepare_and_scale(self, model, recipe, prepare=Engine.prepare):
+    def prepare_and_scale(self, *arguments, prepare=Engine.prepare):
         self.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=1000)
-        return prepare(self, model, recipe)
+        return prepare(self, *arguments)
 
     def unscale(self, optimizer=None):  # accelerate does it on GPUs only
         for each in self._optimizers:
@@ -269,7 +242,7 @@ def test_what_is_not_finite_is_not_written(tmp_path, monkeypatch, which):
     def step_and_break(self, micro_batches, step=TrainingLoop.step):
         values = step(self, micro_batches)
         if self.position.step == 12:
-            parameter, state = next(iter(self._bare_optimizers()[0].state.items()))
+            parameter, state = next(iter(self.engine.optimizers[0].state.items()))
             (parameter.data if which == "weight" else state["exp_avg_sq"]).view(-1)[0] = math.inf
         return values
 
