@@ -3,7 +3,9 @@ moments, stage 3 of the weights too. It needs `pip install deepspeed`; without i
 """
 
 import importlib.util
+import math
 import os
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -85,6 +87,9 @@ class ZeRO(Engine):
 
     def __init__(self, accelerator: Accelerator) -> None:
         super().__init__(accelerator)
+        warnings.filterwarnings(
+            "ignore", "`torch.distributed.*is deprecated", FutureWarning
+        )  # those that DeepSpeed calls
         unset_hf_deepspeed_config()  # for which transformers would make each model in parts, those that are evaluated too
 
     @property
@@ -197,7 +202,8 @@ class _Backward(DeepSpeedEngineWrapper):
         zero = self.engine.optimizer
         if self.engine.zero_optimization_stage() == 2:
             return zero.scaled_global_norm()
-        return torch.linalg.vector_norm(torch.stack([norm.float() for norm in zero._get_norm_groups()]))
+        norms = torch.stack([norm.float() for norm in zero._get_norm_groups()])  # -1: one that is not finite
+        return torch.where((norms < 0).any(), math.inf, torch.linalg.vector_norm(norms))
 
 
 class _Step:
