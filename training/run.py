@@ -211,7 +211,10 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             deepspeed_plugin=deepspeed_plugin(recipe),
         )
     except ValueError as error:
-        raise UserError(f"training.mixed_precision={training.mixed_precision!r}: {reason(error)}") from None
+        about = f"training.mixed_precision={training.mixed_precision!r}"
+        if "parallelism" in str(error).lower():
+            about = "the launcher's file"
+        raise UserError(f"{about}: {reason(error)}") from None
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if launched > 1 and accelerator.num_processes == 1:
         raise UserError(

@@ -105,6 +105,15 @@ def test_the_launchers_precision_is_the_runs_and_is_written_down(tmp_path, monke
     assert "mixed_precision: bf16" in recipe.to_yaml()
 
 
+def test_parts_that_do_not_make_up_the_launch_are_the_launchers_mistake(tmp_path, monkeypatch):
+    def refuse(**options):
+        raise ValueError("ParallelismConfig total_size (4) does not match num_processes (2).")
+
+    monkeypatch.setattr(run, "Accelerator", refuse)
+    with pytest.raises(UserError, match=r"the launcher's file: ParallelismConfig total_size \(4\) does not match"):
+        run.make_accelerator(tiny_recipe(tmp_path / "run"), tmp_path / "run")
+
+
 def test_the_same_recipe_gives_the_same_losses(finished_run, tmp_path):
     train(tiny_recipe(tmp_path / "run"))
     assert losses(tmp_path / "run") == losses(finished_run)
