@@ -197,6 +197,11 @@ class Engine:
             load_checkpoint(checkpoint, prepared, optimizers)
         return prepared, laid_out
 
+    def release(self) -> None:
+        """Let go of the model and its optimisers."""
+        del self.model, self.optimizers
+        self.accelerator.free_memory()
+
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """The weights by name, and what the optimisers hold. Every process asks."""
         return get_model_state_dict(self.model), get_optimizer_state_dict(self.model, self.optimizers)

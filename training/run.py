@@ -145,7 +145,7 @@ def _train(reader: Reader, engine: Engine, run_folder: RunFolder) -> dict[str, A
     stopping = loop.stopping
     # DDP must not be the last to hold the processes' group: it would end gloo's thread while that waits for this one
     del loop
-    accelerator.free_memory()
+    engine.release()
     if stopping:
         accelerator.end_training()
         raise KeyboardInterrupt

@@ -131,6 +131,10 @@ class ZeRO(Engine):
             self._load_moments(checkpoint, prepared.module, optimizer)
         return prepared, [_Step(prepared, optimizer)]
 
+    def release(self) -> None:
+        super().release()
+        del self.zero
+
     @contextmanager
     def share_of(self, batch: dict[str, torch.Tensor], is_last: bool) -> Iterator[dict[str, Any]]:
         self.accelerator.gradient_state._set_sync_gradients(is_last)
