@@ -114,6 +114,30 @@ def test_parts_that_do_not_make_up_the_launch_are_the_launchers_mistake(tmp_path
         run.make_accelerator(tiny_recipe(tmp_path / "run"), tmp_path / "run")
 
 
+ENDS = """
+import gc
+import sys
+from accelerate import Accelerator
+from torch.nn.parallel import DistributedDataParallel
+from trefoil.cli import main
+end = Accelerator.end_training
+def end_and_look(self):
+    assert not any(type(each) is DistributedDataParallel for each in gc.get_objects())
+    end(self)
+Accelerator.end_training = end_and_look
+sys.exit(main(["train", sys.argv[1]]))
+"""
+
+
+@pytest.mark.slow
+def test_the_model_goes_before_the_group_of_processes(tmp_path):
+    """Else it may be the last to hold the group, whose end then waits for a thread that waits for it."""
+    (tmp_path / "recipe.yaml").write_text(tiny_recipe(tmp_path / "run", training={"max_steps": 2}).to_yaml())
+    (tmp_path / "script.py").write_text(ENDS)
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", processes=2)
+    assert process.returncode == 0, process.stderr
+
+
 def test_the_same_recipe_gives_the_same_losses(finished_run, tmp_path):
     train(tiny_recipe(tmp_path / "run"))
     assert losses(tmp_path / "run") == losses(finished_run)
