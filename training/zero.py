@@ -87,9 +87,8 @@ class ZeRO(Engine):
 
     def __init__(self, accelerator: Accelerator) -> None:
         super().__init__(accelerator)
-        warnings.filterwarnings(
-            "ignore", "`torch.distributed.*is deprecated", FutureWarning
-        )  # those that DeepSpeed calls
+        # of what DeepSpeed calls
+        warnings.filterwarnings("ignore", "`torch.distributed.*is deprecated", FutureWarning)
         unset_hf_deepspeed_config()  # for which transformers would make each model in parts, those that are evaluated too
 
     @property
