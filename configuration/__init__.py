@@ -1,18 +1,15 @@
 """What a model is: configuration classes and presets."""
 
-from .base import TrefoilConfig
-from .decoder import TrefoilDecoderConfig
-from .encoder import TrefoilEncoderConfig
-from .encoder_decoder import TrefoilEncoderDecoderConfig
-from .presets import PRESETS, preset_config
-from .recurrent import TrefoilRecurrentConfig
+from .lazy import lazy_names
 
-__all__ = [
-    "PRESETS",
-    "TrefoilConfig",
-    "TrefoilDecoderConfig",
-    "TrefoilEncoderConfig",
-    "TrefoilEncoderDecoderConfig",
-    "TrefoilRecurrentConfig",
-    "preset_config",
-]
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "base": ["TrefoilConfig"],
+        "decoder": ["TrefoilDecoderConfig"],
+        "encoder": ["TrefoilEncoderConfig"],
+        "encoder_decoder": ["TrefoilEncoderDecoderConfig"],
+        "presets": ["PRESETS", "preset_config"],
+        "recurrent": ["TrefoilRecurrentConfig"],
+    },
+)

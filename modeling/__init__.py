@@ -1,33 +1,24 @@
 """The forward pass: attention, positions, feed-forward, layers, stacks, families and their heads."""
 
-from .decoder import (
-    TrefoilDecoderForCausalLM,
-    TrefoilDecoderForSequenceClassification,
-    TrefoilDecoderForTokenClassification,
-    TrefoilDecoderModel,
-)
-from .encoder import (
-    TrefoilEncoderForMaskedLM,
-    TrefoilEncoderForQuestionAnswering,
-    TrefoilEncoderForSequenceClassification,
-    TrefoilEncoderForTokenClassification,
-    TrefoilEncoderModel,
-)
-from .encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration, TrefoilEncoderDecoderModel
-from .recurrent import TrefoilRecurrentForConditionalGeneration, TrefoilRecurrentModel
+from ..configuration.lazy import lazy_names
 
-__all__ = [
-    "TrefoilDecoderForCausalLM",
-    "TrefoilDecoderForSequenceClassification",
-    "TrefoilDecoderForTokenClassification",
-    "TrefoilDecoderModel",
-    "TrefoilEncoderDecoderForConditionalGeneration",
-    "TrefoilEncoderDecoderModel",
-    "TrefoilEncoderForMaskedLM",
-    "TrefoilEncoderForQuestionAnswering",
-    "TrefoilEncoderForSequenceClassification",
-    "TrefoilEncoderForTokenClassification",
-    "TrefoilEncoderModel",
-    "TrefoilRecurrentForConditionalGeneration",
-    "TrefoilRecurrentModel",
-]
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "decoder": [
+            "TrefoilDecoderForCausalLM",
+            "TrefoilDecoderForSequenceClassification",
+            "TrefoilDecoderForTokenClassification",
+            "TrefoilDecoderModel",
+        ],
+        "encoder": [
+            "TrefoilEncoderForMaskedLM",
+            "TrefoilEncoderForQuestionAnswering",
+            "TrefoilEncoderForSequenceClassification",
+            "TrefoilEncoderForTokenClassification",
+            "TrefoilEncoderModel",
+        ],
+        "encoder_decoder": ["TrefoilEncoderDecoderForConditionalGeneration", "TrefoilEncoderDecoderModel"],
+        "recurrent": ["TrefoilRecurrentForConditionalGeneration", "TrefoilRecurrentModel"],
+    },
+)

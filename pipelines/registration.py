@@ -1,4 +1,5 @@
-"""Makes `pipeline("translation", ...)` work wherever `trefoil` is imported, without running a folder's own code."""
+"""Registration of pipelines with transformers, by importing this module: `pipeline("translation", ...)` works wherever `trefoil` is
+imported, without running a folder's own code."""
 
 from typing import Any
 
@@ -17,11 +18,18 @@ PIPELINES: dict[str, tuple[Any, type]] = {
 }
 
 
-def register_pipelines() -> None:
-    """Registers every pipeline of the package with `transformers.pipeline`.
+class _TranslationPairs(dict):
+    """transformers' task aliases, with `translation_xx_to_yy` standing for `translation` as in transformers 4."""
 
-    Newer transformers refuse the names of removed tasks before they look them up, so these are taken off that list.
-    """
+    def __contains__(self, task: object) -> bool:
+        return super().__contains__(task) or (isinstance(task, str) and languages_of_task(task) != (None, None))
+
+    def __missing__(self, task: str) -> str:
+        return "translation"
+
+
+def _register() -> None:
+    """Newer transformers refuse the names of removed tasks before they look them up, so these are taken off that list."""
     removed_tasks = getattr(pipelines, "REMOVED_TASKS", {})
     for task, (pipeline_class, auto_class) in PIPELINES.items():
         removed_tasks.pop(task, None)
@@ -31,11 +39,4 @@ def register_pipelines() -> None:
     PIPELINE_REGISTRY.task_aliases = _TranslationPairs(PIPELINE_REGISTRY.task_aliases)
 
 
-class _TranslationPairs(dict):
-    """transformers' task aliases, with `translation_xx_to_yy` standing for `translation` as in transformers 4."""
-
-    def __contains__(self, task: object) -> bool:
-        return super().__contains__(task) or (isinstance(task, str) and languages_of_task(task) != (None, None))
-
-    def __missing__(self, task: str) -> str:
-        return "translation"
+_register()

@@ -2,7 +2,6 @@
 
 import ast
 import dataclasses
-import inspect
 import re
 import sys
 from graphlib import TopologicalSorter
@@ -30,7 +29,7 @@ NAMES = """
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
     TrefoilEncoderModel TrefoilRecurrentConfig TrefoilRecurrentForConditionalGeneration TrefoilRecurrentModel
-    attention_maps preset_config register_adapters register_models register_pipelines
+    attention_maps preset_config
 """
 
 PRESETS = """
@@ -62,7 +61,7 @@ RECIPE = {
     "batches": "max_source_length max_target_length tokens_per_batch tokens_per_device truncate workers",
     "optimization": """
         beta1 beta2 epsilon label_smoothing learning_rate max_grad_norm optimizer schedule schedule_options
-        warmup_steps weight_decay
+        warmup_steps weight_decay z_loss
     """,
     "training": """
         average_checkpoints compile evaluate_every gradient_checkpointing keep_every log_every max_epochs max_loss_sigmas
@@ -121,8 +120,11 @@ def test_no_imports_run_in_a_circle():
 
 
 def test_public_names():
-    public = {name for name, value in vars(trefoil).items() if name[0] != "_" and not inspect.ismodule(value)}
-    assert sorted(public) == NAMES.split()
+    assert sorted(trefoil.__all__) == NAMES.split()
+    assert all(getattr(trefoil, name).__module__.startswith("trefoil.") for name in NAMES.split() if name != "PRESETS")
+    assert set(trefoil.__all__) < set(dir(trefoil))
+    with pytest.raises(AttributeError, match="module 'trefoil' has no attribute 'TrefoilModle'"):
+        _ = trefoil.TrefoilModle
 
 
 def test_presets():

@@ -1,17 +1,23 @@
 """Trefoil: from-scratch encoder, decoder and encoder-decoder transformers in the Hugging Face ecosystem.
 
-Importing this package registers every family with transformers' Auto classes and with PEFT, and its pipelines.
+Where this package is imported, every family is registered with transformers' Auto classes and with PEFT, and its pipelines
+are: as soon as these are imported themselves, so that whoever needs none of them waits for none.
 """
 
+from . import configuration, modeling
 from . import quiet as quiet  # before transformers is imported
-from .adapters import register_adapters
-from .configuration import *
+from .configuration.lazy import lazy_names
 from .configuration.version import __version__ as __version__
-from .modeling import *
-from .modeling.auto import register_models
-from .pipelines.registration import register_pipelines
-from .visualization.attention import attention_maps as attention_maps
+from .registration import register
 
-register_models()
-register_pipelines()
-register_adapters()
+__getattr__, __dir__, __all__ = lazy_names(
+    __name__,
+    {
+        "configuration": configuration.__all__,
+        "modeling": modeling.__all__,
+        "visualization.attention": ["attention_maps"],
+        "pipelines": [],
+    },
+)
+
+register()
