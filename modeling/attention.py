@@ -121,8 +121,7 @@ class MultiHeadAttention(nn.Module):
         self.v_proj = nn.Linear(key_value_size, shared_size, bias=config.attention_bias)
         self.o_proj = nn.Linear(query_size, config.hidden_size, bias=config.attention_output_bias)
         self.norm_projections = config.qk_norm == "projection"
-        self.q_norm: nn.Module = nn.Identity()
-        self.k_norm: nn.Module = nn.Identity()
+        self.q_norm = self.k_norm = None
         if config.qk_norm != "none":
             sizes = (query_size, shared_size) if self.norm_projections else (config.head_dim, config.head_dim)
             self.q_norm, self.k_norm = (make_rms_norm(config, size) for size in sizes)
@@ -130,8 +129,10 @@ class MultiHeadAttention(nn.Module):
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
         return states.view(*states.shape[:-1], -1, self.head_dim).transpose(1, 2)
 
-    def _normed_heads(self, states: torch.Tensor, norm: nn.Module) -> torch.Tensor:
+    def _normed_heads(self, states: torch.Tensor, norm: nn.Module | None) -> torch.Tensor:
         """Queries or keys: each head normed (Henry et al. 2020; Qwen3), or all of them together (OLMo 2)."""
+        if norm is None:
+            return self._split_heads(states)
         return self._split_heads(norm(states)) if self.norm_projections else norm(self._split_heads(states))
 
     def forward(

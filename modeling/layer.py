@@ -42,7 +42,7 @@ class TransformerLayer(GradientCheckpointingLayer):
 
     def _add_norms(self, config: PreTrainedConfig, sublayer: str, skip_first: bool = False) -> None:
         """A sublayer's norm and, where it stands between two, its other one."""
-        setattr(self, f"{sublayer}_norm", nn.Identity() if skip_first else make_norm(config))
+        setattr(self, f"{sublayer}_norm", None if skip_first else make_norm(config))
         if self.norm_position == "sandwich":
             setattr(self, f"{sublayer}_output_norm", make_norm(config))
 
@@ -56,15 +56,16 @@ class TransformerLayer(GradientCheckpointingLayer):
         | `output` | `x + norm(sublayer(x))` | OLMo et al. 2025, §3.2 |
         | `sandwich` | `x + output_norm(sublayer(norm(x)))` | Ding et al. 2021, §2.2; Gemma 2 |
         """
-        norm = getattr(self, f"{name}_norm")
-        if self.norm_position == "post":
-            return norm(hidden_states + self.dropout(sublayer(hidden_states)))
+        norm = getattr(self, name + "_norm")
+        normed_first = self.norm_position in ("pre", "sandwich") and norm is not None
+        output = sublayer(norm(hidden_states) if normed_first else hidden_states)
         if self.norm_position == "output":
-            return hidden_states + self.dropout(norm(sublayer(hidden_states)))
-        output = sublayer(norm(hidden_states))
-        if self.norm_position == "sandwich":
-            output = getattr(self, f"{name}_output_norm")(output)
-        return hidden_states + self.dropout(output)
+            output = norm(output)
+        elif self.norm_position == "sandwich":
+            output = getattr(self, name + "_output_norm")(output)
+        if self.training:
+            output = self.dropout(output)
+        return norm(hidden_states + output) if self.norm_position == "post" else hidden_states + output
 
     def forward(
         self,

@@ -13,12 +13,13 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(hidden_size))
         self.eps = eps
 
-    def normalize(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Before the weight; in float32."""
-        states = hidden_states.float()
-        return states * torch.rsqrt(states.pow(2).mean(-1, keepdim=True) + self.eps)
+    def normalize(self, hidden_states: torch.Tensor, weight: torch.Tensor | None = None) -> torch.Tensor:
+        """In float32, by default without a weight."""
+        return nn.functional.rms_norm(hidden_states.float(), self.weight.shape, weight, self.eps)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if hidden_states.dtype == self.weight.dtype == torch.float32:
+            return self.normalize(hidden_states, self.weight)
         return self.weight * self.normalize(hidden_states).to(hidden_states.dtype)
 
 
@@ -30,7 +31,7 @@ class ZeroCenteredRMSNorm(RMSNorm):
         nn.init.zeros_(self.weight)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return (self.normalize(hidden_states) * (1 + self.weight.float())).to(hidden_states.dtype)
+        return self.normalize(hidden_states, 1 + self.weight.float()).to(hidden_states.dtype)
 
 
 def make_rms_norm(config: PreTrainedConfig, size: int) -> RMSNorm:

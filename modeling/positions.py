@@ -204,18 +204,19 @@ def rotary_config(config: PreTrainedConfig, layer_type: str) -> PreTrainedConfig
 
 
 def apply_rotary_positions(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotate each pair of coordinates (i, i + d/2) of queries or keys by its position's angle.
+    """Rotate each pair of coordinates (i, i + d/2) of queries or keys by its position's angle θ: `x_i cos θ - x_(i+d/2) sin θ`
+    and `x_(i+d/2) cos θ + x_i sin θ`.
 
     Args:
         states: `(B, H, T, D)`.
-        cos, sin: `(B, T, d)` with `d <= D`; the last `D - d` coordinates stay as they are.
+        cos: `(B, 1, T, d)` with `d <= D`; the last `D - d` coordinates stay as they are.
+        sin: Likewise, the first half of it negative.
     """
     rotated = cos.shape[-1]
+    if rotated == states.shape[-1]:
+        return states * cos + states.roll(rotated // 2, dims=-1) * sin
     turning, fixed = states[..., :rotated], states[..., rotated:]
-    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
-    first, second = turning.chunk(2, dim=-1)
-    turning = turning * cos + torch.cat((-second, first), dim=-1) * sin
-    return torch.cat((turning, fixed), dim=-1) if fixed.shape[-1] else turning
+    return torch.cat((apply_rotary_positions(turning, cos, sin), fixed), dim=-1)
 
 
 @computes("rotary")
@@ -232,8 +233,14 @@ class RotaryPositions(QueryKeyPositions, nn.ModuleDict):
     def forward(
         self, hidden_states: torch.Tensor, position_ids: torch.Tensor
     ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Cosines and sines `(B, T, d)` for each layer type."""
-        return {layer_type: rotary(hidden_states, position_ids) for layer_type, rotary in self.items()}
+        """Cosines and sines for each layer type, as `apply_rotary_positions` takes them."""
+        return {layer_type: self.signed(*rotary(hidden_states, position_ids)) for layer_type, rotary in self.items()}
+
+    @staticmethod
+    def signed(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines `(B, T, d)` to `(B, 1, T, d)`, with the signs of a rotation."""
+        first, second = sin.chunk(2, dim=-1)
+        return cos[:, None], torch.cat((-first, second), dim=-1)[:, None]
 
 
 @computes("relative")

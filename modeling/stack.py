@@ -68,14 +68,16 @@ class TransformerStack(TransformerPreTrainedModel):
         self.embed_positions = positions if isinstance(positions, EmbeddingPositions) else None
         self.rotary_emb = positions if isinstance(positions, QueryKeyPositions) else None
         self.score_positions = positions if isinstance(positions, ScorePositions) else None
-        self.embed_norm = make_norm(config, width) if config.embedding_norm else nn.Identity()
-        self.embed_proj = nn.Linear(width, config.hidden_size) if width != config.hidden_size else nn.Identity()
+        self.embed_norm = make_norm(config, width) if config.embedding_norm else None
+        self.embed_proj = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
         self.dropout = nn.Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(config, layer_idx, self.is_causal, cross_attention_size)
             for layer_idx in range(config.num_hidden_layers)
         )
-        self.norm = nn.Identity() if config.norm_position == "post" else make_norm(config)
+        self.norm = (
+            nn.Identity() if config.norm_position == "post" else make_norm(config)
+        )  # pipelines of stages need one
         self.gradient_checkpointing = False
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
@@ -155,14 +157,19 @@ class TransformerStack(TransformerPreTrainedModel):
         **kwargs: Any,
     ) -> torch.Tensor:
         """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks, by layer type, are ready-made."""
-        hidden_states = inputs_embeds * self.embed_scale
+        hidden_states = inputs_embeds if self.embed_scale == 1.0 else inputs_embeds * self.embed_scale
         if self.embed_types is not None:
             if token_type_ids is None:
                 token_type_ids = torch.zeros(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
             hidden_states = hidden_states + self.embed_types(token_type_ids)
         if self.embed_positions is not None:
             hidden_states = hidden_states + self.embed_positions(position_ids).to(hidden_states)
-        hidden_states = self.embed_proj(self.dropout(self.embed_norm(hidden_states)))
+        if self.embed_norm is not None:
+            hidden_states = self.embed_norm(hidden_states)
+        if self.training:
+            hidden_states = self.dropout(hidden_states)
+        if self.embed_proj is not None:
+            hidden_states = self.embed_proj(hidden_states)
         position_embeddings = {} if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
         position_bias = self.position_bias(hidden_states, past_key_values)
         self.require_soft_caps()

@@ -13,7 +13,7 @@ from trefoil.modeling.positions import (
     LearnedPositions,
     QueryKeyPositions,
     RelativePositions,
-    RotaryEmbedding,
+    RotaryPositions,
     ScorePositions,
     SinusoidalPositions,
     apply_rotary_positions,
@@ -30,9 +30,25 @@ def test_sinusoidal_positions_follow_the_paper():
     assert encoding[0, 0].tolist() == [0, 1] * 4
 
 
+def rotary_positions(config):
+    positions = RotaryPositions.from_config(config, is_causal=True)
+    return lambda *arguments: positions(*arguments)["full_attention"]
+
+
+def test_rotary_turns_pairs_of_coordinates():
+    config = tiny_config("decoder")
+    states = torch.randn(1, 1, 1, 8)
+    found = apply_rotary_positions(states, *rotary_positions(config)(states, torch.tensor([[7]])))[0, 0, 0]
+    for pair in range(4):
+        angle = 7 / config.rope_parameters["rope_theta"] ** (2 * pair / 8)
+        first, second = states[0, 0, 0, pair].item(), states[0, 0, 0, pair + 4].item()
+        assert found[pair].item() == pytest.approx(first * math.cos(angle) - second * math.sin(angle), abs=1e-5)
+        assert found[pair + 4].item() == pytest.approx(second * math.cos(angle) + first * math.sin(angle), abs=1e-5)
+
+
 def test_rotary_scores_depend_on_distance_alone():
     torch.manual_seed(0)
-    rotary = RotaryEmbedding(tiny_config("decoder"))
+    rotary = rotary_positions(tiny_config("decoder"))
     query, key = torch.randn(2, 1, 1, 1, 8).unbind()
 
     def score(query_position, key_position):
@@ -51,7 +67,7 @@ def test_rotary_turns_a_part_of_a_head_where_asked():
         "decoder", rope_parameters={"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
     )
     states = torch.randn(1, 1, 1, 8)
-    turned = apply_rotary_positions(states, *RotaryEmbedding(config)(states, torch.tensor([[7]])))
+    turned = apply_rotary_positions(states, *rotary_positions(config)(states, torch.tensor([[7]])))
     assert torch.equal(turned[..., 4:], states[..., 4:])
     assert not torch.allclose(turned[..., :4], states[..., :4])
 
