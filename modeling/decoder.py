@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.generation import GenerationMixin
 from transformers.modeling_outputs import (
@@ -15,13 +14,12 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.decoder import TrefoilDecoderConfig
 from .attention import MultiHeadAttention
-from .base import select_positions
 from .heads import DecoderPooler, SequenceClassificationModel, TokenClassificationModel
 from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
-from .scores import soft_cap
 from .stack import TransformerPreTrainedModel, TransformerStack
+from .vocabulary import LanguageModelHead, VocabularyProjection
 
 
 class TrefoilDecoderModel(TransformerStack):
@@ -111,21 +109,21 @@ class TrefoilDecoderModel(TransformerStack):
         )
 
 
-class TrefoilDecoderForCausalLM(TransformerPreTrainedModel, GenerationMixin):
+class TrefoilDecoderForCausalLM(LanguageModelHead, TransformerPreTrainedModel, GenerationMixin):
     """The decoder with a language-modelling head: the probability of the next token."""
 
     config: TrefoilDecoderConfig
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
-    _tp_plan = {"lm_head": "colwise_gather_output"}
-    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
-    _fsdp_plan = {"lm_head": "keep_full_weight"}
+    default_loss = staticmethod(next_token_cross_entropy)
+    predicts_next = True
 
     def __init__(self, config: TrefoilDecoderConfig) -> None:
         super().__init__(config)
         self.model = TrefoilDecoderModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
+        self.lm_head = VocabularyProjection(config.hidden_size, config.vocab_size, bias=config.lm_head_bias)
         self.lm_head_scale = config.hidden_size**-0.5 if config.scale_lm_head else 1.0
-        self.loss_function = next_token_cross_entropy
+        self.logit_softcap = config.final_logit_softcapping
+        self.loss_function = self.default_loss
         self.post_init()
 
     @can_return_tuple
@@ -165,11 +163,7 @@ class TrefoilDecoderForCausalLM(TransformerPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep) * self.lm_head_scale)
-        logits = soft_cap(logits, self.config.final_logit_softcapping)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        loss, logits = self.predict(outputs.last_hidden_state, labels, logits_to_keep, **kwargs)
         return CausalLMOutputWithCrossAttentions(
             loss=loss,
             logits=logits,

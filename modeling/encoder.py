@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, MaskedLMOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
@@ -19,9 +18,9 @@ from .heads import (
     Transform,
 )
 from .layer import TransformerLayer
-from .losses import token_cross_entropy
 from .masks import bidirectional_masks
 from .stack import TransformerPreTrainedModel, TransformerStack
+from .vocabulary import LanguageModelHead, VocabularyProjection
 
 
 class TrefoilEncoderModel(TransformerStack):
@@ -65,22 +64,23 @@ class TrefoilEncoderModel(TransformerStack):
         return BaseModelOutputWithPooling(hidden_states, self.pooler(hidden_states, attention_mask, input_ids))
 
 
-class TrefoilEncoderForMaskedLM(TransformerPreTrainedModel):
+class TrefoilEncoderForMaskedLM(LanguageModelHead, TransformerPreTrainedModel):
     """The encoder with a masked language-modelling head (Devlin et al. 2019, §3.1)."""
 
     config: TrefoilEncoderConfig
     _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
-    _tp_plan = {"lm_head": "colwise_gather_output"}
-    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
-    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: TrefoilEncoderConfig) -> None:
         super().__init__(config)
         self.model = TrefoilEncoderModel(config, add_pooler=False)
         self.transform = Transform(config, config.embedding_size)
-        self.lm_head = nn.Linear(self.model.embed_tokens.embedding_dim, config.vocab_size, bias=config.lm_head_bias)
-        self.loss_function = token_cross_entropy
+        width = self.model.embed_tokens.embedding_dim
+        self.lm_head = VocabularyProjection(width, config.vocab_size, bias=config.lm_head_bias)
+        self.loss_function = self.default_loss
         self.post_init()
+
+    def before_projection(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.transform(hidden_states)
 
     @can_return_tuple
     def forward(
@@ -98,8 +98,7 @@ class TrefoilEncoderForMaskedLM(TransformerPreTrainedModel):
         Args:
             labels: `(B, T)` token ids; -100 where nothing was masked.
             logits_to_keep: Only the last so many positions' logits and labels (0: all), or those at the indices of
-                positions, or where a boolean mask `(B, T)` is True: `labels != -100` spares the projection of all
-                others and leaves the loss as it is. The rest: `TrefoilEncoderModel.forward`.
+                positions, or where a boolean mask `(B, T)` is True. The rest: `TrefoilEncoderModel.forward`.
 
         Returns:
             `logits (B, T, vocab_size)`, `(K, vocab_size)` with a mask, and, with labels, the loss.
@@ -112,11 +111,9 @@ class TrefoilEncoderForMaskedLM(TransformerPreTrainedModel):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.lm_head(self.transform(select_positions(outputs.last_hidden_state, logits_to_keep)))
-        loss = None
         if labels is not None:
             labels = select_positions(labels[..., None], logits_to_keep)[..., 0]
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
+        loss, logits = self.predict(outputs.last_hidden_state, labels, logits_to_keep, **kwargs)
         return MaskedLMOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

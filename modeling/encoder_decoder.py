@@ -4,16 +4,15 @@ import os
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.generation import GenerationMixin
 
 from ..configuration.encoder_decoder import TrefoilEncoderDecoderConfig
 from .decoder import TrefoilDecoderForCausalLM, TrefoilDecoderModel
 from .encoder import TrefoilEncoderModel
-from .losses import token_cross_entropy
 from .sequence_to_sequence import BareEncoderDecoderModel, ConditionalGenerationModel
 from .stack import TransformerPreTrainedModel
+from .vocabulary import VocabularyProjection
 
 
 def load_half(
@@ -57,12 +56,12 @@ class TrefoilEncoderDecoderForConditionalGeneration(
     def __init__(self, config: TrefoilEncoderDecoderConfig) -> None:
         super().__init__(config)
         self.model = TrefoilEncoderDecoderModel(config)
-        self.lm_head = nn.Linear(
+        self.lm_head = VocabularyProjection(
             config.decoder.hidden_size, config.decoder.vocab_size, bias=config.decoder.lm_head_bias
         )
         self.lm_head_scale = config.decoder.hidden_size**-0.5 if config.decoder.scale_lm_head else 1.0
         self.logit_softcap = config.decoder.final_logit_softcapping
-        self.loss_function = token_cross_entropy
+        self.loss_function = self.default_loss
         self.post_init()
 
     @classmethod

@@ -8,6 +8,9 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
+
+from .scores import soft_cap
 
 
 def labelled(labels: torch.Tensor, ignore_index: int = -100) -> torch.Tensor:
@@ -21,6 +24,7 @@ def token_cross_entropy(
     vocab_size: int,
     num_items_in_batch: torch.Tensor | int | None = None,
     label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
     ignore_index: int = -100,
     **kwargs: Any,
 ) -> torch.Tensor:
@@ -29,17 +33,25 @@ def token_cross_entropy(
     Args:
         num_items_in_batch: Divide the sum by this; else the mean is taken.
         label_smoothing: Probability spread evenly over the vocabulary.
+        z_loss: Factor of `log² Z`, with Z what the softmax divides by, which is added to each label's loss and keeps
+            logits from drifting: Chowdhery et al. 2023, §5.
         ignore_index: Labels with this value do not count.
     """
     labels = labels.to(logits.device, torch.long).reshape(-1)
+    logits = logits.reshape(-1, vocab_size).float()
     loss = nn.functional.cross_entropy(
-        logits.reshape(-1, vocab_size).float(),
-        labels,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
-        reduction="mean" if num_items_in_batch is None else "sum",
+        logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="sum"
     )
-    return loss if num_items_in_batch is None else loss / num_items_in_batch
+    if z_loss:
+        loss = loss + z_loss * logits.logsumexp(dim=-1)[labels != ignore_index].square().sum()
+    return loss / ((labels != ignore_index).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def next_labels(labels: Any, shift_labels: torch.Tensor | None = None, ignore_index: int = -100) -> torch.Tensor:
+    """Each position's next label `(B, T)`, the last one's `ignore_index`; or `shift_labels`, which are shifted already."""
+    if shift_labels is not None:
+        return shift_labels
+    return nn.functional.pad(labels, (0, 1), value=ignore_index)[..., 1:].contiguous()
 
 
 def next_token_cross_entropy(
@@ -50,10 +62,108 @@ def next_token_cross_entropy(
     ignore_index: int = -100,
     **kwargs: Any,
 ) -> torch.Tensor:
-    """`token_cross_entropy` of each position against the next label; `shift_labels` are labels shifted already."""
-    if shift_labels is None:
-        shift_labels = nn.functional.pad(labels, (0, 1), value=ignore_index)[..., 1:].contiguous()
-    return token_cross_entropy(logits, shift_labels, vocab_size, ignore_index=ignore_index, **kwargs)
+    """`token_cross_entropy` of each position against the next label, as `next_labels` has it."""
+    labels = next_labels(labels, shift_labels, ignore_index)
+    return token_cross_entropy(logits, labels, vocab_size, ignore_index=ignore_index, **kwargs)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """The sum of `linear_cross_entropy`, and its gradients, which are computed along with it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        labels: torch.Tensor,
+        label_smoothing: float,
+        z_loss: float,
+        softcap: float | None,
+        chunk: int,
+    ) -> torch.Tensor:
+        wanted = ctx.needs_input_grad[:3]
+        of_states, of_weight, of_bias = (
+            torch.zeros_like(tensor) if tensor is not None and asked else None
+            for tensor, asked in zip((states, weight, bias), wanted, strict=True)
+        )
+        total = torch.zeros((), device=states.device)
+        for start in range(0, len(states), chunk):
+            rows = slice(start, start + chunk)
+            logits = soft_cap(nn.functional.linear(states[rows], weight, bias).float(), softcap)
+            log_z = logits.logsumexp(dim=-1, keepdim=True)
+            at_label = labels[rows, None]
+            losses = log_z - (1 - label_smoothing) * logits.gather(-1, at_label)
+            if label_smoothing:
+                losses -= label_smoothing * logits.mean(dim=-1, keepdim=True)
+            if z_loss:
+                losses += z_loss * log_z.square()
+            total += losses.sum()
+            if not any(wanted):
+                continue
+            # of cap · tanh(x / cap): 1 - tanh², before the logits turn into probabilities in place
+            slope = None if softcap is None else 1 - (logits / softcap).square_()
+            gradient = logits.sub_(log_z).exp_()
+            if z_loss:
+                gradient *= 1 + 2 * z_loss * log_z
+            if label_smoothing:
+                gradient -= label_smoothing / gradient.shape[-1]
+            gradient.scatter_add_(-1, at_label, torch.full_like(log_z, label_smoothing - 1))
+            if slope is not None:
+                gradient *= slope
+            gradient = gradient.to(states.dtype)
+            if of_states is not None:
+                torch.mm(gradient, weight, out=of_states[rows])
+            if of_weight is not None:
+                of_weight.addmm_(gradient.T, states[rows])
+            if of_bias is not None:
+                of_bias += gradient.sum(dim=0)
+        ctx.save_for_backward(of_states, of_weight, of_bias)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple:  # type: ignore[override]
+        gradients = (None if each is None else each * gradient.to(each.dtype) for each in ctx.saved_tensors)
+        return (*gradients, None, None, None, None, None)
+
+
+def logits_at_a_time(device: torch.device) -> int:
+    """How many logits are computed at a time: what stays in a processor's cache, or keeps a GPU busy."""
+    return 2**22 if device.type == "cpu" else 2**28
+
+
+def linear_cross_entropy(
+    hidden_states: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    labels: torch.Tensor,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    label_smoothing: float = 0.0,
+    z_loss: float = 0.0,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> torch.Tensor:
+    """`token_cross_entropy` of `soft_cap(hidden_states weightᵀ + bias)`, in chunks: the logits of all positions, which take
+    more memory than all else where the vocabulary is large, are never there at once.
+
+    Gradients are computed beside the loss, so that each chunk's logits are needed once; no second derivatives.
+
+    Args:
+        hidden_states: `(N, C)`.
+        weight, bias: `(vocab_size, C)`, `(vocab_size,)`.
+        labels: `(N,)`; all count.
+        softcap: `soft_cap` of the logits.
+            The rest: `token_cross_entropy`.
+    """
+    if torch.is_autocast_enabled(hidden_states.device.type):
+        dtype = torch.get_autocast_dtype(hidden_states.device.type)
+        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
+        bias = None if bias is None else bias.to(dtype)
+    chunk = max(1, logits_at_a_time(hidden_states.device) // len(weight))
+    with torch.autocast(hidden_states.device.type, enabled=False):
+        total = _LinearCrossEntropy.apply(hidden_states, weight, bias, labels, label_smoothing, z_loss, softcap, chunk)
+    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
 def span_cross_entropy(

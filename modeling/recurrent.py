@@ -19,7 +19,6 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.recurrent import TrefoilRecurrentConfig
 from .base import TrefoilPreTrainedModel
-from .losses import token_cross_entropy
 from .recurrence import RecurrentLayer
 from .scores import attention_weights
 from .sequence_to_sequence import (
@@ -27,6 +26,7 @@ from .sequence_to_sequence import (
     ConditionalGenerationModel,
     TrefoilEncoderDecoderPreTrainedModel,
 )
+from .vocabulary import VocabularyProjection
 
 
 @dataclass
@@ -275,6 +275,6 @@ class TrefoilRecurrentForConditionalGeneration(
     def __init__(self, config: TrefoilRecurrentConfig) -> None:
         super().__init__(config)
         self.model = TrefoilRecurrentModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.loss_function = token_cross_entropy
+        self.lm_head = VocabularyProjection(config.hidden_size, config.vocab_size, bias=False)
+        self.loss_function = self.default_loss
         self.post_init()

@@ -10,8 +10,8 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
 
-from .base import TrefoilPreTrainedModel, select_positions
-from .scores import soft_cap
+from .base import TrefoilPreTrainedModel
+from .vocabulary import LanguageModelHead
 
 
 def shift_right(labels: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
@@ -161,24 +161,13 @@ class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         )
 
 
-class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
-    """A bare encoder-decoder, `model`, with a language-modelling head.
-
-    Attributes:
-        lm_head_scale: Factor on what enters the head.
-        logit_softcap: `soft_cap` of what leaves it.
-    """
+class ConditionalGenerationModel(LanguageModelHead, TrefoilEncoderDecoderPreTrainedModel):
+    """A bare encoder-decoder, `model`, with a language-modelling head."""
 
     _tied_weights_keys = {
         "lm_head.weight": "model.encoder.embed_tokens.weight",
         "model.decoder.embed_tokens.weight": "model.encoder.embed_tokens.weight",
     }
-    _tp_plan = {"lm_head": "colwise_gather_output"}
-    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
-    _fsdp_plan = {"lm_head": "keep_full_weight"}
-
-    lm_head_scale = 1.0
-    logit_softcap: float | None = None
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         return shift_right(labels, self.config)
@@ -230,11 +219,7 @@ class ConditionalGenerationModel(TrefoilEncoderDecoderPreTrainedModel):
             use_cache=use_cache,
             **kwargs,
         )
-        logits = self.lm_head(select_positions(outputs.last_hidden_state, logits_to_keep) * self.lm_head_scale)
-        logits = soft_cap(logits, self.logit_softcap)
-        loss = None
-        if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.lm_head.out_features, **kwargs)
+        loss, logits = self.predict(outputs.last_hidden_state, labels, logits_to_keep, **kwargs)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,

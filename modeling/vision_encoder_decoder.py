@@ -71,6 +71,7 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         label_smoothing: float = 0.0,
+        z_loss: float = 0.0,
         **options: Any,
     ) -> Any:
         """
@@ -85,5 +86,7 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
         outputs = super().forward(pixel_values=pixel_values, decoder_input_ids=decoder_input_ids, **options)
         if labels is not None:
             size = self.config.decoder.vocab_size
-            outputs.loss = token_cross_entropy(outputs.logits, labels, size, num_items_in_batch, label_smoothing)
+            outputs.loss = token_cross_entropy(
+                outputs.logits, labels, size, num_items_in_batch, label_smoothing, z_loss
+            )
         return outputs

@@ -121,6 +121,7 @@ class OptimizationRecipe(Settings):
     warmup_steps: int | None = not_negative()  # default: 400, or a tenth of a run that is shorter than ten times that
     max_grad_norm: float | None = positive(1.0)
     label_smoothing: float = share(0.0)
+    z_loss: float = not_negative(0.0)  # of tokens' logits: 1e-4 keeps them from drifting
 
 
 @strict

@@ -43,6 +43,7 @@ class ImageCaptioningReader(Reader):
     """Pairs of `image` and `text`. Files of pictures are looked at before training, and decoded when a batch needs them."""
 
     template = TEXT_TO_TEXT
+    predicts_tokens = True
     needed_tokens = ("eos_token", "pad_token")  # the model shifts labels with it
 
     def __init__(self, task: Task, recipe: Recipe) -> None:

@@ -38,6 +38,7 @@ class LanguageModelReader(Reader):
     """Texts, each a document, or a line of one running text."""
 
     can_stream = True
+    predicts_tokens = True
 
     def __init__(self, task: Task, recipe: Recipe) -> None:
         super().__init__(task, recipe)

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from huggingface_hub.dataclasses import strict
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -97,11 +96,6 @@ class MaskedLMPreprocessor(LanguageModelPreprocessor):
         else:
             units = np.arange(len(words))
         return ids, np.where(words >= 0, units, -1)
-
-    def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
-        """With `logits_to_keep`: only what is masked goes through the vocabulary's projection."""
-        batch = super().collate(rows)
-        return batch | {"logits_to_keep": batch["labels"] != -100}
 
 
 class MaskedLMEvaluator(LanguageModelEvaluator):

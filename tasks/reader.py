@@ -26,6 +26,7 @@ class Reader:
 
     template: Template = BIDIRECTIONAL  # of a tokenizer that is trained for this task
     can_stream: ClassVar[bool] = False  # whether rows say all by themselves, so that no one has to see them all before
+    predicts_tokens: ClassVar[bool] = False  # of a vocabulary, rather than labels
     needed_tokens: tuple[str, ...] = ()  # special tokens that a tokenizer must have, or what stands in for them
 
     def __init__(self, task: Task, recipe: Recipe) -> None:
@@ -36,6 +37,10 @@ class Reader:
                 raise UserError(f"data.columns.{role}: the task {task.name} has no such column{nearest(role, roles)}")
         self.options: Any = build(task.options, recipe.options, f"task {task.name}", "options.")
         self.require_metric(task.metrics)
+        if recipe.optimization.z_loss and not self.predicts_tokens:
+            raise UserError(
+                f"optimization.z_loss: the task {task.name} predicts labels, whose logits do not drift; leave it out"
+            )
         if recipe.data.streaming and not self.can_stream:
             raise UserError(
                 f"data.streaming: the task {task.name} looks at its whole training split before the first step; leave it out"

@@ -23,6 +23,7 @@ ROOM = 1.5  # generated texts may be so many times as long as the longest that w
 class TextToTextReader(Reader):
     template = TEXT_TO_TEXT
     can_stream = True
+    predicts_tokens = True
     needed_tokens = ("eos_token",)
 
 

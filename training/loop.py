@@ -102,6 +102,8 @@ class TrainingLoop:
         )
         self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
         self.watch = LossWatch(recipe.training)
+        options = {name: getattr(recipe.optimization, name) for name in ("label_smoothing", "z_loss")}
+        self.loss_options = {name: value for name, value in options.items() if value}
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.position = Position(**state["position"])
@@ -222,7 +224,7 @@ class TrainingLoop:
         loss = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro_batches, start=1):
             with self.engine.share_of(batch, is_last=number == len(micro_batches)) as mine:
-                output = self.model(**mine, num_items_in_batch=num_items, label_smoothing=optimization.label_smoothing)
+                output = self.model(**mine, num_items_in_batch=num_items, **self.loss_options)
                 accelerator.backward(output.loss)
             loss += output.loss.detach()
         norm = accelerator.clip_grad_norm_(self.model.parameters(), optimization.max_grad_norm or math.inf)

@@ -1,0 +1,184 @@
+"""The projection onto the vocabulary, and losses of it that never hold the logits of all positions at once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils import _pytree as pytree
+
+from .base import TrefoilPreTrainedModel, select_positions
+from .losses import linear_cross_entropy, next_labels, token_cross_entropy
+from .scores import soft_cap
+
+
+class VocabularyProjection(nn.Linear):
+    """Logits of hidden states; with labels, `linear_cross_entropy` of them. Both by `forward`, where engines that split a
+    model hang the gathering of its weight."""
+
+    def forward(self, input: torch.Tensor, labels: torch.Tensor | None = None, **options: Any) -> torch.Tensor:
+        """`(..., C)` to `(..., vocab_size)`; with `labels (...)`, to the loss, whose `options` these are."""
+        if labels is None:
+            return super().forward(input)
+        return linear_cross_entropy(input, self.weight, self.bias, labels, **options)
+
+
+class LateLogits(torch.Tensor):
+    """Logits that are computed when something reads more of them than shape, dtype and device.
+
+    Args:
+        compute: Makes the logits.
+        version: Counts the changes of the weights that they are made of.
+        shape, dtype, device: What they will be.
+    """
+
+    _METADATA = {
+        getattr(torch.Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad")
+    } | {torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel, torch.Tensor.is_floating_point}
+
+    _compute: Callable[[], torch.Tensor]
+    _version_of_weights: Callable[[], int]
+    _made_at: int
+
+    @staticmethod
+    def __new__(
+        cls,
+        compute: Callable[[], torch.Tensor],
+        version: Callable[[], int],
+        shape: tuple[int, ...],
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> "LateLogits":
+        late = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
+        late._compute, late._version_of_weights, late._made_at = compute, version, version()
+        return late
+
+    def whole(self) -> torch.Tensor:
+        """
+        Raises:
+            RuntimeError: The weights have changed since.
+        """
+        with torch._C.DisableTorchFunctionSubclass():
+            if self._version_of_weights() != self._made_at:
+                raise RuntimeError(
+                    "these logits were left out of the loss's computation, and the model's weights have changed since; "
+                    "read them before the optimiser's step"
+                )
+            return self._compute()
+
+    @classmethod
+    def __torch_function__(cls, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in cls._METADATA:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
+        if func is torch.Tensor.float and len(args) == 1:  # as accelerate asks of every output in half precision
+            late = args[0]
+            return cls(
+                lambda: late.whole().float(), late._version_of_weights, tuple(late.shape), torch.float32, late.device
+            )
+        args, kwargs = pytree.tree_map_only(cls, cls.whole, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+    @classmethod
+    def __torch_dispatch__(  # type: ignore[override]
+        cls, func: Callable, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        args, kwargs = pytree.tree_map_only(cls, cls.whole, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+class LanguageModelHead(TrefoilPreTrainedModel):
+    """A base model with a projection onto the vocabulary, `lm_head`.
+
+    Attributes:
+        default_loss: The loss, where nobody sets another `loss_function`.
+        predicts_next: Whether a position's label is the next token, so that labels are shifted.
+        lm_head_scale: Factor on what enters the projection.
+        logit_softcap: `soft_cap` of what leaves it.
+    """
+
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _pp_plan = {"lm_head": (["hidden_states"], ["logits"])}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
+
+    lm_head: VocabularyProjection
+    default_loss: Callable = staticmethod(token_cross_entropy)
+    predicts_next = False
+    lm_head_scale = 1.0
+    logit_softcap: float | None = None
+
+    def before_projection(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """What enters the projection."""
+        return hidden_states if self.lm_head_scale == 1.0 else hidden_states * self.lm_head_scale
+
+    def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(..., C)` to logits `(..., vocab_size)`."""
+        return soft_cap(self.lm_head(self.before_projection(hidden_states)), self.logit_softcap)
+
+    def predict(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.Tensor | None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **options: Any,
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """The loss of `labels (B, T)`, if given, and the logits.
+
+        Where nothing but the labels' loss is asked for, only positions that have one are projected, some at a time, and
+        the logits `(B, T, vocab_size)` are computed if they are read.
+
+        Args:
+            hidden_states: `(B, T, C)`.
+            logits_to_keep: `select_positions` of hidden states.
+            options: The loss's.
+        """
+        if labels is None or not self._projects_late(logits_to_keep):
+            logits = self.project(select_positions(hidden_states, logits_to_keep))
+            if labels is None:
+                return None, logits
+            return self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.lm_head.out_features, **options
+            ), logits
+        if self.predicts_next:
+            labels = next_labels(labels, options.pop("shift_labels", None), options.get("ignore_index", -100))
+        labels = labels.to(hidden_states.device)
+        labelled = labels != options.get("ignore_index", -100)
+        loss = self.lm_head(
+            self.before_projection(hidden_states[labelled]),
+            labels=labels[labelled],
+            softcap=self.logit_softcap,
+            **options,
+        )
+        return loss, self._late(hidden_states)
+
+    def _projects_late(self, logits_to_keep: int | torch.Tensor) -> bool:
+        return (
+            isinstance(logits_to_keep, int)
+            and logits_to_keep == 0
+            # outside of training, gradients of the loss may be asked for by the logits
+            and (self.training or not torch.is_grad_enabled())
+            and self.loss_function is type(self).default_loss
+            # not what adapters, quantization or tensor parallelism have put in their place
+            and type(self.lm_head) is VocabularyProjection
+            and type(self.lm_head.weight) is nn.Parameter
+            and not torch.compiler.is_compiling()
+        )
+
+    def _late(self, hidden_states: torch.Tensor) -> LateLogits:
+        device_type, weight = hidden_states.device.type, self.lm_head.weight
+        mixed, dtype = torch.is_autocast_enabled(device_type), hidden_states.dtype
+        half = torch.get_autocast_dtype(device_type)
+
+        def compute() -> torch.Tensor:
+            with torch.autocast(device_type, half, enabled=mixed):
+                return self.project(hidden_states)
+
+        shape = (*hidden_states.shape[:-1], self.lm_head.out_features)
+        return LateLogits(compute, lambda: weight._version, shape, half if mixed else dtype, hidden_states.device)
+
+    def _get_resized_lm_head(self, *arguments: Any, **options: Any) -> nn.Module:
+        """transformers makes a new `Linear` where the size changes."""
+        resized = super()._get_resized_lm_head(*arguments, **options)
+        if type(resized) is nn.Linear:
+            resized.__class__ = VocabularyProjection
+        return resized
