@@ -17,6 +17,11 @@ from .positions import POSITION_CLASSES, Positions, QueryKeyPositions
 from .scores import attention_weights, soft_cap
 
 
+def attention_function(config: PreTrainedConfig) -> Callable:
+    """What the configuration's attention implementation computes attention by."""
+    return ALL_ATTENTION_FUNCTIONS.get_interface(config._attn_implementation, eager_attention_forward)
+
+
 def scaled_dot_product_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -84,7 +89,7 @@ class MultiHeadAttention(nn.Module):
     cross-attention (§3.2.3); with fewer key/value heads than query heads it is grouped (Ainslie et al. 2023).
 
     Args:
-        config: The stack's configuration. Of its attention implementation it is asked at each call.
+        config: The stack's configuration.
         layer_idx: This layer's place in the stack and in the key/value cache.
         is_causal: Whether a query only looks left where no mask is given.
         key_value_size: Width of `key_value_states`, for cross-attention; None for self-attention.
@@ -142,6 +147,7 @@ class MultiHeadAttention(nn.Module):
         attention_mask: torch.Tensor | None = None,
         position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
+        attention: Callable | None = None,
         **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
@@ -153,6 +159,7 @@ class MultiHeadAttention(nn.Module):
             position_embeddings: For positions that are applied to queries and keys, such as rotary cosines and sines;
                 self-attention only.
             past_key_values: The cache; self-attention appends to it, cross-attention fills it once.
+            attention: `attention_function` of the configuration, where it was asked for before.
             kwargs: For the attention implementation, such as `position_bias (B or 1, H, T, S)`.
 
         Returns:
@@ -166,10 +173,7 @@ class MultiHeadAttention(nn.Module):
         else:
             key, value = self._cross_key_value(key_value_states, past_key_values)
 
-        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(
-            self.config._attn_implementation, eager_attention_forward
-        )
-        output, weights = attention(
+        output, weights = (attention or attention_function(self.config))(
             self,
             query,
             key,

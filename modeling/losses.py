@@ -128,9 +128,10 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*gradients, None, None, None, None, None)
 
 
-def logits_at_a_time(device: torch.device) -> int:
-    """How many logits are computed at a time: what stays in a processor's cache, or keeps a GPU busy."""
-    return 2**22 if device.type == "cpu" else 2**28
+def rows_at_a_time(vocab_size: int, device: torch.device) -> int:
+    """How many positions' logits are computed at a time: a few megabytes of them on a processor, enough to keep a GPU busy,
+    and so many that the gradient of the weight, to which each chunk adds, is not all that is read."""
+    return max(128, (2**22 if device.type == "cpu" else 2**28) // vocab_size)
 
 
 def linear_cross_entropy(
@@ -160,7 +161,7 @@ def linear_cross_entropy(
         dtype = torch.get_autocast_dtype(hidden_states.device.type)
         hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
         bias = None if bias is None else bias.to(dtype)
-    chunk = max(1, logits_at_a_time(hidden_states.device) // len(weight))
+    chunk = rows_at_a_time(len(weight), hidden_states.device)
     with torch.autocast(hidden_states.device.type, enabled=False):
         total = _LinearCrossEntropy.apply(hidden_states, weight, bias, labels, label_smoothing, z_loss, softcap, chunk)
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils.generic import can_return_tuple
@@ -171,6 +171,14 @@ class ConditionalGenerationModel(LanguageModelHead, TrefoilEncoderDecoderPreTrai
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         return shift_right(labels, self.config)
+
+    def _reorder_cache(self, past_key_values: Any, beam_idx: torch.Tensor) -> Any:
+        """Beam search goes on from these rows. The beams of a source share its keys and values, which stay where they are."""
+        own = past_key_values
+        if isinstance(past_key_values, EncoderDecoderCache):
+            own = past_key_values.self_attention_cache
+        own.reorder_cache(beam_idx)
+        return past_key_values
 
     @can_return_tuple
     def forward(

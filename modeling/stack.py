@@ -9,6 +9,7 @@ from transformers.cache_utils import Cache
 from transformers.configuration_utils import PreTrainedConfig
 
 from ..configuration.halves import halves
+from .attention import attention_function
 from .base import TrefoilPreTrainedModel
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
@@ -78,6 +79,7 @@ class TransformerStack(TransformerPreTrainedModel):
         self.norm = (
             nn.Identity() if config.norm_position == "post" else make_norm(config)
         )  # pipelines of stages need one
+        self.attn_softcap = config.attn_logit_softcapping
         self.gradient_checkpointing = False
 
     def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
@@ -139,11 +141,13 @@ class TransformerStack(TransformerPreTrainedModel):
         Raises:
             ValueError: Scores are to be capped, and the attention implementation, which may have changed, leaves them.
         """
+        if self.attn_softcap is None:
+            return
         kernel = self.config._attn_implementation or ""
-        if self.config.attn_logit_softcapping is not None and ("sdpa" in kernel or kernel == "paged|eager"):
+        if "sdpa" in kernel or kernel == "paged|eager":
             raise ValueError(
                 f"attn_implementation={kernel!r} cannot cap scores, as "
-                f"attn_logit_softcapping={self.config.attn_logit_softcapping} wants; use 'eager' or 'flex_attention'"
+                f"attn_logit_softcapping={self.attn_softcap} wants; use 'eager' or 'flex_attention'"
             )
 
     def run_layers(
@@ -173,6 +177,7 @@ class TransformerStack(TransformerPreTrainedModel):
         position_embeddings = {} if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
         position_bias = self.position_bias(hidden_states, past_key_values)
         self.require_soft_caps()
+        attention = attention_function(self.config)
         for layer in self.layers:
             layer_type: str = layer.attention_type  # type: ignore[assignment]
             hidden_states = layer(
@@ -183,6 +188,7 @@ class TransformerStack(TransformerPreTrainedModel):
                 position_embeddings=position_embeddings.get(layer_type),
                 position_ids=position_ids,
                 past_key_values=past_key_values,
+                attention=attention,
                 **kwargs,
             )
         return self.norm(hidden_states)
