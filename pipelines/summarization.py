@@ -35,7 +35,8 @@ class SummarizationPipeline(TextToTextPipeline):
 
         Args:
             inputs: A text, a list of texts, or a generator or dataset that yields texts.
-            batch_size (`int`, *optional*): Texts summarized at a time. Default: 1.
+            batch_size (`int`, *optional*): Texts summarized at a time. Default: those of like length together, as
+                many as have 2,048 tokens.
             return_text (`bool`, *optional*): Answer with `summary_text`. Default: not `return_tensors`.
             return_tensors (`bool`, *optional*): Answer with `summary_token_ids`, shape `(length,)`.
             clean_up_tokenization_spaces (`bool`, *optional*): Passed to the tokenizer's `decode`.

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, Pipeline
 
+from .by_length import predict_by_length
+
 logger = logging.getLogger(__name__)
 
 
@@ -53,10 +55,21 @@ class TextToTextPipeline(Pipeline):
             return super().__call__(inputs, *args, **kwargs)
         if len(inputs) == 0:
             return []
+        if not (args or self._says_how_many(inputs, **kwargs)):
+            return predict_by_length(self, inputs, **kwargs)
         results = super().__call__(list(inputs), *args, **kwargs)
         if all(len(sequences) == 1 for sequences in results):
             return [sequences[0] for sequences in results]
         return results
+
+    def _says_how_many(self, inputs: Sequence[Any], **options: Any) -> bool:
+        """Whether the call or the pipeline says how many texts are read at a time; so do texts that cannot be in one batch."""
+        return bool(
+            options.get("batch_size")
+            or self._batch_size
+            or self.tokenizer.pad_token_id is None
+            or not all(isinstance(each, str) for each in inputs)
+        )
 
     def _sanitize_parameters(
         self,

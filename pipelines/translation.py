@@ -29,7 +29,8 @@ class TranslationPipeline(TextToTextPipeline):
 
         Args:
             inputs: A text, a list of texts, or a generator or dataset that yields texts.
-            batch_size (`int`, *optional*): Texts translated at a time. Default: 1.
+            batch_size (`int`, *optional*): Texts translated at a time. Default: those of like length together, as
+                many as have 2,048 tokens.
             return_text (`bool`, *optional*): Answer with `translation_text`. Default: not `return_tensors`.
             return_tensors (`bool`, *optional*): Answer with `translation_token_ids`, shape `(length,)`.
             clean_up_tokenization_spaces (`bool`, *optional*): Passed to the tokenizer's `decode`.

@@ -1,0 +1,108 @@
+"""What was measured: lines as it comes, then tables, numbers and a picture for docs/performance.md."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .contest import Contest, Outcome
+
+HEADERS = {
+    "speed": "| work | peer | ours, ms | theirs, ms | ours : theirs | quartiles | tokens/s, ours |",
+    "memory": "| work | peer | ours, MB | theirs, MB | ours : theirs |",
+    "start": "| start | |",
+}
+
+
+def table(header: str, rows: list[str]) -> str:
+    columns = header.count("|") - 1
+    return "\n".join([header, "|---" * min(columns, 2) + "|---:" * max(columns - 2, 0) + "|", *rows])
+
+
+class Report:
+    """Tables of contests, by part."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.rows: dict[str, list[str]] = {}
+        self.numbers: list[dict[str, Any]] = []
+        self.outcomes: list[Outcome] = []
+
+    def _add(self, part: str, row: str, **numbers: Any) -> None:
+        print(f"{part}: {row}", flush=True)
+        self.rows.setdefault(part, []).append(row)
+        self.numbers.append({"part": part} | numbers)
+
+    def add_outcome(self, part: str, outcome: Outcome) -> None:
+        low, middle, high = outcome.quartiles
+        ours, theirs = (1000 * seconds for seconds in outcome.seconds)
+        speed = outcome.speed
+        work, peer = outcome.contest.work, outcome.contest.peer
+        self.outcomes.append(outcome)
+        self._add(
+            part,
+            f"| {work} | {peer} | {ours:.1f} | {theirs:.1f} | **{middle:.2f}** | {low:.2f} to {high:.2f} | {speed:,.0f} |",
+            work=work, peer=peer, ratios=[round(ratio, 4) for ratio in outcome.ratios], milliseconds=[ours, theirs],
+            tokens_per_second=speed, target=outcome.contest.target,
+        )  # fmt: skip
+
+    def add_peaks(self, contest: Contest, ours: int, theirs: int) -> None:
+        self._add(
+            "memory",
+            f"| {contest.work} | {contest.peer} | {ours / 1e6:.0f} | {theirs / 1e6:.0f} | **{ours / theirs:.2f}** |",
+            work=contest.work, peer=contest.peer, bytes=[ours, theirs],
+        )  # fmt: skip
+
+    def add_loading(self, found: dict[str, float]) -> None:
+        for name, seconds in found.items():
+            if name == "copies":
+                row = f"| memory to load a checkpoint of 1 GB | {seconds:.2f} times its size |"
+            else:
+                row = f"| {name} | {seconds:.2f} s |"
+            self._add("load", row, name=name, value=seconds)
+
+    def write(self, folder: Path) -> None:
+        """Put the tables in their places in `performance.md`, and numbers and picture beside it."""
+        page = folder / "performance.md"
+        text = page.read_text(encoding="utf-8")
+        for part, rows in self.rows.items():
+            header = HEADERS[{"memory": "memory", "load": "start"}.get(part, "speed")]
+            before, start, rest = text.partition(f"<!-- table {part} -->\n")
+            if not start:
+                raise ValueError(f"{page}: no place for the table {part!r}; add '<!-- table {part} -->'")
+            text = f"{before}{start}{table(header, rows)}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+        page.write_text(text, encoding="utf-8")
+        machine = {"machine": platform.machine(), "torch": torch.__version__, "device": self.device.type}
+        if self.device.type == "cuda":
+            machine["device"] = torch.cuda.get_device_name(self.device)
+        numbers = folder / "images" / "speed.json"
+        numbers.write_text(json.dumps({"where": machine, "found": self.numbers}, indent=1) + "\n", encoding="utf-8")
+        if self.outcomes:
+            self.draw(folder / "images" / "speed.png")
+
+    def draw(self, picture: Path) -> None:
+        """Every pair's ratio as a dot, their median as a line, and the target as a triangle."""
+        import matplotlib
+
+        matplotlib.use("Agg")
+        from matplotlib import pyplot as plt
+
+        outcomes = self.outcomes[::-1]
+        figure, axes = plt.subplots(figsize=(8, 0.9 + 0.3 * len(outcomes)), layout="constrained")
+        for place, outcome in enumerate(outcomes):
+            axes.plot(outcome.ratios, [place] * len(outcome.ratios), "o", color="tab:blue", alpha=0.25, markersize=4)
+            axes.plot([outcome.quartiles[1]] * 2, [place - 0.35, place + 0.35], color="tab:blue", linewidth=2)
+            if outcome.contest.target is not None:
+                axes.plot(outcome.contest.target, place - 0.4, "^", color="tab:orange", markersize=5)
+        axes.axvline(1, color="black", linewidth=0.8)
+        axes.set_xscale("log")
+        ticks = [tick for tick in (0.5, 0.7, 1, 1.4, 2, 3, 5) if tick <= max(max(o.ratios) for o in outcomes) * 1.1]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_yticks(range(len(outcomes)), [str(outcome.contest) for outcome in outcomes])
+        axes.set(xlabel="speed, ours : theirs (right of 1: ours is faster; triangles: what we are after)")
+        axes.grid(alpha=0.3, axis="x")
+        figure.savefig(picture, dpi=110)
+        plt.close(figure)

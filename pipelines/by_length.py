@@ -1,0 +1,32 @@
+"""Many texts through a pipeline, those of like length together, so that little of what is computed is padding."""
+
+from collections.abc import Sequence
+from typing import Any
+
+TOKENS_PER_BATCH = 2048
+
+
+def predict_by_length(
+    pipe: Any, inputs: Sequence[Any], tokens_per_batch: int = TOKENS_PER_BATCH, **options: Any
+) -> list[Any]:
+    """What a pipeline says of each of many texts, in their order: `pipe(inputs, **options)`, but not in batches of so many.
+
+    Args:
+        pipe: Any pipeline that reads texts.
+        inputs: Texts, or what else such a pipeline takes for one.
+        tokens_per_batch: At most so many tokens at a time, padding included; one text in any case.
+        options: The pipeline's.
+    """
+    options.pop("batch_size", None)
+    texts = [each if isinstance(each, str) else " ".join(map(str, dict(each).values())) for each in inputs]
+    lengths = [len(ids) for ids in pipe.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
+    order = sorted(range(len(inputs)), key=lengths.__getitem__, reverse=True)  # memory runs out at once, or never
+    answers: list[Any] = [None] * len(inputs)
+    while order:
+        size = max(1, tokens_per_batch // max(1, lengths[order[0]]))
+        batch, order = order[:size], order[size:]
+        for index, answer in zip(
+            batch, pipe([inputs[index] for index in batch], batch_size=size, **options), strict=True
+        ):
+            answers[index] = answer
+    return answers
