@@ -3,7 +3,8 @@
     python -m benchmarks.speed                          # all parts
     python -m benchmarks.speed train generate           # some
     python -m benchmarks.speed train --only Llama       # some contests of a part
-    python -m benchmarks.speed --write docs             # renews docs/performance.md, its pictures and its numbers
+    python -m benchmarks.speed texts infer --sst-2 FOLDER --rounds 3     # on data sets of real texts
+    python -m benchmarks.speed --write docs             # renews tables, picture and numbers of docs/performance.md
 
 Both of a pair run in turns in one process, with one thread on a CPU unless told otherwise; the medians of the paired ratios
 are told with their quartiles. Memory is the peak of a process that does nothing else.
@@ -14,6 +15,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import datasets
 import torch
 import transformers
 
@@ -46,6 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     if arguments.parts == ["peak"]:

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 
 import psutil
 import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+LONG = 2.0  # seconds of a run that needs no more than one to warm up
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,14 @@ class Outcome:
         ratios: Speeds, ours to theirs, of each pair of runs; more than one: ours is faster.
         seconds: Of ours and of theirs, the median of a run.
         speed: Of ours, in tokens a second, without padding.
+        flops: Of one run of ours, in matrix products and attention; 0 where it does not always do the same.
     """
 
     contest: Contest
     ratios: list[float]
     seconds: tuple[float, float]
     speed: float
+    flops: int
 
     @property
     def quartiles(self) -> tuple[float, float, float]:
@@ -80,19 +85,22 @@ def _wait(device: torch.device) -> None:
 def measure(contest: Contest, device: torch.device, rounds: int) -> Outcome:
     """Both in turns, first the one, then the other: what drifts in the machine does both alike."""
     ours, theirs, tokens = contest.make(device)
-    for _ in range(min(3, rounds)):
-        ours()
-        theirs()
+    with FlopCounterMode(display=False) as counter:
+        is_always_the_same = not isinstance(ours(), Done)
+    if timed(theirs, tokens, device).seconds < LONG:
+        for run in (ours, theirs) * 2:
+            run()
     taken: list[dict[Run, Done]] = []
     for number in range(rounds):
         pair = (theirs, ours) if number % 2 else (ours, theirs)
         taken.append({run: timed(run, tokens, device) for run in pair})
     ratios = [pair[ours].tokens / pair[ours].seconds * pair[theirs].seconds / pair[theirs].tokens for pair in taken]
+    flops = counter.get_total_flops() if is_always_the_same else 0
     seconds, speed = (
         statistics.median(pair[ours].seconds for pair in taken),
         statistics.median(pair[ours].tokens / pair[ours].seconds for pair in taken),
     )
-    return Outcome(contest, ratios, (seconds, statistics.median(pair[theirs].seconds for pair in taken)), speed)
+    return Outcome(contest, ratios, (seconds, statistics.median(pair[theirs].seconds for pair in taken)), speed, flops)
 
 
 class Peak:

@@ -7,10 +7,12 @@ from typing import Any
 
 import torch
 
+from trefoil.training.throughput import matmul_speed
+
 from .contest import Contest, Outcome
 
 HEADERS = {
-    "speed": "| work | peer | ours, ms | theirs, ms | ours : theirs | quartiles | tokens/s, ours |",
+    "speed": "| work | peer | ours, ms | theirs, ms | ours : theirs | quartiles | tokens/s, ours | of matrix speed |",
     "memory": "| work | peer | ours, MB | theirs, MB | ours : theirs |",
     "start": "| start | |",
 }
@@ -26,6 +28,8 @@ class Report:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
+        # what a large matrix product reaches, here and now
+        self.matrix_speed = matmul_speed(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
         self.rows: dict[str, list[str]] = {}
         self.numbers: list[dict[str, Any]] = []
         self.outcomes: list[Outcome] = []
@@ -40,10 +44,12 @@ class Report:
         ours, theirs = (1000 * seconds for seconds in outcome.seconds)
         speed = outcome.speed
         work, peer = outcome.contest.work, outcome.contest.peer
+        share = f"{outcome.flops / outcome.seconds[0] / self.matrix_speed:.0%}" if outcome.flops else ""
         self.outcomes.append(outcome)
         self._add(
             part,
-            f"| {work} | {peer} | {ours:.1f} | {theirs:.1f} | **{middle:.2f}** | {low:.2f} to {high:.2f} | {speed:,.0f} |",
+            f"| {work} | {peer} | {ours:.1f} | {theirs:.1f} | **{middle:.2f}** | {low:.2f} to {high:.2f} "
+            f"| {speed:,.0f} | {share} |",
             work=work, peer=peer, ratios=[round(ratio, 4) for ratio in outcome.ratios], milliseconds=[ours, theirs],
             tokens_per_second=speed, target=outcome.contest.target,
         )  # fmt: skip
@@ -75,6 +81,8 @@ class Report:
             text = f"{before}{start}{table(header, rows)}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
         page.write_text(text, encoding="utf-8")
         machine = {"machine": platform.machine(), "torch": torch.__version__, "device": self.device.type}
+        machine["threads"] = torch.get_num_threads()
+        machine["matrix_flops_per_second"] = self.matrix_speed
         if self.device.type == "cuda":
             machine["device"] = torch.cuda.get_device_name(self.device)
         numbers = folder / "images" / "speed.json"

@@ -12,6 +12,7 @@ import datasets
 import torch
 from accelerate.state import AcceleratorState
 from transformers import Trainer, TrainerCallback, TrainingArguments, pipeline
+from transformers.trainer_callback import PrinterCallback
 
 from trefoil.pipelines.by_length import predict_by_length
 from trefoil.recipes.schema import load_recipe
@@ -84,6 +85,7 @@ def trainers(name: str, folder: Path, sampling: str, rows: int) -> Run:
             logging_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
         )  # fmt: skip
         trainer = Trainer(model, options, data_collator=collate, train_dataset=numbered, callbacks=[clock])
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
         return Done(clock.tokens, clock.ended - clock.started)
 
@@ -110,6 +112,7 @@ def ours(name: str, folder: Path) -> Run:
 
 def training(folders: dict[str, Path]) -> Iterator[Contest]:
     """Of the data sets that there are."""
+    # rows of Trainer's batches; 8 are its default
     peers = {"Trainer's defaults": ("random", 8, 3.0), "Trainer by length": ("group_by_length", 8, 1.4),
              "Trainer by length, 64 rows": ("group_by_length", 64, 1.0)}  # fmt: skip
     for name, folder in folders.items():
