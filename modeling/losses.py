@@ -91,33 +91,39 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(states), chunk):
             rows = slice(start, start + chunk)
             logits = soft_cap(nn.functional.linear(states[rows], weight, bias).float(), softcap)
-            log_z = logits.logsumexp(dim=-1, keepdim=True)
             at_label = labels[rows, None]
-            losses = log_z - (1 - label_smoothing) * logits.gather(-1, at_label)
-            if label_smoothing:
-                losses -= label_smoothing * logits.mean(dim=-1, keepdim=True)
+            own = logits.gather(-1, at_label)
+            mean = logits.mean(dim=-1, keepdim=True) if label_smoothing else 0.0
+            # of cap · tanh(x / cap): 1 - tanh²
+            slope = None if softcap is None or not any(wanted) else 1 - (logits / softcap).square_()
+            largest = logits.amax(dim=-1, keepdim=True)
+            powers = logits.sub_(largest).exp_()
+            z = powers.sum(dim=-1, keepdim=True)  # but for the factor exp(largest), which would overflow
+            log_z = largest + z.log()
+            losses = log_z - (1 - label_smoothing) * own - label_smoothing * mean
             if z_loss:
                 losses += z_loss * log_z.square()
             total += losses.sum()
             if not any(wanted):
                 continue
-            # of cap · tanh(x / cap): 1 - tanh², before the logits turn into probabilities in place
-            slope = None if softcap is None else 1 - (logits / softcap).square_()
-            gradient = logits.sub_(log_z).exp_()
+            # z times the gradient of the loss by the logits: powers / z is the softmax
+            gradient = powers
             if z_loss:
                 gradient *= 1 + 2 * z_loss * log_z
             if label_smoothing:
-                gradient -= label_smoothing / gradient.shape[-1]
-            gradient.scatter_add_(-1, at_label, torch.full_like(log_z, label_smoothing - 1))
+                gradient -= z * (label_smoothing / gradient.shape[-1])
+            gradient.scatter_add_(-1, at_label, z * (label_smoothing - 1))
             if slope is not None:
                 gradient *= slope
-            gradient = gradient.to(states.dtype)
+            if states.dtype != torch.float32:  # in float32 it is divided where there is less of it
+                gradient, z = (gradient / z).to(states.dtype), torch.ones_like(z)
             if of_states is not None:
                 torch.mm(gradient, weight, out=of_states[rows])
+                of_states[rows] /= z
             if of_weight is not None:
-                of_weight.addmm_(gradient.T, states[rows])
+                of_weight.addmm_(gradient.T, states[rows] / z.to(states.dtype))
             if of_bias is not None:
-                of_bias += gradient.sum(dim=0)
+                of_bias += (gradient / z).sum(dim=0)
         ctx.save_for_backward(of_states, of_weight, of_bias)
         return total
 

@@ -19,11 +19,11 @@ import datasets
 import torch
 import transformers
 
-from . import generate, load, report, texts, train
+from . import generate, load, padding, report, texts, train
 from .contest import Contest, chosen, in_processes_of_their_own, measure, peak_of
 
 DATA = ("SST-2", "WNUT-17", "Multi30k", "KorQuAD")
-PARTS = ("train", "texts", "generate", "infer", "memory", "load")
+PARTS = ("train", "texts", "padding", "generate", "infer", "memory", "load")
 
 
 def contests_of(part: str, folders: dict[str, Path]) -> Iterator[Contest]:
@@ -63,6 +63,9 @@ def main() -> None:
     for part in parts:
         if part == "load":
             found.add_loading(load.measure())
+            continue
+        if part == "padding":
+            found.add_padding(padding.measure(folders))
             continue
         for contest in chosen(contests_of(part, folders), arguments.only):
             if part == "memory":

@@ -3,6 +3,7 @@
 import json
 import platform
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ HEADERS = {
     "speed": "| work | peer | ours, ms | theirs, ms | ours : theirs | quartiles | tokens/s, ours | of matrix speed |",
     "memory": "| work | peer | ours, MB | theirs, MB | ours : theirs |",
     "start": "| start | |",
+    "padding": "| data | ours | Trainer, 8 rows | by length, 8 rows | by length, 64 rows |",
 }
 
 
@@ -32,7 +34,6 @@ class Report:
         self.matrix_speed = matmul_speed(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
         self.rows: dict[str, list[str]] = {}
         self.numbers: list[dict[str, Any]] = []
-        self.outcomes: list[Outcome] = []
 
     def _add(self, part: str, row: str, **numbers: Any) -> None:
         print(f"{part}: {row}", flush=True)
@@ -45,7 +46,6 @@ class Report:
         speed = outcome.speed
         work, peer = outcome.contest.work, outcome.contest.peer
         share = f"{outcome.flops / outcome.seconds[0] / self.matrix_speed:.0%}" if outcome.flops else ""
-        self.outcomes.append(outcome)
         self._add(
             part,
             f"| {work} | {peer} | {ours:.1f} | {theirs:.1f} | **{middle:.2f}** | {low:.2f} to {high:.2f} "
@@ -69,12 +69,18 @@ class Report:
                 row = f"| {name} | {seconds:.2f} s |"
             self._add("load", row, name=name, value=seconds)
 
+    def add_padding(self, found: dict[str, list[float]]) -> None:
+        for name, shares in found.items():
+            self._add(
+                "padding", f"| {name} | {' | '.join(f'{each:.1%}' for each in shares)} |", name=name, shares=shares
+            )
+
     def write(self, folder: Path) -> None:
         """Put the tables in their places in `performance.md`, and numbers and picture beside it."""
         page = folder / "performance.md"
         text = page.read_text(encoding="utf-8")
         for part, rows in self.rows.items():
-            header = HEADERS[{"memory": "memory", "load": "start"}.get(part, "speed")]
+            header = HEADERS[{"memory": "memory", "load": "start", "padding": "padding"}.get(part, "speed")]
             before, start, rest = text.partition(f"<!-- table {part} -->\n")
             if not start:
                 raise ValueError(f"{page}: no place for the table {part!r}; add '<!-- table {part} -->'")
@@ -86,31 +92,35 @@ class Report:
         if self.device.type == "cuda":
             machine["device"] = torch.cuda.get_device_name(self.device)
         numbers = folder / "images" / "speed.json"
-        numbers.write_text(json.dumps({"where": machine, "found": self.numbers}, indent=1) + "\n", encoding="utf-8")
-        if self.outcomes:
-            self.draw(folder / "images" / "speed.png")
+        before = json.loads(numbers.read_text(encoding="utf-8"))["found"] if numbers.exists() else []
+        found = [each for each in before if each["part"] not in self.rows] + self.numbers
+        numbers.write_text(json.dumps({"where": machine, "found": found}, indent=1) + "\n", encoding="utf-8")
+        draw([each for each in found if "ratios" in each], folder / "images" / "speed.png")
 
-    def draw(self, picture: Path) -> None:
-        """Every pair's ratio as a dot, their median as a line, and the target as a triangle."""
-        import matplotlib
 
-        matplotlib.use("Agg")
-        from matplotlib import pyplot as plt
+def draw(outcomes: list[dict[str, Any]], picture: Path) -> None:
+    """Every pair's ratio as a dot, their median as a line, and the target as a triangle."""
+    import matplotlib
 
-        outcomes = self.outcomes[::-1]
-        figure, axes = plt.subplots(figsize=(8, 0.9 + 0.3 * len(outcomes)), layout="constrained")
-        for place, outcome in enumerate(outcomes):
-            axes.plot(outcome.ratios, [place] * len(outcome.ratios), "o", color="tab:blue", alpha=0.25, markersize=4)
-            axes.plot([outcome.quartiles[1]] * 2, [place - 0.35, place + 0.35], color="tab:blue", linewidth=2)
-            if outcome.contest.target is not None:
-                axes.plot(outcome.contest.target, place - 0.4, "^", color="tab:orange", markersize=5)
-        axes.axvline(1, color="black", linewidth=0.8)
-        axes.set_xscale("log")
-        ticks = [tick for tick in (0.5, 0.7, 1, 1.4, 2, 3, 5) if tick <= max(max(o.ratios) for o in outcomes) * 1.1]
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-        axes.set_yticks(range(len(outcomes)), [str(outcome.contest) for outcome in outcomes])
-        axes.set(xlabel="speed, ours : theirs (right of 1: ours is faster; triangles: what we are after)")
-        axes.grid(alpha=0.3, axis="x")
-        figure.savefig(picture, dpi=110)
-        plt.close(figure)
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8.5, 1 + 0.3 * len(outcomes)), layout="constrained")
+    for place, outcome in enumerate(reversed(outcomes)):
+        ratios = outcome["ratios"]
+        axes.plot(ratios, [place] * len(ratios), "o", color="tab:blue", alpha=0.25, markersize=4)
+        axes.plot([median(ratios)] * 2, [place - 0.35, place + 0.35], color="tab:blue", linewidth=2)
+        if outcome["target"] is not None:
+            axes.plot(outcome["target"], place - 0.4, "^", color="tab:orange", markersize=5)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    most = max((ratio for outcome in outcomes for ratio in outcome["ratios"]), default=1) * 1.1
+    ticks = [tick for tick in (0.5, 0.7, 1, 1.4, 2, 3, 5, 10) if tick <= most]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    names = [f"{outcome['work']}, {outcome['peer']}" for outcome in reversed(outcomes)]
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="speed, ours : theirs (right of 1, ours is faster; triangles: what we are after)")
+    axes.grid(alpha=0.3, axis="x")
+    figure.savefig(picture, dpi=110)
+    plt.close(figure)

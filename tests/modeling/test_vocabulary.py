@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import FAMILIES, SMALL, VARIANTS, tiny_model
 
-from trefoil.modeling import losses
+from trefoil.modeling import losses, vocabulary
 from trefoil.modeling.losses import linear_cross_entropy, next_token_cross_entropy, token_cross_entropy
 from trefoil.modeling.scores import soft_cap
 from trefoil.modeling.vocabulary import LateLogits, VocabularyProjection
@@ -188,3 +188,64 @@ def test_another_loss_gets_all_logits(token_ids):
     model.loss_function = loss_of_ones_own
     model(**batch_of(token_ids))
     assert seen == [(*token_ids.shape, SMALL["vocab_size"])]
+
+
+# generation: the weight by columns
+
+
+def test_generation_reads_the_weight_by_columns_and_leaves_no_copy(token_ids, monkeypatch):
+    for family in ("decoder", "encoder-decoder"):
+        for overrides in ({}, {"lm_head_bias": True, "tie_word_embeddings": False}):
+            model = tiny_model(family, **overrides)
+            if model.lm_head.bias is not None:
+                torch.nn.init.normal_(model.lm_head.bias)
+            used = []
+            original = VocabularyProjection.forward
+
+            def watched(self, input, labels=None, *, original=original, used=used, **options):
+                used.append(self.columns is not None)
+                return original(self, input, labels, **options)
+
+            options = {"max_new_tokens": 6, "min_new_tokens": 6, "do_sample": False}
+            with monkeypatch.context() as patched:
+                patched.setattr(VocabularyProjection, "forward", watched)
+                found = model.generate(token_ids, **options)
+                assert used
+                assert all(used)
+                patched.setattr(vocabulary, "MOST_COPIED", 0)
+                used.clear()
+                assert torch.equal(model.generate(token_ids, **options), found)
+                assert not any(used)
+            assert model.lm_head.columns is None
+
+
+def test_the_copy_is_gone_after_an_error(token_ids):
+    model = tiny_model("decoder")
+    with pytest.raises(ValueError, match="max_new_tokens"):
+        model.generate(token_ids, max_new_tokens=-1)
+    assert model.lm_head.columns is None
+    with torch.autocast("cpu", torch.bfloat16), model.lm_head.for_few_rows():
+        assert model.lm_head.columns is None  # it would be turned into half precision for each token
+
+
+def test_beams_share_the_keys_of_their_source(token_ids):
+    model = tiny_model("encoder-decoder")
+    options = {
+        "num_beams": 3,
+        "num_return_sequences": 3,
+        "max_new_tokens": 8,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+    }
+    found = model.generate(token_ids, **options)
+    cross = found.past_key_values.cross_attention_cache.layers[0].keys
+
+    def all_reordered(cache, beam_idx):
+        cache.reorder_cache(beam_idx)
+        return cache
+
+    model._reorder_cache = all_reordered
+    expected = model.generate(token_ids, **options)
+    assert torch.equal(found.sequences, expected.sequences)
+    assert torch.equal(found.sequences_scores, expected.sequences_scores)
+    assert torch.equal(cross, expected.past_key_values.cross_attention_cache.layers[0].keys)
