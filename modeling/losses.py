@@ -81,12 +81,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
         z_loss: float,
         softcap: float | None,
         chunk: int,
+        dtype: torch.dtype,
     ) -> torch.Tensor:
         wanted = ctx.needs_input_grad[:3]
+        # chunks are summed in no less than float32
         of_states, of_weight, of_bias = (
-            torch.zeros_like(tensor) if tensor is not None and asked else None
+            torch.zeros_like(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
+            if tensor is not None and asked
+            else None
             for tensor, asked in zip((states, weight, bias), wanted, strict=True)
         )
+        inputs = (states, weight, bias)
+        states, weight, bias = (None if each is None else each.to(dtype) for each in inputs)  # type: ignore[assignment]
         total = torch.zeros((), device=states.device)
         for start in range(0, len(states), chunk):
             rows = slice(start, start + chunk)
@@ -115,23 +121,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gradient.scatter_add_(-1, at_label, z * (label_smoothing - 1))
             if slope is not None:
                 gradient *= slope
-            if states.dtype != torch.float32:  # in float32 it is divided where there is less of it
-                gradient, z = (gradient / z).to(states.dtype), torch.ones_like(z)
+            if dtype != torch.float32:  # in float32 it is divided where there is less of it
+                gradient, z = (gradient / z).to(dtype), torch.ones_like(z)
             if of_states is not None:
-                torch.mm(gradient, weight, out=of_states[rows])
-                of_states[rows] /= z
-            if of_weight is not None:
-                of_weight.addmm_(gradient.T, states[rows] / z.to(states.dtype))
+                of_states[rows] = (gradient @ weight) / z
+            if of_weight is not None and of_weight.dtype == dtype:
+                of_weight.addmm_(gradient.T, states[rows] / z.to(dtype))
+            elif of_weight is not None:
+                of_weight += gradient.T @ states[rows]
             if of_bias is not None:
                 of_bias += (gradient / z).sum(dim=0)
-        ctx.save_for_backward(of_states, of_weight, of_bias)
+        gradients = zip((of_states, of_weight, of_bias), inputs, strict=True)
+        ctx.save_for_backward(*(None if each is None else each.to(of.dtype) for each, of in gradients))  # type: ignore[union-attr]
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple:  # type: ignore[override]
         gradients = (None if each is None else each * gradient.to(each.dtype) for each in ctx.saved_tensors)
-        return (*gradients, None, None, None, None, None)
+        return (*gradients, *[None] * 6)
 
 
 def rows_at_a_time(vocab_size: int, device: torch.device) -> int:
@@ -163,13 +171,21 @@ def linear_cross_entropy(
         softcap: `soft_cap` of the logits.
             The rest: `token_cross_entropy`.
     """
-    if torch.is_autocast_enabled(hidden_states.device.type):
-        dtype = torch.get_autocast_dtype(hidden_states.device.type)
-        hidden_states, weight = hidden_states.to(dtype), weight.to(dtype)
-        bias = None if bias is None else bias.to(dtype)
-    chunk = rows_at_a_time(len(weight), hidden_states.device)
-    with torch.autocast(hidden_states.device.type, enabled=False):
-        total = _LinearCrossEntropy.apply(hidden_states, weight, bias, labels, label_smoothing, z_loss, softcap, chunk)
+    device = hidden_states.device
+    is_mixed = torch.is_autocast_enabled(device.type)
+    dtype = torch.get_autocast_dtype(device.type) if is_mixed else hidden_states.dtype
+    with torch.autocast(device.type, enabled=False):
+        total = _LinearCrossEntropy.apply(
+            hidden_states,
+            weight,
+            bias,
+            labels,
+            label_smoothing,
+            z_loss,
+            softcap,
+            rows_at_a_time(len(weight), device),
+            dtype,
+        )
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 

@@ -19,11 +19,11 @@ import datasets
 import torch
 import transformers
 
-from . import generate, load, padding, report, texts, train
+from . import generate, growth, load, padding, report, texts, train
 from .contest import Contest, chosen, in_processes_of_their_own, measure, peak_of
 
 DATA = ("SST-2", "WNUT-17", "Multi30k", "KorQuAD")
-PARTS = ("train", "texts", "padding", "generate", "infer", "memory", "load")
+PARTS = ("train", "texts", "padding", "generate", "infer", "memory", "growth", "load")
 
 
 def contests_of(part: str, folders: dict[str, Path]) -> Iterator[Contest]:
@@ -63,6 +63,9 @@ def main() -> None:
     for part in parts:
         if part == "load":
             found.add_loading(load.measure())
+            continue
+        if part == "growth":
+            found.add_growth(growth.BASE, growth.measure(device))
             continue
         if part == "padding":
             found.add_padding(padding.measure(folders))

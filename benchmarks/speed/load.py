@@ -17,13 +17,13 @@ IMPORTS = {
 }
 
 LOADED = """
-import json, resource, sys, torch
+import json, sys, torch
+from benchmarks.speed.contest import Peak
 from trefoil.modeling.decoder import TrefoilDecoderForCausalLM
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-model = TrefoilDecoderForCausalLM.from_pretrained(sys.argv[1])
-total = sum(parameter.sum().item() for parameter in model.parameters())
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps([(peak - before) * 1024, sum(p.nbytes for p in model.parameters())]))
+with Peak(torch.device("cpu")) as peak:
+    model = TrefoilDecoderForCausalLM.from_pretrained(sys.argv[1])
+    total = sum(parameter.sum().item() for parameter in model.parameters())
+print(json.dumps([peak.bytes, sum(parameter.nbytes for parameter in model.parameters())]))
 """
 
 

@@ -16,6 +16,7 @@ HEADERS = {
     "speed": "| work | peer | ours, ms | theirs, ms | ours : theirs | quartiles | tokens/s, ours | of matrix speed |",
     "memory": "| work | peer | ours, MB | theirs, MB | ours : theirs |",
     "start": "| start | |",
+    "growth": "| what changes | time of a step | exponent |",
     "padding": "| data | ours | Trainer, 8 rows | by length, 8 rows | by length, 64 rows |",
 }
 
@@ -69,6 +70,11 @@ class Report:
                 row = f"| {name} | {seconds:.2f} s |"
             self._add("load", row, name=name, value=seconds)
 
+    def add_growth(self, base: dict[str, int], found: dict[str, tuple[dict[int, float], float]]) -> None:
+        for name, (seconds, exponent) in found.items():
+            values = ", ".join(f"{value}: {1000 * each:.0f} ms" for value, each in seconds.items())
+            self._add("growth", f"| {name} | {values} | {exponent:.2f} |", name=name, base=base, seconds=seconds)
+
     def add_padding(self, found: dict[str, list[float]]) -> None:
         for name, shares in found.items():
             self._add(
@@ -80,7 +86,7 @@ class Report:
         page = folder / "performance.md"
         text = page.read_text(encoding="utf-8")
         for part, rows in self.rows.items():
-            header = HEADERS[{"memory": "memory", "load": "start", "padding": "padding"}.get(part, "speed")]
+            header = HEADERS[{"load": "start"}.get(part, part if part in HEADERS else "speed")]
             before, start, rest = text.partition(f"<!-- table {part} -->\n")
             if not start:
                 raise ValueError(f"{page}: no place for the table {part!r}; add '<!-- table {part} -->'")

@@ -128,6 +128,24 @@ def test_mixed_precision(token_ids):
         assert gradient.dtype == torch.float32, name
 
 
+@pytest.mark.parametrize("mixed", [True, False])
+def test_chunks_of_half_precision_are_summed_in_float32(mixed):
+    random = torch.Generator().manual_seed(0)
+    states = torch.randn(4000, 8, generator=random)
+    labels = torch.randint(5, (4000,), generator=random)
+    weight = torch.randn(5, 8, generator=random)
+    if not mixed:
+        states, weight = states.bfloat16(), weight.bfloat16()
+    expected, found = (weight.detach().clone().requires_grad_() for _ in range(2))
+    token_cross_entropy(states.float() @ expected.float().T, labels, 5, num_items_in_batch=1).backward()
+    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+        linear_cross_entropy(states, found, None, labels, num_items_in_batch=1).backward()
+    assert found.grad.dtype == weight.dtype
+    # summed in bfloat16, 800 chunks are off by a tenth
+    difference = (found.grad.float() - expected.grad.float()).abs().max() / expected.grad.float().abs().max()
+    assert difference < 0.01
+
+
 def test_logits_are_computed_when_they_are_read(token_ids, monkeypatch):
     model, batch = training_model("decoder"), batch_of(token_ids)
     projected = []
