@@ -126,7 +126,8 @@ def draw(outcomes: list[dict[str, Any]], picture: Path) -> None:
     axes.minorticks_off()
     names = [f"{outcome['work']}, {outcome['peer']}" for outcome in reversed(outcomes)]
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="speed, ours : theirs (right of 1, ours is faster; triangles: what we are after)")
+    axes.set_ylim(-1, len(names))
+    axes.set(title="Speed, ours : theirs", xlabel="right of 1, ours is faster; triangles: what we are after")
     axes.grid(alpha=0.3, axis="x")
     figure.savefig(picture, dpi=110)
     plt.close(figure)
