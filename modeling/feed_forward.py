@@ -26,4 +26,4 @@ class FeedForward(nn.Module):
         """`(B, T, C)` to `(B, T, C)`."""
         up = self.up_proj(hidden_states)
         inner = self.act_fn(up) if self.gate_proj is None else self.act_fn(self.gate_proj(hidden_states)) * up
-        return self.down_proj(self.dropout(inner) if self.training else inner)
+        return self.down_proj(self.dropout(inner) if self.dropout.training else inner)

@@ -63,7 +63,7 @@ class TransformerLayer(GradientCheckpointingLayer):
             output = norm(output)
         elif self.norm_position == "sandwich":
             output = getattr(self, name + "_output_norm")(output)
-        if self.training:
+        if self.dropout.training:
             output = self.dropout(output)
         return norm(hidden_states + output) if self.norm_position == "post" else hidden_states + output
 

@@ -171,6 +171,8 @@ def linear_cross_entropy(
         softcap: `soft_cap` of the logits.
             The rest: `token_cross_entropy`.
     """
+    if not torch.is_grad_enabled():  # a function is not told
+        hidden_states, weight, bias = hidden_states.detach(), weight.detach(), None if bias is None else bias.detach()
     device = hidden_states.device
     is_mixed = torch.is_autocast_enabled(device.type)
     dtype = torch.get_autocast_dtype(device.type) if is_mixed else hidden_states.dtype

@@ -170,7 +170,7 @@ class TransformerStack(TransformerPreTrainedModel):
             hidden_states = hidden_states + self.embed_positions(position_ids).to(hidden_states)
         if self.embed_norm is not None:
             hidden_states = self.embed_norm(hidden_states)
-        if self.training:
+        if self.dropout.training:
             hidden_states = self.dropout(hidden_states)
         if self.embed_proj is not None:
             hidden_states = self.embed_proj(hidden_states)

@@ -63,12 +63,20 @@ class LateLogits(torch.Tensor):
     """
 
     _METADATA = {
-        getattr(torch.Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad")
-    } | {torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel, torch.Tensor.is_floating_point}
+        *(
+            getattr(torch.Tensor, name).__get__
+            for name in (
+                "shape", "dtype", "device", "ndim", "layout", "requires_grad", "grad_fn", "is_leaf", "is_cuda",
+            )
+        ),
+        *(torch.Tensor.size, torch.Tensor.dim, torch.Tensor.numel, torch.Tensor.__len__, torch.Tensor.get_device),
+        *(torch.Tensor.is_floating_point, torch.is_floating_point, torch.Tensor.is_complex, torch.is_complex),
+    }  # fmt: skip
 
     _compute: Callable[[], torch.Tensor]
     _version_of_weights: Callable[[], int]
     _made_at: int
+    _wholes: dict[bool, torch.Tensor]  # by whether they have gradients; what is written into them stays
 
     @staticmethod
     def __new__(
@@ -81,6 +89,7 @@ class LateLogits(torch.Tensor):
     ) -> "LateLogits":
         late = torch.Tensor._make_wrapper_subclass(cls, shape, dtype=dtype, device=device)
         late._compute, late._version_of_weights, late._made_at = compute, version, version()
+        late._wholes = {}
         return late
 
     def whole(self) -> torch.Tensor:
@@ -89,23 +98,27 @@ class LateLogits(torch.Tensor):
             RuntimeError: The weights have changed since.
         """
         with torch._C.DisableTorchFunctionSubclass():
-            if self._version_of_weights() != self._made_at:
-                raise RuntimeError(
-                    "these logits were left out of the loss's computation, and the model's weights have changed since; "
-                    "read them before the optimiser's step"
-                )
-            return self._compute()
+            with_gradients = torch.is_grad_enabled()
+            if with_gradients not in self._wholes:
+                if self._version_of_weights() != self._made_at:
+                    raise RuntimeError(
+                        "these logits were left out of the loss's computation, and the model's weights have changed since; "
+                        "read them before the optimiser's step"
+                    )
+                self._wholes[with_gradients] = self._compute()
+            return self._wholes[with_gradients]
 
     @classmethod
     def __torch_function__(cls, func: Callable, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in cls._METADATA:
             with torch._C.DisableTorchFunctionSubclass():
                 return func(*args, **(kwargs or {}))
-        if func is torch.Tensor.float and len(args) == 1:  # as accelerate asks of every output in half precision
-            late = args[0]
-            return cls(
-                lambda: late.whole().float(), late._version_of_weights, tuple(late.shape), torch.float32, late.device
-            )
+        # as engines ask of every output in half precision
+        dtype = (
+            torch.float32 if func is torch.Tensor.float else args[1] if func is torch.Tensor.to and args[1:] else None
+        )
+        if isinstance(dtype, torch.dtype) and isinstance(late := args[0], cls):
+            return cls(lambda: late.whole().to(dtype), late._version_of_weights, tuple(late.shape), dtype, late.device)
         args, kwargs = pytree.tree_map_only(cls, cls.whole, (args, kwargs or {}))
         return func(*args, **kwargs)
 
@@ -198,20 +211,25 @@ class LanguageModelHead(TrefoilPreTrainedModel):
             # not what adapters, quantization or tensor parallelism have put in their place
             and type(self.lm_head) is VocabularyProjection
             and type(self.lm_head.weight) is nn.Parameter
+            and not self.lm_head.weight.is_inference()
             and not torch.compiler.is_compiling()
         )
 
     def _late(self, hidden_states: torch.Tensor) -> LateLogits:
-        device_type, weight = hidden_states.device.type, self.lm_head.weight
+        device_type, gradients = hidden_states.device.type, torch.is_grad_enabled()
         mixed, dtype = torch.is_autocast_enabled(device_type), hidden_states.dtype
         half = torch.get_autocast_dtype(device_type)
 
         def compute() -> torch.Tensor:
-            with torch.autocast(device_type, half, enabled=mixed):
+            wanted = gradients and torch.is_grad_enabled()
+            with torch.set_grad_enabled(wanted), torch.autocast(device_type, half, enabled=mixed):
                 return self.project(hidden_states)
 
+        def version() -> int:
+            return sum(parameter._version for parameter in self.parameters())
+
         shape = (*hidden_states.shape[:-1], self.lm_head.out_features)
-        return LateLogits(compute, lambda: weight._version, shape, half if mixed else dtype, hidden_states.device)
+        return LateLogits(compute, version, shape, half if mixed else dtype, hidden_states.device)
 
     def _get_resized_lm_head(self, *arguments: Any, **options: Any) -> nn.Module:
         """transformers makes a new `Linear` where the size changes."""

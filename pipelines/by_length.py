@@ -18,7 +18,7 @@ def predict_by_length(
         options: The pipeline's.
     """
     options.pop("batch_size", None)
-    texts = [each if isinstance(each, str) else " ".join(map(str, dict(each).values())) for each in inputs]
+    texts = [each if isinstance(each, str) else " ".join(_parts(each)) for each in inputs]
     lengths = [len(ids) for ids in pipe.tokenizer(texts, verbose=False)["input_ids"]] if texts else []
     order = sorted(range(len(inputs)), key=lengths.__getitem__, reverse=True)  # memory runs out at once, or never
     answers: list[Any] = [None] * len(inputs)
@@ -30,3 +30,8 @@ def predict_by_length(
         ):
             answers[index] = answer
     return answers
+
+
+def _parts(texts: Any) -> list[str]:
+    """Of a pair, or the words of a text."""
+    return list(map(str, texts.values() if isinstance(texts, dict) else texts))

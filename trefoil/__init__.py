@@ -17,7 +17,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "modeling": modeling.__all__,
         "visualization.attention": ["attention_maps"],
         "pipelines.by_length": ["predict_by_length"],
-        "pipelines": [],
     },
 )
 

@@ -69,3 +69,14 @@ def test_weights_stand_in_the_order_that_optimizers_saved_them_in():
     names = [name.split(".")[2] for name, _ in model.named_parameters() if name.startswith("layers.0.")]
     order = [f"{part}{norm}" for part in ("self_attn", "cross_attn", "mlp") for norm in ("", "_norm", "_output_norm")]
     assert list(dict.fromkeys(names)) == order
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+def test_dropout_alone_can_be_turned_on(family, token_ids):
+    """Gal & Ghahramani 2016: what a model is unsure of shows where its dropout stays on."""
+    model = tiny_model(family, hidden_dropout=0.5, activation_dropout=0.5).eval()
+    assert torch.equal(model(token_ids).logits, model(token_ids).logits)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.train()
+    assert not torch.equal(model(token_ids).logits, model(token_ids).logits)

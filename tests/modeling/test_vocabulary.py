@@ -169,6 +169,35 @@ def test_logits_are_computed_when_they_are_read(token_ids, monkeypatch):
     assert "LateLogits" not in repr(logits)
 
 
+def test_engines_that_cast_outputs_compute_nothing(token_ids, monkeypatch):
+    model = training_model("decoder")
+    monkeypatch.setattr(model, "project", lambda states: pytest.fail("computed"))
+    logits = model(**batch_of(token_ids)).logits
+    assert torch.is_floating_point(logits)
+    assert logits.grad_fn is None
+    assert (len(logits), logits.is_cuda, logits.is_leaf) == (len(token_ids), False, True)
+    assert isinstance(logits.to(torch.bfloat16), LateLogits)
+    assert logits.to(torch.bfloat16).dtype == torch.bfloat16
+
+
+def test_what_is_made_without_gradients_has_none(token_ids):
+    model = training_model("decoder")
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            output = model(**batch_of(token_ids))
+        assert not output.loss.requires_grad
+        assert output.logits.softmax(-1).numpy().shape[-1] == SMALL["vocab_size"]
+
+
+def test_they_are_computed_once_and_can_be_written(token_ids):
+    model = training_model("decoder")
+    logits = model(**batch_of(token_ids)).logits
+    with torch.no_grad():
+        logits[:, :, 0] = -1e9
+        assert (logits[..., 0] == -1e9).all()
+    assert (logits[..., 0] > -1e9).all()  # those with gradients are others
+
+
 def test_a_loss_of_ones_own_trains_through_them(token_ids):
     model, batch = training_model("decoder"), batch_of(token_ids)
     found = gradients(model, model(**batch).logits.square().mean())

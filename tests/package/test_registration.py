@@ -39,6 +39,25 @@ def test_whoever_comes_first(order):
     run(ORDERS[order])
 
 
+def test_a_configuration_forgets_the_code_of_its_folder_whoever_loads_it(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "trefoil_decoder", "auto_map": {"AutoConfig": "x.y"}}')
+    run(
+        f"from trefoil import TrefoilDecoderConfig; config = TrefoilDecoderConfig.from_pretrained({str(tmp_path)!r}); "
+        "assert not hasattr(config, 'auto_map')"
+    )
+
+
+def test_modules_are_found_by_their_names():
+    run("import trefoil; trefoil.visualization; trefoil.modeling.attention.MultiHeadAttention; trefoil.training")
+
+
+def test_threads_import_at_the_same_time():
+    run(
+        "import threading, trefoil; thread = threading.Thread(target=__import__, args=('trefoil.modeling.decoder',)); "
+        "thread.start(); from transformers import AutoConfig, AutoModelForCausalLM; thread.join()" + KNOWN
+    )
+
+
 def test_adapters():
     pytest.importorskip("peft")
     run(

@@ -50,6 +50,14 @@ def test_pairs(pipes):
     assert close(predict_by_length(pipes["text-classification"], pairs), pipes["text-classification"](pairs))
 
 
+def test_words(pipes):
+    words, options = [text.split() for text in TEXTS if text], {"is_split_into_words": True}
+    assert close(
+        predict_by_length(pipes["token-classification"], words, **options),
+        pipes["token-classification"](words, **options),
+    )
+
+
 def test_nothing(pipes):
     assert predict_by_length(pipes["text-classification"], []) == []
 
