@@ -19,7 +19,7 @@ from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
 from .stack import TransformerPreTrainedModel, TransformerStack
-from .vocabulary import LanguageModelHead, VocabularyProjection
+from .vocabulary import GenerativeHead, VocabularyProjection
 
 
 class TrefoilDecoderModel(TransformerStack):
@@ -109,7 +109,7 @@ class TrefoilDecoderModel(TransformerStack):
         )
 
 
-class TrefoilDecoderForCausalLM(LanguageModelHead, TransformerPreTrainedModel, GenerationMixin):
+class TrefoilDecoderForCausalLM(GenerativeHead, TransformerPreTrainedModel, GenerationMixin):
     """The decoder with a language-modelling head: the probability of the next token."""
 
     config: TrefoilDecoderConfig

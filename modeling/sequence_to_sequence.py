@@ -11,7 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.utils.generic import can_return_tuple
 
 from .base import TrefoilPreTrainedModel
-from .vocabulary import LanguageModelHead
+from .vocabulary import GenerativeHead
 
 
 def shift_right(labels: torch.Tensor, config: PreTrainedConfig) -> torch.Tensor:
@@ -161,7 +161,7 @@ class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         )
 
 
-class ConditionalGenerationModel(LanguageModelHead, TrefoilEncoderDecoderPreTrainedModel):
+class ConditionalGenerationModel(GenerativeHead, TrefoilEncoderDecoderPreTrainedModel):
     """A bare encoder-decoder, `model`, with a language-modelling head."""
 
     _tied_weights_keys = {

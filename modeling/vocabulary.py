@@ -150,13 +150,6 @@ class LanguageModelHead(TrefoilPreTrainedModel):
     lm_head_scale = 1.0
     logit_softcap: float | None = None
 
-    def generate(self, *arguments: Any, **options: Any) -> Any:
-        """As of `GenerationMixin`."""
-        if type(self.lm_head) is not VocabularyProjection:
-            return super().generate(*arguments, **options)
-        with self.lm_head.for_few_rows():
-            return super().generate(*arguments, **options)
-
     def before_projection(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """What enters the projection."""
         return hidden_states if self.lm_head_scale == 1.0 else hidden_states * self.lm_head_scale
@@ -237,3 +230,14 @@ class LanguageModelHead(TrefoilPreTrainedModel):
         if type(resized) is nn.Linear:
             resized.__class__ = VocabularyProjection
         return resized
+
+
+class GenerativeHead(LanguageModelHead):
+    """A head that generates; a subclass is also a `GenerationMixin`."""
+
+    def generate(self, *arguments: Any, **options: Any) -> Any:
+        """As of `GenerationMixin`."""
+        if type(self.lm_head) is not VocabularyProjection:
+            return super().generate(*arguments, **options)
+        with self.lm_head.for_few_rows():
+            return super().generate(*arguments, **options)

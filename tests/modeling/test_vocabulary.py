@@ -266,6 +266,11 @@ def test_generation_reads_the_weight_by_columns_and_leaves_no_copy(token_ids, mo
             assert model.lm_head.columns is None
 
 
+def test_only_what_generates_says_so():
+    for family in FAMILIES:
+        assert hasattr(tiny_model(family), "generate") == tiny_model(family).can_generate() == (family != "encoder")
+
+
 def test_the_copy_is_gone_after_an_error(token_ids):
     model = tiny_model("decoder")
     with pytest.raises(ValueError, match="max_new_tokens"):
