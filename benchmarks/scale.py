@@ -13,11 +13,9 @@ import json
 import statistics
 import subprocess
 import tempfile
-import threading
 import time
 from pathlib import Path
 
-import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
@@ -29,6 +27,7 @@ from trefoil.training.checkpoint_writer import CheckpointWriter
 from trefoil.training.engine import Engine, local
 
 from . import on_cpu
+from .speed.contest import Peak
 
 HIDDEN_SIZES = {"checkpoints": 768, "memory": 576}  # 124 and 77 million parameters
 GIGABYTE = 1e9
@@ -100,24 +99,6 @@ def checkpoints(hidden_size, rounds, parent):
 # --- memory
 
 
-class Peak:
-    """The most memory that is resident while the block runs, in bytes."""
-
-    def __enter__(self):
-        self.process, self.bytes, self.done = psutil.Process(), 0, threading.Event()
-        self.thread = threading.Thread(target=self.watch, daemon=True)
-        self.thread.start()
-        return self
-
-    def watch(self):
-        while not self.done.wait(0.005):
-            self.bytes = max(self.bytes, self.process.memory_info().rss)
-
-    def __exit__(self, *_):
-        self.done.set()
-        self.thread.join()
-
-
 def held(training):
     """Bytes of the weights, gradients and moments that lie on this process."""
     tensors = [tensor for weight in training.model.parameters() for tensor in (weight, weight.grad)]
@@ -129,12 +110,11 @@ def measure_memory(hidden_size):
     """In each process of a launch; the first prints what all found."""
     on_cpu.let_in()
     Accelerator()
-    before = psutil.Process().memory_info().rss
-    with Peak() as making:
+    with Peak(torch.device("cpu")) as making:
         training = Training(hidden_size)
         training.step()
     training.accelerator.backward(training.model(input_ids=training.ids, labels=training.ids).loss)
-    numbers = [held(training), making.bytes - before]
+    numbers = [held(training), making.bytes]
     found = gather_object([[number / training.parameters for number in numbers]])
     if training.accelerator.is_main_process:
         print(json.dumps({"parameters": training.parameters, "found": found}))

@@ -22,14 +22,19 @@ from trefoil.training.run_folder import RunFolder
 from trefoil.training.zero import make_engine
 
 
-def make_stepper(recipe_name, overrides, folder):
-    """A function that runs the recipe's next step and returns its seconds and tokens."""
+def made_ready(recipe_name, overrides, folder):
+    """All that the recipe needs before its first step, and its training loop."""
     recipe = load_recipe(recipe_name, [*overrides, f"output_dir={folder}"])
     AcceleratorState._reset_state(reset_partial_state=True)  # one process, several precisions
     engine = make_engine(make_accelerator(recipe))
     run_folder = RunFolder(folder)
     prepared = prepare(make_reader(recipe), engine, run_folder)
-    loop = make_loop(prepared, engine, run_folder)
+    return prepared, make_loop(prepared, engine, run_folder)
+
+
+def make_stepper(recipe_name, overrides, folder):
+    """A function that runs the recipe's next step and returns its seconds and tokens."""
+    _, loop = made_ready(recipe_name, overrides, folder)
     steps = loop.data.steps(epoch=0, batch=0)
 
     def run():

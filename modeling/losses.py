@@ -43,8 +43,8 @@ def token_cross_entropy(
         logits, labels, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="sum"
     )
     if z_loss:
-        loss = loss + z_loss * logits.logsumexp(dim=-1)[labels != ignore_index].square().sum()
-    return loss / ((labels != ignore_index).sum() if num_items_in_batch is None else num_items_in_batch)
+        loss = loss + z_loss * logits.logsumexp(dim=-1)[labelled(labels, ignore_index)].square().sum()
+    return loss / (labelled(labels, ignore_index).sum() if num_items_in_batch is None else num_items_in_batch)
 
 
 def next_labels(labels: Any, shift_labels: torch.Tensor | None = None, ignore_index: int = -100) -> torch.Tensor:

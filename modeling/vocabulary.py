@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from .base import TrefoilPreTrainedModel, select_positions
-from .losses import linear_cross_entropy, next_labels, token_cross_entropy
+from .losses import labelled, linear_cross_entropy, next_labels, token_cross_entropy
 from .scores import soft_cap
 
 MOST_COPIED = 2**26  # numbers of a weight: a quarter of a gigabyte
@@ -182,13 +182,14 @@ class LanguageModelHead(TrefoilPreTrainedModel):
             return self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.lm_head.out_features, **options
             ), logits
+        ignore_index = options.pop("ignore_index", -100)
         if self.predicts_next:
-            labels = next_labels(labels, options.pop("shift_labels", None), options.get("ignore_index", -100))
+            labels = next_labels(labels, options.pop("shift_labels", None), ignore_index)
         labels = labels.to(hidden_states.device)
-        labelled = labels != options.get("ignore_index", -100)
+        counted = labelled(labels, ignore_index)
         loss = self.lm_head(
-            self.before_projection(hidden_states[labelled]),
-            labels=labels[labelled],
+            self.before_projection(hidden_states[counted]),
+            labels=labels[counted],
             softcap=self.logit_softcap,
             **options,
         )

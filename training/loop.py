@@ -102,8 +102,6 @@ class TrainingLoop:
         )
         self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
         self.watch = LossWatch(recipe.training)
-        options = {name: getattr(recipe.optimization, name) for name in ("label_smoothing", "z_loss")}
-        self.loss_options = {name: value for name, value in options.items() if value}
         if checkpoint is not None:
             state = load_state(checkpoint)
             self.position = Position(**state["position"])
@@ -221,10 +219,11 @@ class TrainingLoop:
         num_items = max(1.0, global_labels) / self.engine.parts
         self.engine.settle(micro_batches[0])
         self._seed()
+        loss_options = {"label_smoothing": optimization.label_smoothing, "z_loss": optimization.z_loss}
         loss = torch.zeros((), device=accelerator.device)
         for number, batch in enumerate(micro_batches, start=1):
             with self.engine.share_of(batch, is_last=number == len(micro_batches)) as mine:
-                output = self.model(**mine, num_items_in_batch=num_items, **self.loss_options)
+                output = self.model(**mine, num_items_in_batch=num_items, **loss_options)
                 accelerator.backward(output.loss)
             loss += output.loss.detach()
         norm = accelerator.clip_grad_norm_(self.model.parameters(), optimization.max_grad_norm or math.inf)

@@ -47,15 +47,16 @@ def save(figure: Any, name: str) -> Path:
     return file
 
 
-def write_table(name: str, table: Table) -> None:
-    """Put a table in its place in the document, between `<!-- table NAME -->` and `<!-- end -->`.
+def write_table(name: str, table: Table | str, page: Path | None = None) -> None:
+    """Put a table in its place in a document, by default that of the claims, between `<!-- table NAME -->` and `<!-- end -->`.
 
     Raises:
         ValueError: The document has no such place.
     """
-    text = DOCUMENT.read_text(encoding="utf-8")
+    page = page or DOCUMENT
+    text = page.read_text(encoding="utf-8")
     start, end = f"<!-- table {name} -->\n", "<!-- end -->"
     if start not in text:
-        raise ValueError(f"{DOCUMENT}: no place for the table {name!r}; add {start.strip()!r} and {end.strip()!r}")
+        raise ValueError(f"{page}: no place for the table {name!r}; add {start.strip()!r} and {end.strip()!r}")
     before, rest = text.split(start, 1)
-    DOCUMENT.write_text(f"{before}{start}{table}\n{end}" + rest.split(end, 1)[1], encoding="utf-8")
+    page.write_text(f"{before}{start}{table}\n{end}" + rest.split(end, 1)[1], encoding="utf-8")

@@ -22,7 +22,6 @@ import transformers
 from . import generate, growth, load, padding, report, texts, train
 from .contest import Contest, chosen, in_processes_of_their_own, measure, peak_of
 
-DATA = ("SST-2", "WNUT-17", "Multi30k", "KorQuAD")
 PARTS = ("train", "texts", "padding", "generate", "infer", "memory", "growth", "load")
 
 
@@ -42,7 +41,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15, help="pairs of runs of each contest")
     parser.add_argument("--threads", type=int, default=1, help="on a CPU")
     parser.add_argument("--write", type=Path, metavar="FOLDER", help="where performance.md is")
-    for name in DATA:
+    for name in texts.RECIPES:
         parser.add_argument(f"--{name.lower()}", type=Path, dest=name, metavar="FOLDER", help="for texts and infer")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -55,7 +54,7 @@ def main() -> None:
         [contest] = chosen(train.contests(), arguments.only)
         ours, theirs, _ = contest.make(device)
         return print(json.dumps(peak_of(ours if arguments.side == "ours" else theirs, device)))
-    folders = {name: folder for name in DATA if (folder := getattr(arguments, name)) is not None}
+    folders = {name: folder for name in texts.RECIPES if (folder := getattr(arguments, name)) is not None}
     parts = arguments.parts or PARTS
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")

@@ -95,12 +95,13 @@ def measure(contest: Contest, device: torch.device, rounds: int) -> Outcome:
         pair = (theirs, ours) if number % 2 else (ours, theirs)
         taken.append({run: timed(run, tokens, device) for run in pair})
     ratios = [pair[ours].tokens / pair[ours].seconds * pair[theirs].seconds / pair[theirs].tokens for pair in taken]
-    flops = counter.get_total_flops() if is_always_the_same else 0
-    seconds, speed = (
-        statistics.median(pair[ours].seconds for pair in taken),
-        statistics.median(pair[ours].tokens / pair[ours].seconds for pair in taken),
+    return Outcome(
+        contest,
+        ratios,
+        seconds=tuple(statistics.median(pair[run].seconds for pair in taken) for run in (ours, theirs)),  # type: ignore[arg-type]
+        speed=statistics.median(pair[ours].tokens / pair[ours].seconds for pair in taken),
+        flops=counter.get_total_flops() if is_always_the_same else 0,
     )
-    return Outcome(contest, ratios, (seconds, statistics.median(pair[theirs].seconds for pair in taken)), speed, flops)
 
 
 class Peak:
@@ -142,16 +143,9 @@ def peak_of(run: Run, device: torch.device) -> int:
 def in_processes_of_their_own(contest: Contest, device: torch.device) -> tuple[int, int]:
     """The peaks of ours and of theirs, each in a process that has run nothing else: one that has had memory keeps it."""
     command = [
-        sys.executable,
-        "-m",
-        "benchmarks.speed",
-        "peak",
-        "--device",
-        device.type,
-        "--only",
-        str(contest),
-        "--side",
-    ]
+        sys.executable, "-m", "benchmarks.speed", "peak", "--device", device.type, "--only", str(contest),
+        "--threads", str(torch.get_num_threads()), "--side",
+    ]  # fmt: skip
     found = []
     for side in ("ours", "theirs"):
         process = subprocess.run([*command, side], stdout=subprocess.PIPE, text=True, check=True)

@@ -8,8 +8,6 @@ import tempfile
 import time
 from pathlib import Path
 
-import torch
-
 IMPORTS = {
     "`import torch, transformers`": ("-c", "import torch, transformers"),
     "`import trefoil`": ("-c", "import trefoil"),
@@ -48,14 +46,13 @@ def copies_of_a_checkpoint(gigabytes: float = 1.0) -> float:
     from trefoil.configuration.presets import preset_config
     from trefoil.modeling.decoder import TrefoilDecoderForCausalLM
 
-    config = preset_config("gpt2", num_hidden_layers=12)
+    config = preset_config("gpt2")
     layers = max(
         1, round((gigabytes * 1e9 / 4 - config.vocab_size * config.hidden_size) / (12 * config.hidden_size**2))
     )
     config = preset_config("gpt2", num_hidden_layers=layers)
     with tempfile.TemporaryDirectory() as folder:
-        with torch.device("cpu"):
-            TrefoilDecoderForCausalLM(config).save_pretrained(folder)
+        TrefoilDecoderForCausalLM(config).save_pretrained(folder)
         words = [sys.executable, "-c", LOADED, folder]
         process = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True, cwd=Path(__file__).parents[2])
     peak, size = json.loads(process.stdout.splitlines()[-1])

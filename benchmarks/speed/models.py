@@ -23,12 +23,6 @@ class Shape:
 
 
 SMALL = Shape(width=256, layers=4, heads=4)
-SHAPES = {
-    "small": SMALL,
-    "base": Shape(width=768, layers=12, heads=12, positions=1024),  # GPT-2 124M, BERT-base
-    "transformer-base": Shape(width=512, layers=6, heads=8, positions=1024),
-    "1b": Shape(width=2048, layers=16, heads=16, positions=2048),
-}
 
 
 def fields(shape: Shape, vocab_size: int) -> dict[str, Any]:

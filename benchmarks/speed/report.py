@@ -10,12 +10,13 @@ import torch
 
 from trefoil.training.throughput import matmul_speed
 
+from ..claims.draw import write_table
 from .contest import Contest, Outcome
 
+SPEED = "| work | peer | ours, ms | theirs, ms | ours : theirs | quartiles | tokens/s, ours | of matrix speed |"
 HEADERS = {
-    "speed": "| work | peer | ours, ms | theirs, ms | ours : theirs | quartiles | tokens/s, ours | of matrix speed |",
     "memory": "| work | peer | ours, MB | theirs, MB | ours : theirs |",
-    "start": "| start | |",
+    "load": "| start | |",
     "growth": "| what changes | time of a step | exponent |",
     "padding": "| data | ours | Trainer, 8 rows | by length, 8 rows | by length, 64 rows |",
 }
@@ -83,15 +84,8 @@ class Report:
 
     def write(self, folder: Path) -> None:
         """Put the tables in their places in `performance.md`, and numbers and picture beside it."""
-        page = folder / "performance.md"
-        text = page.read_text(encoding="utf-8")
         for part, rows in self.rows.items():
-            header = HEADERS[{"load": "start"}.get(part, part if part in HEADERS else "speed")]
-            before, start, rest = text.partition(f"<!-- table {part} -->\n")
-            if not start:
-                raise ValueError(f"{page}: no place for the table {part!r}; add '<!-- table {part} -->'")
-            text = f"{before}{start}{table(header, rows)}\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
-        page.write_text(text, encoding="utf-8")
+            write_table(part, table(HEADERS.get(part, SPEED), rows), folder / "performance.md")
         machine = {"machine": platform.machine(), "torch": torch.__version__, "device": self.device.type}
         machine["threads"] = torch.get_num_threads()
         machine["matrix_flops_per_second"] = self.matrix_speed

@@ -10,16 +10,12 @@ from typing import Any
 
 import datasets
 import torch
-from accelerate.state import AcceleratorState
 from transformers import Trainer, TrainerCallback, TrainingArguments, pipeline
 from transformers.trainer_callback import PrinterCallback
 
 from trefoil.pipelines.by_length import predict_by_length
-from trefoil.recipes.schema import load_recipe
-from trefoil.training.run import make_accelerator, make_loop, make_reader, prepare
-from trefoil.training.run_folder import RunFolder
-from trefoil.training.zero import make_engine
 
+from ..step_time import made_ready
 from .contest import Contest, Done, Run
 
 # data set -> the recipe that trains on it, and how it differs
@@ -39,17 +35,12 @@ OF_TRAINER = 40
 @lru_cache
 def prepared(name: str, folder: Path) -> tuple[Any, Any]:
     """The recipe of a data set made ready, in float32, and its training loop."""
-    recipe_name, changes = RECIPES[name]
-    place = tempfile.mkdtemp(prefix="trefoil-speed-")
+    recipe, changes = RECIPES[name]
     changes = [
-        *changes, f"data.path={folder}", f"output_dir={place}", "training.mixed_precision=no", "optimization.warmup_steps=0", "training.max_epochs=null", "training.max_steps=100000",
-        "model.attn_implementation=sdpa",
+        *changes, f"data.path={folder}", "training.mixed_precision=no", "training.max_epochs=null",
+        "training.max_steps=100000", "optimization.warmup_steps=0", "model.attn_implementation=sdpa",
     ]  # fmt: skip
-    recipe = load_recipe(recipe_name, changes)
-    AcceleratorState._reset_state(reset_partial_state=True)
-    engine, run_folder = make_engine(make_accelerator(recipe)), RunFolder(Path(place))
-    ready = prepare(make_reader(recipe), engine, run_folder)
-    return ready, make_loop(ready, engine, run_folder)
+    return made_ready(recipe, changes, tempfile.mkdtemp(prefix="trefoil-speed-"))
 
 
 class Clock(TrainerCallback):
@@ -158,7 +149,7 @@ def pipelines(folders: dict[str, Path]) -> Iterator[Contest]:
 def same(ours: list[Any], theirs: list[Any]) -> None:
     """
     Raises:
-        ValueError: The outputs differ, numbers by more than 1e-4.
+        ValueError: The outputs differ, numbers by more than a thousandth.
     """
 
     def rounded(value: Any) -> Any:

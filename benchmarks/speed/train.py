@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from .contest import Contest, Run
-from .models import SMALL, Shape, pair
+from .models import pair
 
 ROWS, LENGTH = 16, 64
 Batch = dict[str, torch.Tensor]
@@ -54,13 +54,10 @@ def contest(
     make_batch: Callable[[int, int, int], Batch],
     vocab_size: int = 8192,
     target: float = 1.0,
-    shape: Shape = SMALL,
-    rows: int = ROWS,
-    length: int = LENGTH,
 ) -> Contest:
     def make(device: torch.device) -> tuple[Run, Run, int]:
-        batch = make_batch(vocab_size, rows, length)
-        ours, stock = pair(peer, device, vocab_size, shape)
+        batch = make_batch(vocab_size, ROWS, LENGTH)
+        ours, stock = pair(peer, device, vocab_size)
         return stepper(ours, batch, device), stepper(stock, batch, device), batch["input_ids"].numel()
 
     return Contest(f"{work} step, {vocab_size // 1024}k words", peer, make, target)

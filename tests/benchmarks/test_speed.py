@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.speed import contest, generate, growth, load, padding, report, texts, train
+from benchmarks.speed import contest, generate, growth, load, models, padding, report, texts, train
 from benchmarks.speed.contest import Contest, Done, Outcome, chosen, measure, peak_of
 
 CPU = torch.device("cpu")
@@ -68,7 +68,7 @@ def test_a_step_changes_the_weights():
 
 
 def contest_models(name):
-    return train.pair(name, CPU, 64, train.Shape(width=16, layers=1, heads=2))
+    return models.pair(name, CPU, 64, models.Shape(width=16, layers=1, heads=2))
 
 
 @pytest.mark.parametrize("name", ["Bert", "ModernBert", "Llama", "GPT2", "Marian", "Bart", "T5"])
