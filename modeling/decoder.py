@@ -19,6 +19,7 @@ from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
 from .stack import TransformerPreTrainedModel, TransformerStack
+from .unpadding import matching, sort_by_length
 from .vocabulary import GenerativeHead, VocabularyProjection
 
 
@@ -51,6 +52,7 @@ class TrefoilDecoderModel(TransformerStack):
         encoder_attention_mask: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
         encoder_sequence_ids: torch.Tensor | None = None,
+        unread: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
@@ -64,6 +66,7 @@ class TrefoilDecoderModel(TransformerStack):
             encoder_attention_mask: `(B, S)`, 1 for real source tokens.
             sequence_ids: `(B, T)`, the document that each token of a packed row belongs to.
             encoder_sequence_ids: `(B, S)`, likewise for the source.
+            unread: `(B, T)`, True for padding whose hidden states nobody reads: zero while training.
             use_cache: Return the cache.
 
         Raises:
@@ -71,7 +74,7 @@ class TrefoilDecoderModel(TransformerStack):
         """
         if encoder_hidden_states is not None and not self.config.add_cross_attention:
             raise ValueError("encoder_hidden_states were given, but this decoder has add_cross_attention=False")
-        inputs_embeds = self.embed(input_ids, inputs_embeds)
+        inputs = self.one_of(input_ids, inputs_embeds)
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache(config=self.config)
             if encoder_hidden_states is not None:
@@ -82,18 +85,33 @@ class TrefoilDecoderModel(TransformerStack):
 
         # where positions are given, they tell transformers of packed rows; where they are counted, nothing is packed
         mask_position_ids = position_ids
-        position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs_embeds, self_cache)
-        masks = causal_masks(self.config, inputs_embeds, attention_mask, self_cache, mask_position_ids, sequence_ids)
-        cross_mask = None
-        if encoder_hidden_states is not None:
-            cross_mask = cross_attention_mask(
-                self.config,
-                inputs_embeds,
-                encoder_attention_mask,
-                encoder_hidden_states,
-                sequence_ids,
-                encoder_sequence_ids,
+        position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs, self_cache)
+        sequences = encoder_sequences = None
+        if past_key_values is None and (mask_position_ids is None or sequence_ids is not None):
+            sequences = self.sequences(inputs, attention_mask, unread, sequence_ids, **kwargs)
+        if sequences is not None and encoder_hidden_states is not None:
+            encoder_sequences = matching(sequences, encoder_hidden_states, encoder_attention_mask, encoder_sequence_ids)
+            sequences = sequences if encoder_sequences is not None else None
+        masks, cross_mask = {}, None
+        if sequences is not None:
+            sort_by_length(sequences, encoder_sequences)
+            inputs, position_ids = sequences.join(inputs), sequences.join(position_ids)
+        inputs_embeds = self.embed(inputs)
+        if encoder_sequences is not None and encoder_hidden_states is not None:
+            encoder_hidden_states = encoder_sequences.join(encoder_hidden_states)
+        elif sequences is None:
+            masks = causal_masks(
+                self.config, inputs_embeds, attention_mask, self_cache, mask_position_ids, sequence_ids
             )
+            if encoder_hidden_states is not None:
+                cross_mask = cross_attention_mask(
+                    self.config,
+                    inputs_embeds,
+                    encoder_attention_mask,
+                    encoder_hidden_states,
+                    sequence_ids,
+                    encoder_sequence_ids,
+                )
         hidden_states = self.run_layers(
             inputs_embeds,
             position_ids,
@@ -102,6 +120,8 @@ class TrefoilDecoderModel(TransformerStack):
             encoder_attention_mask=cross_mask,
             past_key_values=past_key_values,
             use_cache=use_cache,
+            sequences=sequences,
+            encoder_sequences=encoder_sequences,
             **kwargs,
         )
         return BaseModelOutputWithPastAndCrossAttentions(
@@ -160,6 +180,7 @@ class TrefoilDecoderForCausalLM(GenerativeHead, TransformerPreTrainedModel, Gene
             inputs_embeds=inputs_embeds,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=encoder_attention_mask,
+            unread=self.unread(labels, attention_mask, **kwargs),
             use_cache=use_cache,
             **kwargs,
         )

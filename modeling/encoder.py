@@ -20,6 +20,7 @@ from .heads import (
 from .layer import TransformerLayer
 from .masks import bidirectional_masks
 from .stack import TransformerPreTrainedModel, TransformerStack
+from .unpadding import sort_by_length
 from .vocabulary import LanguageModelHead, VocabularyProjection
 
 
@@ -45,6 +46,7 @@ class TrefoilEncoderModel(TransformerStack):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
+        unread: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput | BaseModelOutputWithPooling:
         """
@@ -54,11 +56,22 @@ class TrefoilEncoderModel(TransformerStack):
             token_type_ids: `(B, T)` segments; read where the configuration has `type_vocab_size`.
             position_ids: `(B, T)`. Default: counted over real tokens.
             sequence_ids: `(B, T)`, the document that each token of a packed row belongs to.
+            unread: `(B, T)`, True for padding whose hidden states nobody reads: zero while training.
         """
-        inputs_embeds = self.embed(input_ids, inputs_embeds)
-        position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs_embeds)
-        masks = bidirectional_masks(self.config, inputs_embeds, attention_mask, sequence_ids)
-        hidden_states = self.run_layers(inputs_embeds, position_ids, masks, token_type_ids=token_type_ids, **kwargs)
+        inputs = self.one_of(input_ids, inputs_embeds)
+        position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs)
+        sequences = self.sequences(inputs, attention_mask, unread, sequence_ids, **kwargs)
+        masks = {}
+        if sequences is not None:
+            sort_by_length(sequences)
+            inputs, position_ids = sequences.join(inputs), sequences.join(position_ids)
+            token_type_ids = None if token_type_ids is None else sequences.join(token_type_ids)
+        inputs_embeds = self.embed(inputs)
+        if sequences is None:
+            masks = bidirectional_masks(self.config, inputs_embeds, attention_mask, sequence_ids)
+        hidden_states = self.run_layers(
+            inputs_embeds, position_ids, masks, token_type_ids=token_type_ids, sequences=sequences, **kwargs
+        )
         if self.pooler is None:
             return BaseModelOutput(last_hidden_state=hidden_states)
         return BaseModelOutputWithPooling(hidden_states, self.pooler(hidden_states, attention_mask, input_ids))
@@ -109,6 +122,7 @@ class TrefoilEncoderForMaskedLM(LanguageModelHead, TransformerPreTrainedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
+            unread=self.unread(labels, attention_mask, **kwargs),
             **kwargs,
         )
         if labels is not None:

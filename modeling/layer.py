@@ -77,6 +77,8 @@ class TransformerLayer(GradientCheckpointingLayer):
         position_embeddings: tuple[torch.Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
+        attention: Callable | None = None,
+        cross_attention: Callable | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
         """`(B, T, C)` to `(B, T, C)`; the masks are ready for the attention implementation.
@@ -84,31 +86,34 @@ class TransformerLayer(GradientCheckpointingLayer):
         Args:
             position_embeddings: Of positions that are applied to queries and keys.
             position_bias: `(1, H, T, S)`, added to the scores of self-attention.
+            attention, cross_attention: `attention_function` for each, where it was asked for before.
         """
         self_cache = past_key_values
         if isinstance(past_key_values, EncoderDecoderCache):
             self_cache = past_key_values.self_attention_cache
 
-        def self_attention(states: torch.Tensor) -> torch.Tensor:
+        def attend_to_self(states: torch.Tensor) -> torch.Tensor:
             return self.self_attn(
                 states,
                 attention_mask=attention_mask,
                 position_embeddings=position_embeddings,
                 past_key_values=self_cache,
                 position_bias=position_bias,
+                attention=attention,
                 **kwargs,
             )[0]
 
-        def cross_attention(states: torch.Tensor) -> torch.Tensor:
+        def attend_to_source(states: torch.Tensor) -> torch.Tensor:
             return self.cross_attn(  # type: ignore[misc]  # not None where this is called
                 states,
                 key_value_states=encoder_hidden_states,
                 attention_mask=encoder_attention_mask,
                 past_key_values=past_key_values,
+                attention=cross_attention,
                 **(kwargs | {"is_causal": False}),
             )[0]
 
-        hidden_states = self._residual(hidden_states, "self_attn", self_attention)
+        hidden_states = self._residual(hidden_states, "self_attn", attend_to_self)
         if self.cross_attn is not None and encoder_hidden_states is not None:
-            hidden_states = self._residual(hidden_states, "cross_attn", cross_attention)
+            hidden_states = self._residual(hidden_states, "cross_attn", attend_to_source)
         return self._residual(hidden_states, "mlp", self.mlp)

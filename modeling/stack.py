@@ -15,6 +15,9 @@ from .layer import TransformerLayer
 from .masks import position_ids_from_mask
 from .norms import ZeroCenteredRMSNorm, make_norm
 from .positions import EmbeddingPositions, QueryKeyPositions, ScorePositions, embedding_width, make_positions
+from .unpadding import AttentionOfEach, Sequences
+
+RECORDED = ("output_hidden_states", "output_attentions")
 
 
 class TransformerPreTrainedModel(TrefoilPreTrainedModel):
@@ -82,11 +85,52 @@ class TransformerStack(TransformerPreTrainedModel):
         self.attn_softcap = config.attn_logit_softcapping
         self.gradient_checkpointing = False
 
-    def embed(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
-        """Token embeddings `(B, T, C)` of exactly one of `input_ids (B, T)` and `inputs_embeds (B, T, C)`."""
+    def one_of(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
+        """That which is given of `input_ids (B, T)` and `inputs_embeds (B, T, C)`.
+
+        Raises:
+            ValueError: Both are given, or none.
+        """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
-        return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        return input_ids if inputs_embeds is None else inputs_embeds  # type: ignore[return-value]
+
+    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Token embeddings `(B, T, C)` of ids `(B, T)`; embeddings stay as they are."""
+        return inputs if inputs.is_floating_point() else self.embed_tokens(inputs)
+
+    def sequences(
+        self,
+        inputs: torch.Tensor,
+        attention_mask: torch.Tensor | dict | None,
+        unread: torch.Tensor | None,
+        sequence_ids: torch.Tensor | None,
+        **kwargs: Any,
+    ) -> Sequences | None:
+        """The sequences of a batch, where layers can see them end to end; else None, and masks keep them apart.
+
+        Args:
+            inputs: `(B, T, …)`.
+            unread: `(B, T)`, tokens that may be left out while training.
+            kwargs: Of `forward`: outputs that it asks for have a place for padding.
+        """
+        kernel, unread = self.config._attn_implementation or "", unread if self.training else None
+        if (unread is None and sequence_ids is None) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return None
+        can_vary = (kernel == "sdpa" and inputs.device.type == "cpu") or kernel.startswith("flash_attention")
+        asked = [kwargs.get(name, getattr(self.config, name, False)) for name in RECORDED]
+        if not can_vary or any(asked) or isinstance(attention_mask, dict):
+            return None
+        kept = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device) if unread is None else ~unread
+        if attention_mask is not None and (attention_mask.ndim != 2 or bool((kept & (attention_mask == 0)).any())):
+            return None
+        if not bool(kept.any()) or (sequence_ids is None and bool(kept.all())):
+            return None
+        sequences = Sequences(kept, sequence_ids)
+        has_window = "sliding_attention" in self.config.layer_types
+        if not sequences.are_whole or (has_window and max(sequences.lengths) > self.config.sliding_window):
+            return None
+        return sequences
 
     def resolve_position_ids(
         self,
@@ -112,8 +156,13 @@ class TransformerStack(TransformerPreTrainedModel):
             )
         return position_ids_from_mask(attention_mask, length, past_length, inputs_embeds.device)
 
-    def position_bias(self, hidden_states: torch.Tensor, past_key_values: Cache | None) -> torch.Tensor | None:
+    def position_bias(
+        self, hidden_states: torch.Tensor, past_key_values: Cache | None, length: int
+    ) -> torch.Tensor | None:
         """What positions add to the scores of all layers: `(1, H, T, S)`, where they do.
+
+        Args:
+            length: T.
 
         Raises:
             ValueError: The attention implementation has no place for it.
@@ -125,7 +174,7 @@ class TransformerStack(TransformerPreTrainedModel):
                 f"attn_implementation={self.config._attn_implementation!r} cannot add positions to the scores, as "
                 f"position_embedding_type={self.config.position_embedding_type!r} wants; use 'sdpa' or 'eager'"
             )
-        length, past_length, first_key, keys = hidden_states.shape[1], 0, 0, hidden_states.shape[1]
+        past_length, first_key, keys = 0, 0, length
         if past_key_values is not None:
             past_length = past_key_values.get_seq_length()
             keys, first_key = past_key_values.get_mask_sizes(length, 0)
@@ -158,9 +207,16 @@ class TransformerStack(TransformerPreTrainedModel):
         encoder_hidden_states: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
+        sequences: Sequences | None = None,
+        encoder_sequences: Sequences | None = None,
         **kwargs: Any,
     ) -> torch.Tensor:
-        """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks, by layer type, are ready-made."""
+        """Token embeddings `(B, T, C)` to final hidden states `(B, T, C)`; the masks, by layer type, are ready-made.
+
+        Args:
+            sequences: Embeddings, positions and types are those of its tokens, `(1, N, C)`, and no mask is needed.
+            encoder_sequences: Likewise of `encoder_hidden_states`.
+        """
         hidden_states = inputs_embeds if self.embed_scale == 1.0 else inputs_embeds * self.embed_scale
         if self.embed_types is not None:
             if token_type_ids is None:
@@ -175,20 +231,27 @@ class TransformerStack(TransformerPreTrainedModel):
         if self.embed_proj is not None:
             hidden_states = self.embed_proj(hidden_states)
         position_embeddings = {} if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
-        position_bias = self.position_bias(hidden_states, past_key_values)
+        length = hidden_states.shape[1] if sequences is None else max(sequences.lengths)
+        position_bias = self.position_bias(hidden_states, past_key_values, length)
         self.require_soft_caps()
-        attention = attention_function(self.config)
+        attention = cross_attention = attention_function(self.config)
+        if sequences is not None:
+            is_varlen = self.config._attn_implementation != "sdpa"
+            cross_attention = AttentionOfEach(attention, sequences, encoder_sequences, is_varlen)
+            attention = AttentionOfEach(attention, sequences, is_varlen=is_varlen)
         for layer in self.layers:
             layer_type: str = layer.attention_type  # type: ignore[assignment]
             hidden_states = layer(
                 hidden_states,
-                attention_masks[layer_type],
+                attention_masks.get(layer_type),
                 encoder_hidden_states,  # positional: gradient checkpointing only follows positional tensors
                 position_bias,
                 position_embeddings=position_embeddings.get(layer_type),
                 position_ids=position_ids,
                 past_key_values=past_key_values,
                 attention=attention,
+                cross_attention=cross_attention,
                 **kwargs,
             )
-        return self.norm(hidden_states)
+        hidden_states = self.norm(hidden_states)
+        return hidden_states if sequences is None else sequences.part(hidden_states)

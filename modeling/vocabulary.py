@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 from .base import TrefoilPreTrainedModel, select_positions
 from .losses import labelled, linear_cross_entropy, next_labels, token_cross_entropy
 from .scores import soft_cap
+from .unpadding import unread_padding
 
 MOST_COPIED = 2**26  # numbers of a weight: a quarter of a gigabyte
 
@@ -157,6 +158,20 @@ class LanguageModelHead(TrefoilPreTrainedModel):
     def project(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(..., C)` to logits `(..., vocab_size)`."""
         return soft_cap(self.lm_head(self.before_projection(hidden_states)), self.logit_softcap)
+
+    def unread(
+        self,
+        labels: torch.Tensor | None,
+        attention_mask: torch.Tensor | dict | None,
+        shift_labels: torch.Tensor | None = None,
+        ignore_index: int = -100,
+        **options: Any,
+    ) -> torch.Tensor | None:
+        """Padding `(B, T)` that no label's loss reads, where there are `labels (B, T)`."""
+        if labels is None or not self.training:
+            return None
+        labels = next_labels(labels, shift_labels, ignore_index) if self.predicts_next else labels
+        return unread_padding(attention_mask, labelled(labels, ignore_index))
 
     def predict(
         self,

@@ -169,14 +169,14 @@ def test_flash_attention_cannot_add_positions_to_the_scores(token_ids):
     model = tiny_model("decoder", "t5")
     model.config._attn_implementation = "flash_attention_2"
     with pytest.raises(ValueError, match="'flash_attention_2' cannot add positions to the scores"):
-        model.model.position_bias(torch.zeros(1, 3, 32), None)
+        model.model.position_bias(torch.zeros(1, 3, 32), None, 3)
 
 
 def test_flex_attention_reads_positions_in_the_scores_by_row():
     model = tiny_model("decoder", "t5")
-    shared = model.model.position_bias(torch.zeros(2, 3, 32), None)
+    shared = model.model.position_bias(torch.zeros(2, 3, 32), None, 3)
     model.config._attn_implementation = "flex_attention"
-    by_row = model.model.position_bias(torch.zeros(2, 3, 32), None)
+    by_row = model.model.position_bias(torch.zeros(2, 3, 32), None, 3)
     assert by_row.shape == (2, 4, 3, 3)
     assert torch.equal(by_row, shared.expand(2, -1, -1, -1))
 
