@@ -68,7 +68,7 @@ def next_token_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """The sum of `linear_cross_entropy`, and its gradients, which are computed along with it."""
+    """`linear_cross_entropy`, and its gradients, which are computed along with it."""
 
     @staticmethod
     def forward(
@@ -82,6 +82,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         softcap: float | None,
         chunk: int,
         dtype: torch.dtype,
+        items: torch.Tensor | float,
     ) -> torch.Tensor:
         wanted = ctx.needs_input_grad[:3]
         # chunks are summed in no less than float32
@@ -121,6 +122,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             gradient.scatter_add_(-1, at_label, z * (label_smoothing - 1))
             if slope is not None:
                 gradient *= slope
+            z *= items
             if dtype != torch.float32:  # in float32 it is divided where there is less of it
                 gradient, z = (gradient / z).to(dtype), torch.ones_like(z)
             if of_states is not None:
@@ -133,13 +135,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 of_bias += (gradient / z).sum(dim=0)
         gradients = zip((of_states, of_weight, of_bias), inputs, strict=True)
         ctx.save_for_backward(*(None if each is None else each.to(of.dtype) for each, of in gradients))  # type: ignore[union-attr]
-        return total
+        return total / items
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple:  # type: ignore[override]
-        gradients = (None if each is None else each * gradient.to(each.dtype) for each in ctx.saved_tensors)
-        return (*gradients, *[None] * 6)
+        gradients = ctx.saved_tensors
+        # where the graph is gone after this, they are given away as they are; a GPU would have to wait to be asked
+        is_last = not torch._C._autograd._get_current_graph_task_keep_graph()  # type: ignore[attr-defined]
+        if not (is_last and gradient.device.type == "cpu" and gradient == 1):
+            gradients = tuple(None if each is None else each * gradient.to(each.dtype) for each in gradients)
+        return (*gradients, *[None] * 7)
 
 
 def rows_at_a_time(vocab_size: int, device: torch.device) -> int:
@@ -176,8 +182,11 @@ def linear_cross_entropy(
     device = hidden_states.device
     is_mixed = torch.is_autocast_enabled(device.type)
     dtype = torch.get_autocast_dtype(device.type) if is_mixed else hidden_states.dtype
+    items = len(labels) if num_items_in_batch is None else num_items_in_batch
+    # gradients in half precision would vanish if they were divided before a scaler multiplies them
+    items, later = (items, 1) if dtype == torch.float32 else (1, items)
     with torch.autocast(device.type, enabled=False):
-        total = _LinearCrossEntropy.apply(
+        loss = _LinearCrossEntropy.apply(
             hidden_states,
             weight,
             bias,
@@ -187,8 +196,9 @@ def linear_cross_entropy(
             softcap,
             rows_at_a_time(len(weight), device),
             dtype,
+            items,
         )
-    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    return loss / later
 
 
 def span_cross_entropy(
