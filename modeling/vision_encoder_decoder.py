@@ -8,11 +8,13 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 
 from ..configuration.halves import attend_to, reads_patches
 from .losses import token_cross_entropy
+from .vocabulary import LanguageModelHead
 
 
 class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
     """transformers' model with the loss that the loop asks for: summed over labels, divided by those of the whole global batch,
-    and smoothed; transformers' own is the mean over the labels here. What is saved is transformers' model, by its name."""
+    and smoothed; transformers' own is the mean over the labels here. A decoder of ours computes it as its head does, without all
+    logits. What is saved is transformers' model, by its name."""
 
     def __init__(self, config: PreTrainedConfig, *arguments: Any, **options: Any) -> None:
         for half in (config.encoder, config.decoder):
@@ -78,15 +80,27 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
         Args:
             pixel_values: `(B, channels, height, width)`.
             labels: `(B, T)` token ids, -100 where none counts; `decoder_input_ids (B, T)` are made of them if not given.
+
+        Returns:
+            `logits (B, T, vocab_size)` and, with labels, the loss.
         """
-        if labels is not None:
-            options["use_cache"] = False
-            if decoder_input_ids is None:
-                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        outputs = super().forward(pixel_values=pixel_values, decoder_input_ids=decoder_input_ids, **options)
-        if labels is not None:
+        inputs = {"pixel_values": pixel_values, "decoder_input_ids": decoder_input_ids, **options}
+        if labels is None:
+            return super().forward(**inputs)
+        if decoder_input_ids is None:
+            inputs["decoder_input_ids"] = self.prepare_decoder_input_ids_from_labels(labels)
+        inputs["use_cache"] = False
+        of_loss = {"num_items_in_batch": num_items_in_batch, "label_smoothing": label_smoothing, "z_loss": z_loss}
+        if not isinstance(self.decoder, LanguageModelHead) or torch.compiler.is_compiling():
+            outputs = super().forward(**inputs)
             size = self.config.decoder.vocab_size
-            outputs.loss = token_cross_entropy(
-                outputs.logits, labels, size, num_items_in_batch, label_smoothing, z_loss
-            )
+            outputs.loss = token_cross_entropy(outputs.logits, labels, size, **of_loss)
+            return outputs
+        # its inputs are shifted, so that each label already stands where it is predicted
+        of_decoder = {"labels": labels, "shift_labels": labels, **of_loss}
+        losses: list[torch.Tensor] = []
+        # transformers hands on what the decoder returns, but for its loss
+        with self.decoder.register_forward_hook(lambda decoder, given, outputs: losses.append(outputs.loss)):
+            outputs = super().forward(**inputs, **{f"decoder_{name}": value for name, value in of_decoder.items()})
+        (outputs.loss,) = losses
         return outputs
