@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .dropout import drop
 from .norms import make_rms_norm
 from .positions import POSITION_CLASSES, Positions, QueryKeyPositions
 from .scores import attention_weights, soft_cap
@@ -54,7 +55,7 @@ def scaled_dot_product_attention(
     if position_bias is not None:
         scores = scores + position_bias
     weights = attention_weights(scores, mask).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout)
+    weights = drop(weights, dropout)
     return torch.matmul(weights, value), weights
 
 

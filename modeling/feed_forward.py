@@ -5,6 +5,8 @@ from torch import nn
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
+from .dropout import Dropout
+
 
 class FeedForward(nn.Module):
     """`act(x W_up) W_down` (Vaswani et al. 2017, §3.3), or gated: `(act(x W_gate) * x W_up) W_down` (Shazeer 2020).
@@ -20,7 +22,7 @@ class FeedForward(nn.Module):
         self.up_proj = nn.Linear(size, inner_size, bias=bias)
         self.down_proj = nn.Linear(inner_size, size, bias=bias)
         self.act_fn = ACT2FN[config.hidden_act]
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(B, T, C)` to `(B, T, C)`."""

@@ -15,6 +15,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple
 
+from .dropout import Dropout
 from .losses import infer_problem_type, labelled, sequence_loss, span_cross_entropy, token_cross_entropy
 from .norms import make_norm
 from .stack import TransformerPreTrainedModel, TransformerStack
@@ -133,7 +134,7 @@ class HeadedModel(TransformerPreTrainedModel):
         self.model = self.base_class(config, **self.base_options)
         # decoders have no such option
         self.transform = Transform(config) if getattr(config, "classifier_transform", False) else nn.Identity()
-        self.dropout = nn.Dropout(config.head_dropout)
+        self.dropout = Dropout(config.head_dropout)
 
     def run_base(self, supervised: bool, **inputs: Any) -> BaseModelOutput:
         """The base model's outputs; a decoder that is given labels makes no cache unless it is asked for one."""

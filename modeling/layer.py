@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import MultiHeadAttention
+from .dropout import Dropout
 from .feed_forward import FeedForward
 from .norms import make_norm
 
@@ -38,7 +38,7 @@ class TransformerLayer(GradientCheckpointingLayer):
             self._add_norms(config, "cross_attn")
         self.mlp = FeedForward(config)
         self._add_norms(config, "mlp")
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
 
     def _add_norms(self, config: PreTrainedConfig, sublayer: str, skip_first: bool = False) -> None:
         """A sublayer's norm and, where it stands between two, its other one."""

@@ -19,6 +19,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ..configuration.recurrent import TrefoilRecurrentConfig
 from .base import TrefoilPreTrainedModel
+from .dropout import Dropout
 from .recurrence import RecurrentLayer
 from .scores import attention_weights
 from .sequence_to_sequence import (
@@ -137,7 +138,7 @@ class RecurrentHalf(Recurrent, TrefoilPreTrainedModel):
     def __init__(self, config: TrefoilRecurrentConfig, bidirectional: bool) -> None:
         super().__init__(config)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(
             RecurrentLayer(config.hidden_size, config.hidden_size, config.cell_type, bidirectional)
             for _ in range(config.num_hidden_layers)

@@ -11,6 +11,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from ..configuration.halves import halves
 from .attention import attention_function
 from .base import TrefoilPreTrainedModel
+from .dropout import Dropout
 from .layer import TransformerLayer
 from .masks import position_ids_from_mask
 from .norms import ZeroCenteredRMSNorm, make_norm
@@ -74,7 +75,7 @@ class TransformerStack(TransformerPreTrainedModel):
         self.score_positions = positions if isinstance(positions, ScorePositions) else None
         self.embed_norm = make_norm(config, width) if config.embedding_norm else None
         self.embed_proj = nn.Linear(width, config.hidden_size) if width != config.hidden_size else None
-        self.dropout = nn.Dropout(config.hidden_dropout)
+        self.dropout = Dropout(config.hidden_dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(config, layer_idx, self.is_causal, cross_attention_size)
             for layer_idx in range(config.num_hidden_layers)

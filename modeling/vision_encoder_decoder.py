@@ -90,7 +90,11 @@ class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
         if decoder_input_ids is None:
             inputs["decoder_input_ids"] = self.prepare_decoder_input_ids_from_labels(labels)
         inputs["use_cache"] = False
-        of_loss = {"num_items_in_batch": num_items_in_batch, "label_smoothing": label_smoothing, "z_loss": z_loss}
+        of_loss: dict[str, Any] = {
+            "num_items_in_batch": num_items_in_batch,
+            "label_smoothing": label_smoothing,
+            "z_loss": z_loss,
+        }
         if not isinstance(self.decoder, LanguageModelHead) or torch.compiler.is_compiling():
             outputs = super().forward(**inputs)
             size = self.config.decoder.vocab_size
