@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 from .base import TrefoilPreTrainedModel, select_positions
+from .cache import let_grow
 from .losses import labelled, linear_cross_entropy, next_labels, token_cross_entropy
 from .scores import soft_cap
 from .unpadding import unread_padding
@@ -250,6 +251,15 @@ class LanguageModelHead(TrefoilPreTrainedModel):
 
 class GenerativeHead(LanguageModelHead):
     """A head that generates; a subclass is also a `GenerationMixin`."""
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], *arguments: Any
+    ) -> None:
+        """A cache that `generate` makes has room for the tokens to come."""
+        given = model_kwargs.get("past_key_values")
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *arguments)  # type: ignore[misc]
+        if given is None:
+            let_grow(model_kwargs.get("past_key_values"))
 
     def generate(self, *arguments: Any, **options: Any) -> Any:
         """As of `GenerationMixin`."""
