@@ -25,9 +25,9 @@ from .contest import Contest, chosen, in_processes_of_their_own, measure, peak_o
 PARTS = ("train", "texts", "padding", "generate", "infer", "memory", "growth", "load")
 
 
-def contests_of(part: str, folders: dict[str, Path]) -> Iterator[Contest]:
+def contests_of(part: str, folders: dict[str, Path], device: torch.device) -> Iterator[Contest]:
     makers = {
-        "train": train.contests, "memory": train.contests, "generate": generate.contests,
+        "train": lambda: train.contests(device), "memory": lambda: train.contests(device), "generate": generate.contests,
         "texts": lambda: texts.training(folders), "infer": lambda: texts.pipelines(folders),
     }  # fmt: skip
     return makers[part]()
@@ -51,7 +51,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     if arguments.parts == ["peak"]:
-        [contest] = chosen(train.contests(), arguments.only)
+        [contest] = [each for each in train.contests(device) if str(each) == arguments.only]
         ours, theirs, _ = contest.make(device)
         return print(json.dumps(peak_of(ours if arguments.side == "ours" else theirs, device)))
     folders = {name: folder for name in texts.RECIPES if (folder := getattr(arguments, name)) is not None}
@@ -69,7 +69,7 @@ def main() -> None:
         if part == "padding":
             found.add_padding(padding.measure(folders))
             continue
-        for contest in chosen(contests_of(part, folders), arguments.only):
+        for contest in chosen(contests_of(part, folders, device), arguments.only):
             if part == "memory":
                 found.add_peaks(contest, *in_processes_of_their_own(contest, device))
             else:

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from .texts import prepared
+from .texts import PEERS, batches_of_trainer, prepared
 
 
 def share(batches: list[np.ndarray], lengths: np.ndarray) -> float:
@@ -16,18 +15,14 @@ def share(batches: list[np.ndarray], lengths: np.ndarray) -> float:
 
 
 def measure(folders: dict[str, Path]) -> dict[str, list[float]]:
-    """Of each data set: the shares of our batches, and of the Trainer's with 8 rows at random, 8 and 64 by length."""
+    """Of each data set: the shares of our batches, and of the Trainer's as each of `PEERS` makes them."""
     found = {}
     for name, folder in folders.items():
         ready, loop = prepared(name, folder)
         lengths = ready.preprocessor.lengths(ready.splits["train"].examples)
         generator = torch.Generator().manual_seed(0)
-        random = torch.randperm(len(lengths), generator=generator).numpy()
-        by_length = {
-            rows: np.array(get_length_grouped_indices(lengths.sum(axis=1).tolist(), rows, generator=generator))
-            for rows in (8, 64)
-        }
-        orders = [(random, 8), (by_length[8], 8), (by_length[64], 64)]
-        theirs = [[order[at : at + rows] for at in range(0, len(order), rows)] for order, rows in orders]
+        theirs = [
+            batches_of_trainer(lengths.sum(axis=1), sampling, rows, generator) for sampling, rows, _ in PEERS.values()
+        ]
         found[name] = [share(batches, lengths) for batches in (loop.data.plan(0), *theirs)]
     return found

@@ -1,5 +1,8 @@
-"""Texts of real lengths: a training step of ours against transformers' Trainer, and whole data sets through pipelines."""
+"""Texts of real lengths: training by recipes against stock models under transformers' Trainer, and data sets through pipelines."""
 
+import atexit
+import inspect
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -9,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, pipeline
 from transformers.trainer_callback import PrinterCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from trefoil.pipelines.by_length import predict_by_length
 
 from ..step_time import made_ready
 from .contest import Contest, Done, Run
+from .models import counterpart
 
 # data set -> the recipe that trains on it, and how it differs
 RECIPES = {
@@ -26,10 +32,23 @@ RECIPES = {
         "encoder-decoder-translation-multi30k",
         ["data.name=null", "data.train_split=train[:6000]", "data.test_split=test_2016_flickr"],
     ),
-    "KorQuAD": ("encoder-question-answering-korquad", []),
+    "KorQuAD": (
+        "encoder-question-answering-korquad",
+        # by AdamW, as Trainer does
+        ["data.train_split=KorQuAD_v1.0_dev[:3000]", "optimization.optimizer=adamw"],
+    ),
 }
 STEPS = 8  # of ours in a run
-OF_TRAINER = 40
+# of the Trainer's in a run: what comes first
+OF_TRAINER = {"rows": 640, "tokens": 24_000}
+
+# how the Trainer samples, rows of its batches, and what we are after; 8 random ones are its default
+PEERS = {
+    "Trainer's defaults": ("random", 8, 3.0),
+    "Trainer's defaults, 128 rows": ("random", 128, 3.0),
+    "Trainer by length": ("group_by_length", 8, 1.4),
+    "Trainer by length, 64 rows": ("group_by_length", 64, 1.0),
+}
 
 
 @lru_cache
@@ -40,7 +59,9 @@ def prepared(name: str, folder: Path) -> tuple[Any, Any]:
         *changes, f"data.path={folder}", "training.mixed_precision=no", "training.max_epochs=null",
         "training.max_steps=100000", "optimization.warmup_steps=0", "model.attn_implementation=sdpa",
     ]  # fmt: skip
-    return made_ready(recipe, changes, tempfile.mkdtemp(prefix="trefoil-speed-"))
+    folder_of_run = tempfile.mkdtemp(prefix="trefoil-speed-")
+    atexit.register(shutil.rmtree, folder_of_run, ignore_errors=True)
+    return made_ready(recipe, changes, folder_of_run)
 
 
 class Clock(TrainerCallback):
@@ -48,37 +69,59 @@ class Clock(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         if state.global_step == 1:
-            self.started, self.tokens = time.perf_counter(), 0
+            self.started = time.perf_counter()
         self.ended = time.perf_counter()
 
 
+def batches_of_trainer(lengths: np.ndarray, sampling: str, rows: int, generator: torch.Generator) -> list[np.ndarray]:
+    """Indices of the Trainer's batches of an epoch, in its order.
+
+    Args:
+        lengths: Of the examples, in tokens `(examples,)`.
+    """
+    if sampling == "random":
+        order = torch.randperm(len(lengths), generator=generator).numpy()
+    else:
+        order = np.array(get_length_grouped_indices(lengths.tolist(), rows, generator=generator))
+    return [order[at : at + rows] for at in range(0, len(order), rows)]
+
+
+def some(batches: list[np.ndarray], lengths: np.ndarray, generator: torch.Generator) -> list[np.ndarray]:
+    """Full batches for one run, drawn from all: by length, those that follow each other are alike, and the longest come first."""
+    rows = len(batches[0])
+    full = [batch for batch in batches if len(batch) == rows]
+    steps = min(OF_TRAINER["rows"] // rows, int(OF_TRAINER["tokens"] / (rows * lengths.mean())))
+    drawn = torch.randperm(len(full), generator=generator)[: 1 + max(1, steps)]
+    return [full[number] for number in drawn]
+
+
 def trainers(name: str, folder: Path, sampling: str, rows: int) -> Run:
-    """transformers' Trainer with the same model class and the same encoded examples."""
+    """transformers' Trainer with the stock model of the same size and the same encoded examples."""
     ready, _ = prepared(name, folder)
     preprocessor, examples = ready.preprocessor, ready.splits["train"].examples
     lengths = preprocessor.lengths(examples).sum(axis=1)
-    numbered = datasets.Dataset.from_dict({"index": range(len(examples)), "length": lengths})
-    clock = Clock()
+    model = counterpart(preprocessor.reader.task.name, ready.model.config)
+    known = inspect.signature(model.forward).parameters
+    generator = torch.Generator().manual_seed(0)
 
     def collate(rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
         indices = [row["index"] for row in rows]
-        clock.tokens = getattr(clock, "tokens", 0) + int(lengths[indices].sum())
         batch = preprocessor.collate(preprocessor.randomize(examples[indices], indices, 0))
-        return {key: value for key, value in batch.items() if isinstance(value, torch.Tensor)}
-
-    model = type(ready.model)(ready.model.config)
-    model.set_attn_implementation("sdpa")
+        return {key: value for key, value in batch.items() if key in known}
 
     def run() -> Done:
-        options = TrainingArguments(
-            tempfile.mkdtemp(prefix="trefoil-speed-"), per_device_train_batch_size=rows, max_steps=OF_TRAINER + 1,
-            train_sampling_strategy=sampling, remove_unused_columns=False, report_to=[], save_strategy="no",
-            logging_strategy="no", disable_tqdm=True, use_cpu=not torch.cuda.is_available(),
-        )  # fmt: skip
-        trainer = Trainer(model, options, data_collator=collate, train_dataset=numbered, callbacks=[clock])
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        return Done(clock.tokens, clock.ended - clock.started)
+        batches = some(batches_of_trainer(lengths, sampling, rows, generator), lengths, generator)
+        numbered, clock = datasets.Dataset.from_dict({"index": np.concatenate(batches)}), Clock()
+        with tempfile.TemporaryDirectory(prefix="trefoil-speed-") as output:
+            options = TrainingArguments(
+                output, per_device_train_batch_size=rows, max_steps=len(batches), train_sampling_strategy="sequential",
+                remove_unused_columns=False, report_to=[], save_strategy="no", logging_strategy="no", disable_tqdm=True,
+                use_cpu=not torch.cuda.is_available(),
+            )  # fmt: skip
+            trainer = Trainer(model, options, data_collator=collate, train_dataset=numbered, callbacks=[clock])
+            trainer.remove_callback(PrinterCallback)
+            trainer.train()
+        return Done(int(lengths[np.concatenate(batches[1:])].sum()), clock.ended - clock.started)
 
     return run
 
@@ -103,11 +146,8 @@ def ours(name: str, folder: Path) -> Run:
 
 def training(folders: dict[str, Path]) -> Iterator[Contest]:
     """Of the data sets that there are."""
-    # rows of Trainer's batches; 8 are its default
-    peers = {"Trainer's defaults": ("random", 8, 3.0), "Trainer by length": ("group_by_length", 8, 1.4),
-             "Trainer by length, 64 rows": ("group_by_length", 64, 1.0)}  # fmt: skip
     for name, folder in folders.items():
-        for peer, (sampling, rows, target) in peers.items():
+        for peer, (sampling, rows, target) in PEERS.items():
 
             def make(device: torch.device, name=name, folder=folder, sampling=sampling, rows=rows) -> Any:
                 return ours(name, folder), trainers(name, folder, sampling, rows), 0
