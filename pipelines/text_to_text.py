@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, Pipeline
 
-from .by_length import predict_by_length
+from .like_lengths import lengths_of, predict_in_batches
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class TextToTextPipeline(Pipeline):
         if len(inputs) == 0:
             return []
         if not (args or self._says_how_many(inputs, **kwargs)):
-            return predict_by_length(self, inputs, **kwargs)
+            return predict_in_batches(self, inputs, lengths_of(self, inputs), **kwargs)
         results = super().__call__(list(inputs), *args, **kwargs)
         if all(len(sequences) == 1 for sequences in results):
             return [sequences[0] for sequences in results]

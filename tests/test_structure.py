@@ -29,7 +29,7 @@ NAMES = """
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
     TrefoilEncoderModel TrefoilRecurrentConfig TrefoilRecurrentForConditionalGeneration TrefoilRecurrentModel
-    attention_maps predict_by_length preset_config
+    attention_maps continuous_batching predict_by_length preset_config
 """
 
 PRESETS = """

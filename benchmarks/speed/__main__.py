@@ -19,15 +19,16 @@ import datasets
 import torch
 import transformers
 
-from . import generate, growth, load, padding, report, texts, train
+from . import generate, growth, load, padding, refill, report, texts, train
 from .contest import Contest, chosen, in_processes_of_their_own, measure, peak_of
 
-PARTS = ("train", "texts", "padding", "generate", "infer", "memory", "growth", "load")
+PARTS = ("train", "texts", "padding", "generate", "refill", "infer", "memory", "growth", "load")
 
 
 def contests_of(part: str, folders: dict[str, Path], device: torch.device) -> Iterator[Contest]:
     makers = {
         "train": lambda: train.contests(device), "memory": lambda: train.contests(device), "generate": generate.contests,
+        "refill": refill.contests,
         "texts": lambda: texts.training(folders), "infer": lambda: texts.pipelines(folders),
     }  # fmt: skip
     return makers[part]()

@@ -10,7 +10,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import trefoil
-from benchmarks.speed import contest, generate, growth, libraries, load, models, padding, report, texts, train
+from benchmarks.speed import contest, generate, growth, libraries, load, models, padding, refill, report, texts, train
 from benchmarks.speed.contest import Contest, Done, Outcome, chosen, measure, peak_of
 from trefoil.configuration.presets import preset_config
 from trefoil.hub.architectures import ARCHITECTURES
@@ -63,7 +63,7 @@ def test_some_are_chosen_by_their_names():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("each", [*train.contests(CPU), *generate.contests()], ids=str)
+@pytest.mark.parametrize("each", [*train.contests(CPU), *generate.contests(), *refill.contests()], ids=str)
 def test_both_do_the_same_work(each):
     ours, theirs, tokens = each.make(CPU)
     assert tokens > 0

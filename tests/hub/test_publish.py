@@ -52,7 +52,7 @@ def test_a_recurrent_model_brings_no_transformer_along():
     assert bundle_code(trefoil.TrefoilRecurrentConfig).keys() == {
         "configuration_recurrent.py", "modeling_base.py", "modeling_cache.py", "modeling_dropout.py", "modeling_losses.py",
         "modeling_recurrence.py", "modeling_recurrent.py", "modeling_scores.py", "modeling_sequence_to_sequence.py",
-        "modeling_unpadding.py", "modeling_vocabulary.py", "pipeline_by_length.py", "pipeline_summarization.py",
+        "modeling_unpadding.py", "modeling_vocabulary.py", "pipeline_like_lengths.py", "pipeline_summarization.py",
         "pipeline_text_to_text.py", "pipeline_translation.py",
     }  # fmt: skip
 
