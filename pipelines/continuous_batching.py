@@ -25,7 +25,7 @@ from transformers import (
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 CACHED_TOKENS = 16384
-SHARE_TO_REFILL = 8  # reading prompts costs as much as a token of all rows, so it waits for an eighth of these
+SHARE_TO_REFILL = 8  # prompts are read in a pass of their own, so they wait for an eighth of the rows to be free
 
 # they remember rows by their numbers, or all of them
 OF_FIXED_ROWS = (
