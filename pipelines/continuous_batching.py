@@ -22,7 +22,14 @@ from transformers import (
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import (
+    BaseQuantizedLayer,
+    Cache,
+    DynamicCache,
+    DynamicIndexedLayer,
+    DynamicLayer,
+    LinearAttentionLayer,
+)
 
 CACHED_TOKENS = 16384
 SHARE_TO_REFILL = 8  # prompts are read in a pass of their own, so they wait for an eighth of the rows to be free
@@ -35,7 +42,6 @@ OF_FIXED_ROWS = (
     SynthIDTextWatermarkLogitsProcessor,
     UnbatchedClassifierFreeGuidanceLogitsProcessor,
 )
-JOINED = (DynamicLayer, DynamicSlidingWindowLayer)
 TAKEN = {"attention_mask", "position_ids", "past_key_values", "use_cache", "logits_to_keep"}
 
 
@@ -248,8 +254,14 @@ def _require_rows_that_may_change(
         raise NotContinuous(
             "continuous batching makes its own cache: leave out past_key_values and cache_implementation"
         )
-    if layers := {type(layer).__name__ for layer in cache.layers if type(layer) not in JOINED}:
+    if layers := {type(layer).__name__ for layer in cache.layers if not _holds_rows(layer)}:
         raise NotContinuous(f"continuous batching cannot join rows of {', '.join(layers)}")
+
+
+def _holds_rows(layer: Any) -> bool:
+    """Whether a cache's layer holds keys and values as they are, and nothing else."""
+    others = (BaseQuantizedLayer, DynamicIndexedLayer, LinearAttentionLayer)
+    return isinstance(layer, DynamicLayer) and not isinstance(layer, others)
 
 
 def _positions(config: Any) -> int | None:
