@@ -127,9 +127,11 @@ def load_checkpoint(checkpoint: Path, model: torch.nn.Module, optimizers: list[t
     expected: dict[str, Any] = get_optimizer_state_dict(model, optimizers)
     stored = _stored(checkpoint)
     _read(checkpoint, stored, _weights(stored, model) | optimizer_tensors(expected))
-    expected["param_groups"] = load_state(checkpoint)["optimizer"]
-    for group in expected["param_groups"]:
+    groups = load_state(checkpoint)["optimizer"]
+    for group, here in zip(groups, expected["param_groups"], strict=True):
         group |= {key: tuple(value) for key, value in group.items() if key == "betas"}
+        group |= {key: here[key] for key in here if key == "fused"}  # which is the engine's, not the checkpoint's
+    expected["param_groups"] = groups
     set_optimizer_state_dict(model, optimizers, expected)
 
 

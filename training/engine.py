@@ -34,6 +34,8 @@ from ..recipes.schema import OptimizationRecipe, Recipe
 from .checkpoints import load_checkpoint
 from .optimization import make_optimizers
 
+FUSED_ON = ("cpu", "cuda", "hpu", "mps", "mtia", "xpu")  # devices for which torch has AdamW as one kernel
+
 
 def require_known_engine() -> None:
     """
@@ -98,6 +100,12 @@ class Engine:
     def in_parts(self) -> bool:
         """Whether each process writes its own part of a checkpoint."""
         return self.shards
+
+    @property
+    def fuses(self) -> bool:
+        """Whether torch has a kernel that takes AdamW's whole step. It takes tensors alone or parts of tensors alone, and
+        tensor parallelism leaves some weights whole."""
+        return self.tensor_parallel == 1 and self.accelerator.device.type in FUSED_ON
 
     @property
     def bare(self) -> PreTrainedModel:
@@ -183,7 +191,7 @@ class Engine:
         self.config.architectures = [self.model_class.__name__]
         if self.tensor_parallel > 1:
             self._split(model)
-        self.model, optimizers = self._lay_out(model, make_optimizers(model, recipe), checkpoint)
+        self.model, optimizers = self._lay_out(model, make_optimizers(model, recipe, self.fuses), checkpoint)
         self.optimizers = [getattr(optimizer, "optimizer", optimizer) for optimizer in optimizers]  # torch's own
         self.is_settled = not isinstance(self.model, DistributedDataParallel)
         return self.model, optimizers

@@ -15,9 +15,15 @@ from ..recipes.schema import OptimizationRecipe, TrainingRecipe
 WARMUP, FAR = 400, 10**9  # steps
 
 
-def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(
+    model: nn.Module, recipe: OptimizationRecipe, is_fused: bool = True
+) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) on the matrices inside the layers with AdamW on
-    the rest. Weight decay goes to matrices only, not to biases, norms and embeddings."""
+    the rest. Weight decay goes to matrices only, not to biases, norms and embeddings.
+
+    Args:
+        is_fused: Whether AdamW reads and writes each parameter and its moments once a step, by one kernel.
+    """
     matrices: list[nn.Parameter] = []
     embeddings: list[nn.Parameter] = []
     vectors: list[nn.Parameter] = []
@@ -44,6 +50,7 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe) -> list[torch.
         "lr": recipe.learning_rate,
         "betas": (recipe.beta1, recipe.beta2),
         "eps": recipe.epsilon,
+        "fused": is_fused,
     }
     if recipe.optimizer == "adamw":
         groups = [

@@ -123,7 +123,7 @@ class ZeRO(Engine):
         parts = self.zero.single_partition_of_fp32_groups if stage_2 else self.zero.fp32_partitioned_groups_flat
         for part in parts:
             moments = {name: torch.zeros_like(part) for name in MOMENTS}
-            optimizer.state[part] = {"step": torch.zeros(()), **moments}
+            optimizer.state[part] = {"step": torch.zeros((), device=part.device), **moments}
         if stage_2:
             self.zero._lazy_init_hp_params_optimizer_state()
         if checkpoint is not None:

@@ -41,8 +41,9 @@ def made(kind, seed=0, **fields):
     return model, optimizers_of(model, kind)
 
 
-def optimizers_of(model, kind):
-    return make_optimizers(model, OptimizationRecipe(optimizer=kind, learning_rate=0.01, weight_decay=0.1))
+def optimizers_of(model, kind, is_fused=True):
+    recipe = OptimizationRecipe(optimizer=kind, learning_rate=0.01, weight_decay=0.1)
+    return make_optimizers(model, recipe, is_fused)
 
 
 def engine_of(model, optimizers, in_parts=False):
@@ -79,6 +80,27 @@ def test_the_next_steps_are_equal_to_the_bit(tmp_path, kind):
         take_step(resumed, resumed_optimizers, seed)
     for (name, parameter), other in zip(model.named_parameters(), resumed.parameters(), strict=True):
         assert torch.equal(parameter, other), name
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, True), (True, False)])
+def test_how_adamw_computes_is_of_the_process_that_goes_on(tmp_path, before, after):
+    """Of a checkpoint from before AdamW was one kernel, too, and by an engine that has no such kernel."""
+    model, _ = made("adamw")
+    optimizers = optimizers_of(model, "adamw", before)
+    for seed in range(3):
+        take_step(model, optimizers, seed)
+    checkpoint = save(tmp_path, 3, model, optimizers)
+    assert {group["fused"] for group in load_state(checkpoint)["optimizer"]} == {before}
+
+    resumed, _ = made("adamw", seed=1)
+    (resumed_optimizer,) = optimizers_of(resumed, "adamw", after)
+    load_checkpoint(checkpoint, resumed, [resumed_optimizer])
+    assert {group["fused"] for group in resumed_optimizer.param_groups} == {after}
+    assert {state["step"].item() for state in resumed_optimizer.state.values()} == {3.0}
+    take_step(model, optimizers, 3)
+    take_step(resumed, [resumed_optimizer], 3)
+    for one, other in zip(model.parameters(), resumed.parameters(), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
 def test_what_is_written_is_what_was_there_when_it_began(tmp_path):

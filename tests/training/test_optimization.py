@@ -69,6 +69,50 @@ def test_adamw_is_set_as_the_recipe_says():
         assert (group["lr"], group["betas"], group["eps"]) == (0.02, (0.8, 0.9), 1e-7)
 
 
+def take_step(model, optimizers, seed, scaler=None, factor=1.0):
+    """By gradients that are given, whatever the weights are."""
+    random = torch.Generator().manual_seed(seed)
+    loss = sum((each * torch.randn(each.shape, generator=random) * factor).sum() for each in model.parameters())
+    (loss if scaler is None else scaler.scale(loss)).backward()
+    for optimizer in optimizers:
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            scaler.step(optimizer)
+        optimizer.zero_grad()
+    if scaler is not None:
+        scaler.update()
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_one_kernel_takes_the_same_steps(kind):
+    recipe = OptimizationRecipe(optimizer=kind, weight_decay=0.1)
+    models = {is_fused: tiny_model("encoder-decoder", "bert") for is_fused in (False, True)}
+    for is_fused, model in models.items():
+        optimizers = make_optimizers(model, recipe, is_fused)
+        assert all(group.get("fused", is_fused) == is_fused for each in optimizers for group in each.param_groups)
+        for seed in range(4):
+            take_step(model, optimizers, seed)
+    for one, other in zip(*(model.parameters() for model in models.values()), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def test_with_the_scaler_of_fp16_it_leaves_out_the_same_steps():
+    """The kernel is told of gradients that are not finite, and then stands still by itself."""
+    models = {is_fused: tiny_model("decoder") for is_fused in (False, True)}
+    for is_fused, model in models.items():
+        (optimizer,) = optimizers = make_optimizers(model, OptimizationRecipe(learning_rate=0.01), is_fused)
+        scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+        for seed, factor in enumerate((1.0, float("inf"), 1.0)):
+            take_step(model, optimizers, seed, scaler, factor)
+        assert scaler.get_scale() == 512
+        assert {int(state["step"]) for state in optimizer.state.values()} == {2}
+    for one, other in zip(*(model.parameters() for model in models.values()), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
 def test_muon_takes_the_matrices_inside_the_layers(family):
     model = tiny_model(family, "bert")
