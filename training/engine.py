@@ -122,6 +122,11 @@ class Engine:
                 f"optimization.optimizer='muon' works on whole matrices, of which {self.name} leaves each process a part; "
                 "set optimization.optimizer=adamw, or launch with DDP"
             )
+        if recipe.training.compile and self.tensor_parallel > 1:
+            raise UserError(
+                "training.compile=true finds no way back through layers that tensor parallelism splits; set it to false, or "
+                "launch with FSDP2 alone (`trefoil launch fsdp2`)"
+            )
         if self.context_parallel == 1:
             return
         if (recipe.task, recipe.options.get("documents")) != ("causal-lm", "stream"):
@@ -280,9 +285,11 @@ class Engine:
     @contextmanager
     def whole(self) -> Iterator[PreTrainedModel]:
         """The model with all its weights on each process, for what every process does by itself: evaluation, generation,
-        saving. A copy where it lies in parts."""
+        saving. A copy where it lies in parts, and as it is written where its layers are compiled: that is for training,
+        and would be done anew for caches and for steps of one token."""
         if not self.shards:
-            yield self.bare
+            with torch.compiler.set_stance("force_eager"):
+                yield self.bare
             return
         with torch.device(self.accelerator.device), no_init_weights():
             model = self.model_class(copy.deepcopy(self.config))

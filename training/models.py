@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import (
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 from transformers.initialization import no_init_weights
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.errors import UserError, reason
 from ..configuration.presets import preset_config
@@ -31,6 +33,8 @@ from .run_folder import best_model
 
 # what the files of a folder, or fields that do not fit together, make transformers raise
 LOADING_ERRORS = (StrictDataclassError, SafetensorError, OSError, ValueError, RuntimeError, KeyError)
+# at most so many are compiled: for encoder and decoder, windows or none, each mask or none, one row or more
+KINDS_OF_LAYERS = 32
 
 
 def pretrained_tokenizer(recipe: Recipe, task: Task) -> PreTrainedTokenizerBase | None:
@@ -119,8 +123,26 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
     if recipe.training.gradient_checkpointing:
         model.gradient_checkpointing_enable()
     if recipe.training.compile:
-        model.compile(dynamic=True)
+        compile_layers(model)
     return model
+
+
+def compile_layers(model: PreTrainedModel) -> None:
+    """Compile each kind of layer once, for batches of every shape. It is done in place, so weights keep their names and
+    whatever lays the layers over processes finds them as they were.
+
+    Raises:
+        UserError: The model has no such layers.
+    """
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(
+            f"training.compile=true compiles the layers of transformers, which a {model.config.model_type} has not; set it "
+            "to false"
+        )
+    torch._dynamo.config.recompile_limit = max(KINDS_OF_LAYERS, torch._dynamo.config.recompile_limit)
+    for layer in layers:
+        layer.compile(dynamic=True)
 
 
 def model_of(checkpoint: Path, told: Told, recipe: Recipe) -> PreTrainedModel:

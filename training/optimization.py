@@ -15,9 +15,7 @@ from ..recipes.schema import OptimizationRecipe, TrainingRecipe
 WARMUP, FAR = 400, 10**9  # steps
 
 
-def make_optimizers(
-    model: nn.Module, recipe: OptimizationRecipe, is_fused: bool = True
-) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: nn.Module, recipe: OptimizationRecipe, is_fused: bool = True) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) on the matrices inside the layers with AdamW on
     the rest. Weight decay goes to matrices only, not to biases, norms and embeddings.
 

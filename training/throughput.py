@@ -24,6 +24,7 @@ def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
 
 
 @torch.no_grad()
+@torch.compiler.set_stance("force_eager")  # what compiled code calls is not counted
 def training_flops_per_token(model: torch.nn.Module, batch: dict[str, torch.Tensor], tokens: int) -> float:
     """Floating-point operations of forward and backward (twice the forward's) for one of the `tokens` of a batch."""
     counter = FlopCounterMode(display=False)

@@ -95,6 +95,14 @@ class ZeRO(Engine):
     def name(self) -> str:
         return f"ZeRO-{self.accelerator.deepspeed_plugin.zero_stage}"
 
+    def require(self, recipe: Recipe) -> None:
+        super().require(recipe)
+        if recipe.training.compile and self.accelerator.deepspeed_plugin.zero_stage == 3:
+            raise UserError(
+                "training.compile=true does not go with ZeRO-3, which gathers weights and lets go of them within a layer, so "
+                f"that it is compiled again and again; set it to false, or {INSTEAD}"
+            )
+
     @property
     def shards(self) -> bool:
         return True

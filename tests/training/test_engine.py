@@ -159,6 +159,15 @@ def test_models_that_cannot_be_split_are_refused():
     split_among(4).require_model(tiny_model("decoder", "olmo"))  # whose heads are whole everywhere
 
 
+def test_layers_that_are_split_are_not_compiled():
+    recipe = build(Recipe, tiny_content("run", training={"compile": True}), "tiny.yaml")
+    with pytest.raises(
+        UserError, match=r"compile=true finds no way back through layers that tensor .*; set it to false"
+    ):
+        split_among(2).require(recipe)
+    split_among(1).require(recipe)
+
+
 def test_context_parallelism_is_of_one_running_text_and_plain_attention():
     engine, stream = split_among(1, rows=2), {"task": "causal-lm", "options": {"documents": "stream"}}
     for changes, refusal in [

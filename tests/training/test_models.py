@@ -1,15 +1,21 @@
 """Training that starts from other weights: what is kept, what is new, and what does not go together."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
+from conftest import SMALL, tiny_model
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
-from training_runs import TINY_MODEL, merged
+from torch._dynamo.utils import counters
+from training_runs import TINY_MODEL, after_step, losses, merged, tiny_recipe, train_and_die
 from transformers import (
     AutoModel,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
@@ -18,10 +24,12 @@ from transformers import (
 
 import trefoil
 from trefoil.configuration.errors import UserError
+from trefoil.configuration.presets import preset_config
 from trefoil.data.loading import load_split
 from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.training.engine import Engine
 from trefoil.training.loop import TrainingLoop
-from trefoil.training.models import Told, make_model, pretrained_tokenizer, set_generation
+from trefoil.training.models import Told, compile_layers, make_model, pretrained_tokenizer, set_generation
 from trefoil.training.run import make_reader, train
 
 TEXTS = ["민수는 학교에 갔다", "날씨가 정말 좋다", "영화가 아주 나빴다", "사과 세 개를 샀다"]
@@ -368,3 +376,89 @@ def test_another_tokenizer_brings_its_own_token_ids(tmp_path, task):
     same = started(tmp_path / "third", task, best, tokenizer=str(best))
     assert same.config.eos_token_id == same.generation_config.eos_token_id == [2, 5]
     assert same.generation_config.bad_words_ids == [[7]]
+
+
+# --- compiled layers
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """Says what compiles: torch's default generates code, which takes long."""
+
+    def compile_by(name):
+        torch._dynamo.reset()
+        compile_in_place = torch.nn.Module.compile
+        monkeypatch.setattr(
+            torch.nn.Module, "compile", lambda module, **how: compile_in_place(module, **how | {"backend": name})
+        )
+
+    yield compile_by
+    torch._dynamo.reset()
+
+
+def step_of(model, rows, length):
+    """Of a batch with padding: the loss; gradients are added up."""
+    ids = torch.randint(3, SMALL["vocab_size"], (rows, length), generator=torch.Generator().manual_seed(length))
+    mask = torch.ones_like(ids)
+    mask[-1, -2:] = 0
+    labels = ids.masked_fill(mask == 0, -100)
+    loss = model(input_ids=ids, attention_mask=mask, labels=labels, num_items_in_batch=rows * length + 0.5).loss
+    loss.backward()
+    return loss.item()
+
+
+@pytest.mark.parametrize("checkpointing", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_layer_is_compiled_once_for_batches_of_every_shape(backend, checkpointing):
+    backend("eager")  # what is traced is the same
+    plain, compiled = (tiny_model("decoder", num_hidden_layers=3).train() for _ in range(2))
+    if checkpointing:
+        compiled.activation_checkpointing_enable()
+    compile_layers(compiled)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    counters.clear()
+    shapes = [(4, 9), (7, 12), (3, 30), (2, 45), (11, 8), (5, 21), (6, 6), (9, 10), (8, 25), (2, 60), (13, 5), (30, 4)]
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for rows, length in shapes:
+            assert step_of(compiled, rows, length) == pytest.approx(step_of(plain, rows, length), abs=1e-4)
+    assert counters["stats"]["unique_graphs"] == 1
+    for one, other in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None and shutil.which("clang++") is None, reason="needs a C++ compiler")
+def test_generated_code_of_a_layer_gives_the_same_losses():
+    torch._dynamo.reset()
+    plain, compiled = (tiny_model("decoder").train() for _ in range(2))
+    compile_layers(compiled)
+    for rows, length in ((4, 9), (7, 12), (3, 30)):
+        assert step_of(compiled, rows, length) == pytest.approx(step_of(plain, rows, length), abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_goes_on_to_the_losses_of_one_that_is_not(backend, finished_run, tmp_path, monkeypatch):
+    backend("eager")
+    recipe = tiny_recipe(tmp_path / "run", training={"compile": True})
+    train_and_die(monkeypatch, recipe, after_step(7))
+    train(tiny_recipe(tmp_path / "run", training={"compile": True}))
+    assert losses(tmp_path / "run") == pytest.approx(losses(finished_run), abs=1e-4)
+    ours, theirs = (load_file(run / "best" / "model.safetensors") for run in (tmp_path / "run", finished_run))
+    assert ours.keys() == theirs.keys()
+
+
+def test_what_is_evaluated_is_not_compiled(backend):
+    backend("eager")
+    model = tiny_model("decoder")
+    compile_layers(model)
+    engine = Engine(Accelerator())
+    engine.model = model
+    counters.clear()
+    with engine.whole() as whole, torch.no_grad():
+        whole.generate(torch.tensor([[5, 6, 7]]), max_new_tokens=3, do_sample=False)
+    assert "unique_graphs" not in counters["stats"]
+
+
+def test_a_model_without_layers_is_not_compiled():
+    config = preset_config("recurrent-tiny", vocab_size=50)
+    with pytest.raises(UserError, match="layers of transformers, which a trefoil_recurrent has not; set it to false"):
+        compile_layers(AutoModelForSeq2SeqLM.from_config(config))

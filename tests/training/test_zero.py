@@ -4,7 +4,9 @@ checkpoints are compared with the other engines' in test_engine.py."""
 import importlib.util
 import math
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from multiprocessing import get_context
+from types import SimpleNamespace
 
 import pytest
 from training_runs import TALKATIVE, losses, skipped, spoiled, tiny_content, tiny_recipe
@@ -13,7 +15,7 @@ from benchmarks import engines
 from trefoil.configuration.errors import UserError
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
-from trefoil.training.zero import deepspeed_plugin
+from trefoil.training.zero import ZeRO, deepspeed_plugin
 
 ASKED = {"ACCELERATE_USE_DEEPSPEED": "true"}
 needs_deepspeed = pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="needs deepspeed")
@@ -74,6 +76,18 @@ def test_what_it_is_told(tmp_path, asked, installed):
     recipe.training.mixed_precision = "fp16"
     with pytest.raises(UserError, match=r"training.mixed_precision='fp16' does not go with DeepSpeed; set bf16"):
         deepspeed_plugin(recipe)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_layers_whose_weights_come_and_go_are_not_compiled(tmp_path, stage):
+    engine = object.__new__(ZeRO)
+    engine.accelerator = SimpleNamespace(deepspeed_plugin=SimpleNamespace(zero_stage=stage))
+    engine.context_parallel = engine.tensor_parallel = 1
+    refused = pytest.raises(
+        UserError, match=r"compile=true does not go with ZeRO-3, .*; set it to false, or FSDP2 leaves"
+    )
+    with refused if stage == 3 else nullcontext():
+        engine.require(tiny_recipe(tmp_path, training={"compile": True}))
 
 
 class OfGradientAlone:
