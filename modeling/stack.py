@@ -120,7 +120,8 @@ class TransformerStack(TransformerPreTrainedModel):
             return None
         can_vary = (kernel == "sdpa" and inputs.device.type == "cpu") or kernel.startswith("flash_attention")
         asked = [kwargs.get(name, getattr(self.config, name, False)) for name in RECORDED]
-        if not can_vary or any(asked) or isinstance(attention_mask, dict):
+        is_compiled = self.layers[0]._compiled_call_impl is not None  # for masks, or anew for each length
+        if not can_vary or any(asked) or is_compiled or isinstance(attention_mask, dict):
             return None
         kept = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device) if unread is None else ~unread
         if attention_mask is not None and (attention_mask.ndim != 2 or bool((kept & (attention_mask == 0)).any())):
