@@ -24,7 +24,7 @@ from .engine import Engine, full, local
 from .log import TrainingLog
 from .nodes import write_once
 from .optimization import Schedule, planned_steps, warmup_steps
-from .progress import TrainingProgress
+from .progress import TrainingProgress, timed
 from .run_folder import RunFolder
 from .throughput import Meter
 from .training_data import TrainingData
@@ -131,8 +131,8 @@ class TrainingLoop:
         progress = TrainingProgress(self.position.step, self.accelerator.is_main_process)
         try:
             steps = () if self._finished() else self.data.steps(self.position.epoch, self.position.batch)
-            for micro_batches, place in steps:
-                values = self.step(micro_batches)
+            for (micro_batches, place), waited in timed(steps):
+                values = self.step(micro_batches) | {"data_seconds": waited}
                 self.position.epoch, self.position.batch, values["epoch"] = place
                 progress.step()
                 step, finished = self.position.step, self._finished()
@@ -198,7 +198,9 @@ class TrainingLoop:
         self.model.train()
         labels = sum(self._count_labels(batch) for batch in micro_batches)
         tokens = sum(self.preprocessor.tokens(batch) for batch in micro_batches)
-        micro_batches = send_to_device(micro_batches, accelerator.device)
+        if accelerator.device.type == "cuda":  # or it would wait for each copy
+            micro_batches = [{name: value.pin_memory() for name, value in batch.items()} for batch in micro_batches]
+        micro_batches = send_to_device(micro_batches, accelerator.device, non_blocking=True)
         # one reduction for all that the processes must agree on; those that split a model have the same batch
         same = accelerator.num_processes // self.engine.data_size
         counts = [

@@ -2,11 +2,24 @@
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..data.progress import duration, on_terminal, say
+
+
+def timed(items: Iterable[Any]) -> Iterator[tuple[Any, float]]:
+    """Each item, and the seconds that it was waited for."""
+    iterator = iter(items)
+    while True:
+        started = time.perf_counter()
+        try:
+            item = next(iterator)
+        except StopIteration:
+            return
+        yield item, time.perf_counter() - started
 
 
 class TrainingProgress:

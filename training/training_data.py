@@ -72,12 +72,21 @@ class SplitData:
         return plan_epoch(self.lengths, self.recipe.batches.tokens_per_batch, self.recipe.seed, epoch)
 
     def steps(self, epoch: int, batch: int) -> Iterator[tuple[MicroBatches, Place]]:
+        steps = self._steps(epoch, batch)
+        return steps if self.recipe.batches.workers else ahead(steps)  # workers are ahead by themselves
+
+    def _steps(self, epoch: int, batch: int) -> Iterator[tuple[MicroBatches, Place]]:
         while True:
             plan = self.plan(epoch)
             dataset = StepDataset(self.preprocessor, self.examples, plan, self.share, epoch)
             order, workers = range(batch, len(plan)), self.recipe.batches.workers
             for micro_batches in DataLoader(
-                dataset, batch_size=None, sampler=order, num_workers=workers, worker_init_fn=_set_apart
+                dataset,
+                batch_size=None,
+                sampler=order,
+                num_workers=workers,
+                worker_init_fn=_set_apart,
+                generator=torch.Generator(),  # the step at work draws from the global one
             ):
                 batch += 1
                 is_last = batch == len(plan)
@@ -122,9 +131,14 @@ class StreamData:
     def steps(self, epoch: int, batch: int) -> Iterator[tuple[MicroBatches, Place]]:
         dataset = _ReaderDataset(self)
         loader = DataLoader(
-            dataset, batch_size=None, num_workers=self.workers, collate_fn=_as_it_is, worker_init_fn=_set_apart
+            dataset,
+            batch_size=None,
+            num_workers=self.workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_set_apart,
+            generator=torch.Generator(),
         )
-        for item in loader:
+        for item in loader if self.workers else ahead(iter(loader)):
             if isinstance(item, UserError):  # a worker's own would come with its stack trace
                 raise item
             micro_batches, self.states[self.turn] = item

@@ -82,7 +82,9 @@ def test_every_step_is_logged_and_the_loss_falls(finished_run):
     assert found[20] < found[1] - 0.5
     entries = [json.loads(line) for line in (finished_run / "log.jsonl").read_text().splitlines()]
     assert sum("validation_loss" in entry for entry in entries) == 1
-    assert {"learning_rate", "grad_norm", "tokens_per_second", "mfu", "epoch", "tokens"} <= entries[0].keys()
+    wanted = {"learning_rate", "grad_norm", "tokens_per_second", "mfu", "epoch", "tokens", "data_seconds"}
+    assert wanted <= entries[0].keys()
+    assert entries[0]["data_seconds"] > 0
 
 
 def test_nothing_is_left_half_done(finished_run):
@@ -194,7 +196,7 @@ def test_an_epoch_sees_every_example_once(tmp_path, monkeypatch):
         )[1],
     )
     train(tiny_recipe(tmp_path / "run", training={"max_steps": None, "max_epochs": 2}))
-    assert Counter(seen) == dict.fromkeys(range(120), 2)
+    assert Counter(seen[:240]) == dict.fromkeys(range(120), 2)  # behind them, what a next step would have
     assert len(set(seen[:120])) == 120
 
 

@@ -5,10 +5,15 @@ import json
 import pickle
 import random
 import re
+import threading
+import time
 from collections import Counter
+from types import SimpleNamespace
 
+import datasets
 import numpy as np
 import pytest
+import torch
 from task_parts import preprocessor_for, reader_for
 from training_runs import TINY_MODEL, after_step, losses, start, tiny_content, train_and_die
 
@@ -22,8 +27,9 @@ from trefoil.recipes.schema import Recipe, build, validate
 from trefoil.tasks import preprocessor
 from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.loop import TrainingLoop
+from trefoil.training.progress import timed
 from trefoil.training.run import train
-from trefoil.training.training_data import StreamData, _ReaderDataset
+from trefoil.training.training_data import SplitData, StreamData, _ReaderDataset
 
 WORDS = [
     "나는",
@@ -344,3 +350,32 @@ def test_a_pass_without_a_valid_row_is_refused_in_a_line(recipe, write, monkeypa
         r"c.jsonl: all rows were read, and none is valid; \S+c.jsonl line \d+, column 'text' holds 5, not a text",
         str(error.value),
     )
+
+
+def test_the_next_step_is_made_while_one_is_taken(tmp_path):
+    """And the numbers that the step draws are its own."""
+    begun = []
+
+    def collate(rows):
+        begun.append(threading.current_thread())
+        time.sleep(0.05)
+        return {"input_ids": torch.tensor(rows["ids"])}
+
+    recipe = build(Recipe, tiny_content(tmp_path) | {"batches": {"tokens_per_batch": 32}}, "here")
+    batches = SimpleNamespace(
+        recipe=recipe, collate=collate, randomize=lambda rows, *_: rows, lengths=lambda rows: np.full((len(rows), 1), 8)
+    )
+    data = SplitData(batches, datasets.Dataset.from_dict({"ids": [[number] * 8 for number in range(16)]}), Share())
+    torch.manual_seed(0)
+    expected = torch.rand(data.steps_per_epoch + 3)
+    torch.manual_seed(0)
+    drawn, waits = [], []
+    for _, waited in itertools.islice(timed(data.steps(0, 0)), len(expected)):  # into the second epoch
+        time.sleep(0.1)
+        drawn.append(torch.rand(()))
+        waits.append(waited)
+    assert torch.equal(torch.stack(drawn), expected)
+    assert threading.main_thread() not in begun
+    assert len(begun) > len(waits)
+    assert waits[0] >= 0.05
+    assert sorted(waits)[len(waits) // 2] < 0.03
