@@ -96,7 +96,9 @@ CASES = {
     ),
     "decoder token-classification": merged(TAGGING, model("decoder", qk_norm="projection"), ACCUMULATED),
     "encoder-decoder translation": merged(
-        TRANSLATION, model("encoder-decoder", num_hidden_layers=2), {"training": {"average_checkpoints": 2}}
+        TRANSLATION,
+        model("encoder-decoder", num_hidden_layers=2),
+        {"training": {"average_checkpoints": 2, "gradient_checkpointing": 0.0007}},  # some layers, with some engines all
     ),
     "the same, accumulated, nothing shared": merged(
         TRANSLATION,

@@ -1,6 +1,7 @@
 """Recipes: everything that a run depends on, as one typed tree, read from YAML and overridable on the command line."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,7 +132,12 @@ class TrainingRecipe(Settings):
     max_epochs: int | None = positive()
     max_minutes: float | None = positive()  # of training, over all resumptions; evaluation not counted
     mixed_precision: Literal["no", "bf16", "fp16", "fp8"] | None = None  # default: the launcher's, without one no
-    gradient_checkpointing: bool = False
+    # false: layers keep what they compute for the backward pass; true: they compute it again; or as many as the GB ask for
+    gradient_checkpointing: bool | float = that(
+        lambda value: isinstance(value, bool) or 0 < value < math.inf,
+        "must be true, false, or the GB of activations to keep",
+        False,
+    )
     compile: bool = False
     log_every: int = positive(10)
     evaluate_every: int = positive(500)

@@ -121,7 +121,8 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
         model = _from_preset(recipe, told)
     _check_token_ids(model.config, told.tokenizer)
     if recipe.training.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
+        checkpointed_layers(model)
+        model.activation_checkpointing_enable()
     if recipe.training.compile:
         compile_layers(model)
     return model
@@ -134,15 +135,28 @@ def compile_layers(model: PreTrainedModel) -> None:
     Raises:
         UserError: The model has no such layers.
     """
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    if not layers:
-        raise UserError(
-            f"training.compile=true compiles the layers of transformers, which a {model.config.model_type} has not; set it "
-            "to false"
-        )
+    layers = _layers(model, "training.compile=true compiles")
     torch._dynamo.config.recompile_limit = max(KINDS_OF_LAYERS, torch._dynamo.config.recompile_limit)
     for layer in layers:
         layer.compile(dynamic=True)
+
+
+def checkpointed_layers(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """Those that can compute again, for the backward pass, what they do not keep; an encoder's before a decoder's.
+
+    Raises:
+        UserError: The model has no such layers.
+    """
+    return _layers(model, "training.gradient_checkpointing is for")
+
+
+def _layers(model: PreTrainedModel, wanted: str) -> list[GradientCheckpointingLayer]:
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if not layers:
+        raise UserError(
+            f"{wanted} the layers of transformers, which a {model.config.model_type} has not; set it to false"
+        )
+    return layers
 
 
 def model_of(checkpoint: Path, told: Told, recipe: Recipe) -> PreTrainedModel:

@@ -30,6 +30,7 @@ from ..tasks import get_task
 from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
+from .activations import recompute_within
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .engine import Engine, require_known_engine
 from .loop import Position, TrainingLoop
@@ -155,14 +156,14 @@ def _train(reader: Reader, engine: Engine, run_folder: RunFolder) -> dict[str, A
 
 
 def make_loop(prepared: Prepared, engine: Engine, run_folder: RunFolder) -> TrainingLoop:
-    preprocessor, sources = prepared.preprocessor, prepared.sources
+    preprocessor, sources, examples = prepared.preprocessor, prepared.sources, prepared.splits["train"].examples
 
     def make_data(share: Share) -> TrainingData:
         if sources:
             return StreamData(preprocessor, sources, share, engine.accelerator.is_main_process)
-        return SplitData(preprocessor, prepared.splits["train"].examples, share)
+        return SplitData(preprocessor, examples, share)
 
-    return TrainingLoop(
+    loop = TrainingLoop(
         preprocessor.recipe,
         engine,
         run_folder,
@@ -172,6 +173,10 @@ def make_loop(prepared: Prepared, engine: Engine, run_folder: RunFolder) -> Trai
         prepared.evaluators["validation"],
         prepared.checkpoint,
     )
+    budget = preprocessor.recipe.training.gradient_checkpointing
+    if not isinstance(budget, bool):
+        recompute_within(budget, engine, preprocessor, examples, loop.share)
+    return loop
 
 
 def encode_splits(

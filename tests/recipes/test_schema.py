@@ -63,6 +63,7 @@ def test_sections_are_nested_and_the_rest_is_default(file):
         ("data.revision=a=b", "data", "revision", "a=b"),
         ("data.columns.source=한국어", "data", "columns", {"source": "한국어"}),
         ("training.gradient_checkpointing=true", "training", "gradient_checkpointing", True),
+        ("training.gradient_checkpointing=24", "training", "gradient_checkpointing", 24.0),
     ],
 )
 def test_overrides_are_yaml(file, override, section, key, value):
@@ -137,6 +138,11 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
         ("optimization.beta2=1.5", "optimization.beta2=1.5 must lie in [0, 1)"),
         ("training.max_steps=0", "training.max_steps=0 must be positive"),
         ("training.average_checkpoints=0", "training.average_checkpoints=0 must be positive"),
+        (
+            "training.gradient_checkpointing=-1",
+            "training.gradient_checkpointing=-1.0 must be true, false, or the GB of activations to keep",
+        ),
+        ("training.gradient_checkpointing=much", "training.gradient_checkpointing='much' is not bool | float"),
         ("batches.tokens_per_batch=-5", "batches.tokens_per_batch=-5 must be positive"),
         ("batches.workers=-1", "batches.workers=-1 must not be negative"),
         ("seed=-1", "seed=-1 must lie in [0, 2**32)"),
