@@ -9,6 +9,7 @@ import signal
 import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -137,6 +138,13 @@ def test_killed_after_a_step(finished_run, tmp_path, monkeypatch, step):
     assert losses(tmp_path / "run") == losses(finished_run)
 
 
+class InPlace(threading.Thread):
+    start = threading.Thread.run
+
+    def join(self, timeout=None):
+        pass
+
+
 @pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
 def test_killed_while_writing_a_checkpoint(finished_run, tmp_path, monkeypatch, file):
     def die_within(write, path_of):
@@ -153,8 +161,7 @@ def test_killed_while_writing_a_checkpoint(finished_run, tmp_path, monkeypatch, 
     train_and_die(
         monkeypatch,
         tiny_recipe(tmp_path / "run"),
-        (threading.Thread, "start", threading.Thread.run),  # the process dies, not a thread of it
-        (threading.Thread, "join", lambda *_: None),
+        (checkpoint_writer, "threading", SimpleNamespace(Thread=InPlace)),  # the process dies, not a thread of it
         (Engine, "save", die_within(Engine.save, lambda _, folder, *__: folder / file)),
         (checkpoint_writer, "save_file", die_within(checkpoint_writer.save_file, lambda _, path: path)),
         (Path, "write_text", die_within(Path.write_text, lambda path, _: path)),
