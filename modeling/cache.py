@@ -3,7 +3,7 @@
 import torch
 from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
 
-SMALL = 2**15  # numbers, which are copied before a place among them is found
+SMALL = 2**17  # numbers, which are copied before a place among them is found
 
 
 class GrowingLayer(DynamicLayer):
