@@ -95,6 +95,7 @@ GPT2 = Architecture(
     ),
     ignored=frozenset(
         {
+            "n_inner",  # none stands for four times the width, and the width is always known here
             "summary_type",
             "summary_use_proj",
             "summary_activation",

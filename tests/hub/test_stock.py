@@ -185,6 +185,14 @@ def test_what_was_made_here_is_exported(preset, head, to):
     assert converted.model.config.model_type == to
 
 
+def test_a_usual_width_that_is_said(token_ids):
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=67, n_embd=32, n_layer=1, n_head=2, n_positions=16, n_inner=128)
+    stock = transformers.GPT2LMHeadModel(config).eval()
+    ours = to_trefoil(stock).model
+    assert torch.equal(ours(token_ids).logits, stock(token_ids).logits)
+
+
 def test_no_stock_model_is_called_at_run_time(tmp_path, stock_folder):
     for number, architecture in enumerate(("llama", "t5")):
         import_stock(stock_folder(architecture), tmp_path / f"trefoil{number}")
