@@ -190,9 +190,9 @@ def sample(sources: list[Source], columns: list[str], count: int) -> dict[str, l
 
 def ahead(items: Iterator) -> Iterator:
     """The same items, each made by a thread while the one before is used."""
+    end = object()
     with ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(next, items)
-        while True:
-            item = waiting.result()
-            waiting = thread.submit(next, items)
+        waiting = thread.submit(next, items, end)
+        while (item := waiting.result()) is not end:
+            waiting = thread.submit(next, items, end)
             yield item

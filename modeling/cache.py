@@ -7,7 +7,7 @@ SMALL = 2**17  # numbers, which are copied before a place among them is found
 
 
 class GrowingLayer(DynamicLayer):
-    """A layer's keys and values, `(B, G, S, D)` each: the beginnings of tensors that are half as long again.
+    """A layer's keys and values, `(B, G, S, D)` each: on a processor the beginnings of tensors that are half as long again.
 
     Attributes:
         rooms: Those tensors, of keys and of values.
@@ -21,7 +21,8 @@ class GrowingLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: object, **kwargs: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """As of `DynamicLayer`; where there are gradients, what was there before stays as it is."""
-        if torch.is_grad_enabled() or not self.is_initialized or self.keys.numel() < SMALL:
+        copies = torch.is_grad_enabled() or torch.compiler.is_compiling() or key_states.device.type != "cpu"
+        if copies or not self.is_initialized or self.keys.numel() < SMALL:
             return super().update(key_states, value_states, *args, **kwargs)
         length = self.keys.shape[-2] + key_states.shape[-2]
         if not self._have_room(length):
@@ -34,7 +35,7 @@ class GrowingLayer(DynamicLayer):
     def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """As of `DynamicLayer`."""
         length = self.get_seq_length()
-        if torch.is_grad_enabled() or not length or not self._have_room(length):
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not length or not self._have_room(length):
             return super().reorder_cache(beam_idx)
         if self.spares is None:
             self.spares = [torch.empty_like(room) for room in self.rooms]  # type: ignore[union-attr]
@@ -43,10 +44,31 @@ class GrowingLayer(DynamicLayer):
         self.rooms, self.spares = self.spares, self.rooms
         self._take(length)
 
+    def crop(self, tokens_to_remove: int) -> None:
+        """As of `DynamicLayer`; who holds what was there before goes on holding it."""
+        super().crop(tokens_to_remove)
+        self.rooms = self.spares = None
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """As of `DynamicLayer`."""
+        super().batch_repeat_interleave(repeats)
+        self.rooms = self.spares = None
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """As of `DynamicLayer`."""
+        super().batch_select_indices(indices)
+        self.rooms = self.spares = None
+
+    def reset(self) -> None:
+        """As of `DynamicLayer`."""
+        super().reset()
+        self.rooms = self.spares = None
+
     def _have_room(self, length: int) -> bool:
         """Whether keys and values still lie in the rooms, and so many tokens have a place there."""
         return self.rooms is not None and all(
             room.shape[-2] >= length
+            and (torch.is_inference_mode_enabled() or not room.is_inference())
             and room.shape[0] == states.shape[0]
             and (room.data_ptr(), room.stride()) == (states.data_ptr(), states.stride())
             for room, states in zip(self.rooms, (self.keys, self.values), strict=True)

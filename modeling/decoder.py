@@ -19,7 +19,7 @@ from .layer import TransformerLayer
 from .losses import next_token_cross_entropy
 from .masks import causal_masks, cross_attention_mask
 from .stack import TransformerPreTrainedModel, TransformerStack
-from .unpadding import matching, sort_by_length
+from .unpadding import Unread, matching, sort_by_length
 from .vocabulary import GenerativeHead, VocabularyProjection
 
 
@@ -52,7 +52,7 @@ class TrefoilDecoderModel(TransformerStack):
         encoder_attention_mask: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
         encoder_sequence_ids: torch.Tensor | None = None,
-        unread: torch.Tensor | None = None,
+        unread: Unread | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPastAndCrossAttentions:
@@ -66,7 +66,7 @@ class TrefoilDecoderModel(TransformerStack):
             encoder_attention_mask: `(B, S)`, 1 for real source tokens.
             sequence_ids: `(B, T)`, the document that each token of a packed row belongs to.
             encoder_sequence_ids: `(B, S)`, likewise for the source.
-            unread: `(B, T)`, True for padding whose hidden states nobody reads: zero while training.
+            unread: Padding whose hidden states nobody reads: zero while training.
             use_cache: Return the cache.
 
         Raises:
@@ -90,13 +90,16 @@ class TrefoilDecoderModel(TransformerStack):
         if past_key_values is None and (mask_position_ids is None or sequence_ids is not None):
             sequences = self.sequences(inputs, attention_mask, unread, sequence_ids, **kwargs)
         if sequences is not None and encoder_hidden_states is not None:
-            encoder_sequences = matching(sequences, encoder_hidden_states, encoder_attention_mask, encoder_sequence_ids)
+            if (sequence_ids is None) == (encoder_sequence_ids is None):
+                encoder_sequences = matching(
+                    sequences, encoder_hidden_states, encoder_attention_mask, encoder_sequence_ids
+                )
             sequences = sequences if encoder_sequences is not None else None
         masks, cross_mask = {}, None
         if sequences is not None:
             sort_by_length(sequences, encoder_sequences)
-            inputs, position_ids = sequences.join(inputs), sequences.join(position_ids)
-        inputs_embeds = self.embed(inputs)
+            position_ids = sequences.join(position_ids)
+        inputs_embeds = self.embed(inputs, sequences)
         if encoder_sequences is not None and encoder_hidden_states is not None:
             encoder_hidden_states = encoder_sequences.join(encoder_hidden_states)
         elif sequences is None:

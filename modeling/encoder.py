@@ -20,7 +20,7 @@ from .heads import (
 from .layer import TransformerLayer
 from .masks import bidirectional_masks
 from .stack import TransformerPreTrainedModel, TransformerStack
-from .unpadding import sort_by_length
+from .unpadding import Unread, sort_by_length
 from .vocabulary import LanguageModelHead, VocabularyProjection
 
 
@@ -46,7 +46,7 @@ class TrefoilEncoderModel(TransformerStack):
         position_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
-        unread: torch.Tensor | None = None,
+        unread: Unread | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput | BaseModelOutputWithPooling:
         """
@@ -56,7 +56,7 @@ class TrefoilEncoderModel(TransformerStack):
             token_type_ids: `(B, T)` segments; read where the configuration has `type_vocab_size`.
             position_ids: `(B, T)`. Default: counted over real tokens.
             sequence_ids: `(B, T)`, the document that each token of a packed row belongs to.
-            unread: `(B, T)`, True for padding whose hidden states nobody reads: zero while training.
+            unread: Padding whose hidden states nobody reads: zero while training.
         """
         inputs = self.one_of(input_ids, inputs_embeds)
         position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs)
@@ -64,9 +64,9 @@ class TrefoilEncoderModel(TransformerStack):
         masks = {}
         if sequences is not None:
             sort_by_length(sequences)
-            inputs, position_ids = sequences.join(inputs), sequences.join(position_ids)
+            position_ids = sequences.join(position_ids)
             token_type_ids = None if token_type_ids is None else sequences.join(token_type_ids)
-        inputs_embeds = self.embed(inputs)
+        inputs_embeds = self.embed(inputs, sequences)
         if sequences is None:
             masks = bidirectional_masks(self.config, inputs_embeds, attention_mask, sequence_ids)
         hidden_states = self.run_layers(

@@ -143,7 +143,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
         gradients = ctx.saved_tensors
         # where the graph is gone after this, they are given away as they are; a GPU would have to wait to be asked
         is_last = not torch._C._autograd._get_current_graph_task_keep_graph()  # type: ignore[attr-defined]
-        if not (is_last and gradient.device.type == "cpu" and gradient == 1):
+        is_one = gradient.device.type == "cpu" and not torch._C._functorch.is_batchedtensor(gradient) and gradient == 1
+        if not (is_last and is_one):
             gradients = tuple(None if each is None else each * gradient.to(each.dtype) for each in gradients)
         return (*gradients, *[None] * 7)
 

@@ -12,7 +12,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .base import TrefoilPreTrainedModel
 from .losses import labelled
-from .unpadding import padding_of
+from .unpadding import Unread, padding_of
 from .vocabulary import GenerativeHead
 
 
@@ -106,8 +106,8 @@ class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
         decoder_inputs_embeds: torch.Tensor | None = None,
         sequence_ids: torch.Tensor | None = None,
         decoder_sequence_ids: torch.Tensor | None = None,
-        unread: torch.Tensor | None = None,
-        decoder_unread: torch.Tensor | None = None,
+        unread: Unread | None = None,
+        decoder_unread: Unread | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
@@ -123,8 +123,8 @@ class BareEncoderDecoderModel(TrefoilEncoderDecoderPreTrainedModel):
             past_key_values: Keys and values of earlier target positions and of the source.
             sequence_ids: `(B, S)`, the pair that each source token of a packed row belongs to, with
                 `decoder_sequence_ids (B, T)` for the target.
-            unread: `(B, S)`, True for padding of the source whose hidden states nobody reads: zero while training;
-                `decoder_unread (B, T)` likewise of the target.
+            unread: Padding of the source whose hidden states nobody reads: zero while training; `decoder_unread`
+                likewise of the target.
             use_cache: Return the cache.
         """
         if decoder_input_ids is None and decoder_inputs_embeds is None:
@@ -187,11 +187,11 @@ class ConditionalGenerationModel(GenerativeHead, TrefoilEncoderDecoderPreTrained
         shift_labels: torch.Tensor | None = None,
         ignore_index: int = -100,
         **options: Any,
-    ) -> torch.Tensor | None:
+    ) -> Unread | None:
         """Padding of the target: without a mask, what is behind the last label of a row, which nothing before it sees."""
         if labels is None or attention_mask is not None:
             return super().unread(labels, attention_mask, shift_labels, ignore_index, **options)
-        return labelled(labels, ignore_index).flip(-1).cumsum(-1).flip(-1) == 0
+        return Unread(labelled(labels, ignore_index).flip(-1).cumsum(-1).flip(-1) == 0)
 
     def _reorder_cache(self, past_key_values: Any, beam_idx: torch.Tensor) -> Any:
         """Beam search goes on from these rows. The beams of a source share its keys and values, which stay where they are."""
@@ -245,7 +245,7 @@ class ConditionalGenerationModel(GenerativeHead, TrefoilEncoderDecoderPreTrained
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
-            unread=padding_of(attention_mask) if labels is not None else None,
+            unread=Unread(padding_of(attention_mask)) if labels is not None else None,
             decoder_unread=self.unread(labels, decoder_attention_mask, **kwargs),
             use_cache=use_cache,
             **kwargs,

@@ -16,7 +16,7 @@ from .layer import TransformerLayer
 from .masks import position_ids_from_mask
 from .norms import ZeroCenteredRMSNorm, make_norm
 from .positions import EmbeddingPositions, QueryKeyPositions, ScorePositions, embedding_width, make_positions
-from .unpadding import AttentionOfEach, Sequences
+from .unpadding import AttentionOfEach, Sequences, Unread
 
 RECORDED = ("output_hidden_states", "output_attentions")
 
@@ -57,9 +57,14 @@ class TransformerPreTrainedModel(TrefoilPreTrainedModel):
 
 
 class TransformerStack(TransformerPreTrainedModel):
-    """Embeddings, layers and, but with post-norm, the final norm; encoder and decoder differ in their masks only."""
+    """Embeddings, layers and, but with post-norm, the final norm; encoder and decoder differ in their masks only.
+
+    Attributes:
+        spares_padding: Whether layers see sequences end to end while training; hooks of one's own may want rows.
+    """
 
     is_causal = False
+    spares_padding = True
 
     def __init__(self, config: PreTrainedConfig, cross_attention_size: int | None = None) -> None:
         super().__init__(config)
@@ -96,15 +101,25 @@ class TransformerStack(TransformerPreTrainedModel):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         return input_ids if inputs_embeds is None else inputs_embeds  # type: ignore[return-value]
 
-    def embed(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Token embeddings `(B, T, C)` of ids `(B, T)`; embeddings stay as they are."""
-        return inputs if inputs.is_floating_point() else self.embed_tokens(inputs)
+    def embed(self, inputs: torch.Tensor, sequences: Sequences | None = None) -> torch.Tensor:
+        """Token embeddings `(B, T, C)` of ids `(B, T)`; embeddings stay as they are.
+
+        Args:
+            sequences: Those of their tokens, `(1, N, C)`.
+        """
+        if inputs.is_floating_point():
+            return inputs if sequences is None else sequences.join(inputs)
+        if sequences is None:
+            return self.embed_tokens(inputs)
+        if self.embed_tokens._forward_hooks:  # they know rows: NEFTune's noise is the smaller the longer they are
+            return sequences.join(self.embed_tokens(inputs))
+        return self.embed_tokens(sequences.join(inputs))
 
     def sequences(
         self,
         inputs: torch.Tensor,
         attention_mask: torch.Tensor | dict | None,
-        unread: torch.Tensor | None,
+        unread: Unread | None,
         sequence_ids: torch.Tensor | None,
         **kwargs: Any,
     ) -> Sequences | None:
@@ -112,18 +127,22 @@ class TransformerStack(TransformerPreTrainedModel):
 
         Args:
             inputs: `(B, T, …)`.
-            unread: `(B, T)`, tokens that may be left out while training.
+            unread: Tokens that may be left out while training.
             kwargs: Of `forward`: outputs that it asks for have a place for padding.
         """
-        kernel, unread = self.config._attn_implementation or "", unread if self.training else None
+        kernel, unread = (
+            self.config._attn_implementation or "",
+            unread if self.training and self.spares_padding else None,
+        )
         if (unread is None and sequence_ids is None) or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return None
         can_vary = (kernel == "sdpa" and inputs.device.type == "cpu") or kernel.startswith("flash_attention")
         asked = [kwargs.get(name, getattr(self.config, name, False)) for name in RECORDED]
         is_compiled = self.layers[0]._compiled_call_impl is not None  # for masks, or anew for each length
-        if not can_vary or any(asked) or is_compiled or isinstance(attention_mask, dict):
+        if not can_vary or any(asked) or is_compiled or isinstance(attention_mask, dict) or self._are_told_of_rows():
             return None
-        kept = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device) if unread is None else ~unread
+        padding = None if unread is None else unread.places(inputs.shape[:2])
+        kept = torch.ones(inputs.shape[:2], dtype=torch.bool, device=inputs.device) if padding is None else ~padding
         if attention_mask is not None and (attention_mask.ndim != 2 or bool((kept & (attention_mask == 0)).any())):
             return None
         if not bool(kept.any()) or (sequence_ids is None and bool(kept.all())):
@@ -157,6 +176,15 @@ class TransformerStack(TransformerPreTrainedModel):
                 f"max_position_embeddings={limit}; truncate it"
             )
         return position_ids_from_mask(attention_mask, length, past_length, inputs_embeds.device)
+
+    def _are_told_of_rows(self) -> bool:
+        """Whether something hands to modules within layers, as PEFT's aLoRA does, what it knows of each row."""
+        return any(
+            module._forward_pre_hooks_with_kwargs
+            for layer in self.layers
+            for module in layer.modules()
+            if module is not layer
+        )
 
     def position_bias(
         self, hidden_states: torch.Tensor, past_key_values: Cache | None, length: int
@@ -245,7 +273,7 @@ class TransformerStack(TransformerPreTrainedModel):
             layer_type: str = layer.attention_type  # type: ignore[assignment]
             hidden_states = layer(
                 hidden_states,
-                attention_masks.get(layer_type),
+                attention_masks[layer_type] if sequences is None else None,
                 encoder_hidden_states,  # positional: gradient checkpointing only follows positional tensors
                 position_bias,
                 position_embeddings=position_embeddings.get(layer_type),

@@ -34,8 +34,11 @@ class Sequences:
 
     @property
     def are_whole(self) -> bool:
-        """Whether the tokens of each sequence follow each other."""
-        return len(set(self.names)) == len(self.names)
+        """Whether the tokens of each sequence follow each other, so that distances between them are what they were."""
+        ends = torch.tensor(self.lengths, device=self.indices.device).cumsum(0)
+        starts = ends.roll(1).index_fill(0, ends.new_zeros(1), 0)
+        follow = self.indices[ends - 1] - self.indices[starts] == ends - starts - 1
+        return len(set(self.names)) == len(self.names) and bool(follow.all())
 
     def take(self, names: list[tuple[int, int]]) -> None:
         """Keep these sequences, in this order."""
@@ -60,14 +63,25 @@ def padding_of(attention_mask: torch.Tensor | dict | None) -> torch.Tensor | Non
     return attention_mask == 0 if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2 else None
 
 
-def unread_padding(attention_mask: torch.Tensor | dict | None, read: torch.Tensor) -> torch.Tensor | None:
-    """Padding `(B, T)`, if none of it is among what is `read (B, T)`."""
-    padding = padding_of(attention_mask)
-    return (
-        None
-        if padding is None or padding.shape != read.shape or bool((padding & read.to(padding.device)).any())
-        else padding
-    )
+class Unread:
+    """What a head says of its base model's hidden states. It is looked into where padding can be left out, and not before: a GPU
+    has to be waited for.
+
+    Args:
+        padding: `(B, T)`, True for padding, which nothing else sees.
+        read: `(B, T)`, True for tokens whose hidden states the loss reads. Default: none of the padding.
+    """
+
+    def __init__(self, padding: torch.Tensor | None, read: torch.Tensor | None = None) -> None:
+        self.padding, self.read = padding, read
+
+    def places(self, shape: torch.Size) -> torch.Tensor | None:
+        """Padding that may be left out of inputs of this shape; None where some of it is read."""
+        padding, read = self.padding, self.read
+        if padding is None or any(each is not None and each.shape != shape for each in (padding, read)):
+            return None
+        is_read = read is not None and bool((padding & read.to(padding.device)).any())
+        return None if is_read else padding
 
 
 def matching(

@@ -12,7 +12,7 @@ from .base import TrefoilPreTrainedModel, select_positions
 from .cache import let_grow
 from .losses import labelled, linear_cross_entropy, next_labels, token_cross_entropy
 from .scores import soft_cap
-from .unpadding import unread_padding
+from .unpadding import Unread, padding_of
 
 MOST_COPIED = 2**26  # numbers of a weight: a quarter of a gigabyte
 
@@ -167,12 +167,12 @@ class LanguageModelHead(TrefoilPreTrainedModel):
         shift_labels: torch.Tensor | None = None,
         ignore_index: int = -100,
         **options: Any,
-    ) -> torch.Tensor | None:
+    ) -> Unread | None:
         """Padding `(B, T)` that no label's loss reads, where there are `labels (B, T)`."""
         if labels is None or not self.training:
             return None
         labels = next_labels(labels, shift_labels, ignore_index) if self.predicts_next else labels
-        return unread_padding(attention_mask, labelled(labels, ignore_index))
+        return Unread(padding_of(attention_mask), labelled(labels, ignore_index))
 
     def predict(
         self,

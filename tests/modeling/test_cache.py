@@ -148,3 +148,37 @@ def test_a_cache_that_is_given_stays_as_it_is(token_ids):
     cache = DynamicCache(config=model.config)
     model.generate(token_ids, max_new_tokens=3, past_key_values=cache)
     assert {type(layer) for layer in cache.layers} == {DynamicLayer}
+
+
+def test_what_was_made_without_gradients_for_good_is_gone_on_from(token_ids):
+    model = tiny_model("decoder")
+    options = {"max_new_tokens": 20, "min_new_tokens": 20, "return_dict_in_generate": True, "do_sample": False}
+    with torch.inference_mode():
+        first = model.generate(token_ids, **options)
+    second = model.generate(first.sequences.clone(), past_key_values=first.past_key_values, **options)
+    assert torch.equal(second.sequences, model.generate(first.sequences.clone(), **options).sequences)
+
+
+@torch.no_grad()
+def test_who_holds_what_is_cut_off_goes_on_holding_it():
+    layer = GrowingLayer()
+    layer.update(*states(6))
+    layer.update(*states(2, seed=1))
+    held, before = layer.keys, layer.keys.clone()
+    layer.crop(-2)
+    layer.update(*states(2, seed=2))
+    assert torch.equal(held, before)
+
+
+def test_a_grown_cache_can_be_compiled(token_ids):
+    model = tiny_model("decoder")
+    cache = model.generate(
+        token_ids, max_new_tokens=20, min_new_tokens=20, return_dict_in_generate=True
+    ).past_key_values
+    other = copy.deepcopy(cache)
+    with torch.no_grad():
+        compiled = torch.compile(model.forward, fullgraph=True, backend="eager")
+        step = {"input_ids": token_ids[:, :1]}
+        torch.testing.assert_close(
+            compiled(**step, past_key_values=cache).logits, model(**step, past_key_values=other).logits
+        )

@@ -254,3 +254,57 @@ def test_a_source_of_padding_only_keeps_all(seen):
     batch["attention_mask"][2] = 0
     assert torch.isfinite(model(**batch).loss)
     assert seen[1] == 5 * 7
+
+
+@pytest.mark.parametrize("variant", ["t5", "windows", "modern"])
+@pytest.mark.parametrize("family", ["encoder", "decoder"])
+def test_padding_amid_a_row_stays_where_it_is(family, variant):
+    """Without it, tokens would be nearer to each other."""
+    model = tiny_model(family, variant, **({"sliding_window": 7} if variant == "windows" else {}))
+    batch = batch_of(family)
+    batch["attention_mask"][:2, 2:4] = 0
+    batch["labels"][batch["attention_mask"] == 0] = -100
+    torch.testing.assert_close(model.train()(**batch).loss, model.eval()(**batch).loss, atol=1e-5, rtol=0)
+
+
+def test_hooks_of_embeddings_see_rows():
+    """NEFTune's noise is the smaller the more tokens a row has."""
+    model, shapes = tiny_model("decoder").train(), []
+    model.model.embed_tokens.register_forward_hook(lambda module, given, output: shapes.append(tuple(output.shape)))
+    model(**batch_of("decoder"))
+    assert shapes == [(5, 9, 32)]
+
+
+def test_who_is_told_of_rows_sees_rows(seen):
+    model = tiny_model("encoder").train()
+    model.model.spares_padding = False
+    model(**batch_of("encoder"))
+    model.model.spares_padding = True
+    hook = model.model.layers[1].mlp.up_proj.register_forward_pre_hook(lambda *given: None, with_kwargs=True)
+    model(**batch_of("encoder"))
+    hook.remove()
+    model(**batch_of("encoder"))
+    assert [*seen] == [5 * 9, 5 * 9, sum(LENGTHS)]
+
+
+def test_what_was_refused_is_refused():
+    model, batch = tiny_model("encoder-decoder").train(), batch_of("encoder-decoder")
+    with pytest.raises(ValueError, match="sequence ids of both sides"):
+        model(**batch, sequence_ids=torch.arange(9).expand(5, -1) // 5)
+    masks = {"sliding_attention": torch.ones(5, 1, 9, 9, dtype=torch.bool)}
+    with pytest.raises(KeyError, match="full_attention"):
+        tiny_model("encoder").train()(**batch_of("encoder") | {"attention_mask": masks})
+
+
+def test_fewer_labels_than_inputs():
+    model, batch = tiny_model("encoder-decoder").train(), batch_of("encoder-decoder")
+    inputs = model.prepare_decoder_input_ids_from_labels(batch["labels"])
+    few = batch | {"labels": batch["labels"][:, -3:], "decoder_input_ids": inputs, "logits_to_keep": 3}
+    torch.testing.assert_close(model(**few).loss, model.eval()(**few).loss)
+
+
+def test_compiled_as_a_whole():
+    model, batch = classifier("encoder tokens"), batch_of("encoder tokens")
+    torch.testing.assert_close(
+        torch.compile(model, fullgraph=True, backend="eager")(**batch).loss, model(**batch).loss, atol=1e-5, rtol=0
+    )

@@ -301,3 +301,15 @@ def test_beams_share_the_keys_of_their_source(token_ids):
     assert torch.equal(found.sequences, expected.sequences)
     assert torch.equal(found.sequences_scores, expected.sequences_scores)
     assert torch.equal(cross, expected.past_key_values.cross_attention_cache.layers[0].keys)
+
+
+def test_gradients_of_several_directions_at_once():
+    model, ids = tiny_model("decoder"), torch.arange(3, 12)[None]
+    loss = model(ids, labels=ids).loss
+    weight = model.model.layers[0].mlp.up_proj.weight
+    directions = torch.tensor([1.0, 2.0])
+    (both,) = torch.autograd.grad(loss, weight, directions, is_grads_batched=True, retain_graph=True)
+    (one,) = torch.autograd.grad(loss, weight, retain_graph=True)
+    (again,) = torch.autograd.grad(loss, weight)
+    assert torch.equal(one, again)
+    torch.testing.assert_close(both, torch.stack([one, 2 * one]))
