@@ -9,7 +9,7 @@ from accelerate.utils import AORecipeKwargs, KwargsHandler
 from ..configuration.errors import UserError
 from ..recipes.schema import TrainingRecipe
 
-KNOWN = ("no", "bf16", "fp16", "fp8")
+KNOWN = ("no", "bf16", "fp16", "fp8")  # to the launcher
 
 
 def mixed_precision(recipe: TrainingRecipe) -> str:
@@ -30,15 +30,33 @@ def mixed_precision(recipe: TrainingRecipe) -> str:
     chosen = asked or launched
     if chosen == "fp8":
         _require_fp8()
+    if chosen == "tf32":
+        _require_tf32()
     return chosen
+
+
+def accelerates(precision: str | None) -> str | None:
+    """What accelerate is told of a precision, and torch, on which the rest depends: matrix products of float32 round their
+    factors to TF32, all with `tf32`, and with a precision of 16 or 8 bits those that stay in float32."""
+    if torch.cuda.is_available():
+        torch.backends.cuda.matmul.allow_tf32 = precision not in (None, "no")
+    return "no" if precision == "tf32" else precision
+
+
+def _require_tf32() -> None:
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
+        raise UserError(f"mixed precision tf32: {_device()} cannot, Ampere and later can; use no")
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
 
 
 def _require_fp8() -> None:
     if importlib.util.find_spec("torchao") is None:
         raise UserError("mixed precision fp8 needs torchao: pip install torchao")
     if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 9):
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "a CPU"
-        raise UserError(f"mixed precision fp8: {device} cannot, Ada, Hopper and later can; use bf16")
+        raise UserError(f"mixed precision fp8: {_device()} cannot, Ada, Hopper and later can; use bf16")
 
 
 def recipe_handlers(precision: str | None) -> list[KwargsHandler]:

@@ -37,7 +37,7 @@ from .loop import Position, TrainingLoop
 from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
 from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
-from .precision import mixed_precision, recipe_handlers
+from .precision import accelerates, mixed_precision, recipe_handlers
 from .run_folder import ModelFolder, RunFolder, flat
 from .stopping import heard
 from .training_data import SplitData, StreamData, TrainingData
@@ -209,7 +209,7 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             )
     try:
         accelerator = Accelerator(
-            mixed_precision=training.mixed_precision if run_folder is not None else None,
+            mixed_precision=accelerates(training.mixed_precision) if run_folder is not None else None,
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
             kwargs_handlers=recipe_handlers(training.mixed_precision) if run_folder is not None else None,

@@ -123,7 +123,10 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
         ("optimization.learning_rate=fast", "optimization.learning_rate='fast' is not of type float"),
         ("optimization.learning_rate=true", "optimization.learning_rate=True is not of type float"),
         ("optimization.optimizer=adam", "optimization.optimizer='adam' is not one of 'adamw', 'muon'"),
-        ("training.mixed_precision=bf8", "training.mixed_precision='bf8' is not one of 'no', 'bf16', 'fp16', 'fp8'"),
+        (
+            "training.mixed_precision=bf8",
+            "training.mixed_precision='bf8' is not one of 'no', 'tf32', 'bf16', 'fp16', 'fp8'",
+        ),
         ("language=ko", "language='ko' is not list[str]"),
         ("language=[no]", "language=[False] is not list[str]"),
         ("data.embedded_sizes={train: many}", "data.embedded_sizes={'train': 'many'} is not dict[str, int] | None"),
@@ -156,7 +159,7 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
         ("training.max_steps=null", "training needs max_steps, max_epochs or max_minutes, or it would never end"),
         ("data.embedded=false", "data needs one of name (a Hub data set), path (local files) or embedded: true"),
         ("data.path=x", "data.embedded excludes data.path; set one of them"),
-        ("training.mixed_precision=1", "training.mixed_precision=1 is not one of 'no', 'bf16', 'fp16', 'fp8'"),
+        ("training.mixed_precision=1", "training.mixed_precision=1 is not one of 'no', 'tf32', 'bf16', 'fp16', 'fp8'"),
         ("model.init_from=5", "model.init_from=5 is not str | dict[str, str] | None"),
         (
             "model.init_from={encoder: a}",

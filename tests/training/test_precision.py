@@ -5,7 +5,7 @@ from training_runs import losses, start, tiny_recipe
 from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import TrainingRecipe
 from trefoil.training import precision
-from trefoil.training.precision import mixed_precision
+from trefoil.training.precision import accelerates, mixed_precision
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,31 @@ def test_fp8_is_refused_where_it_cannot(monkeypatch, machine, there, message):
     with pytest.raises(UserError) as error:
         mixed_precision(TrainingRecipe())
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("chosen", "told", "is_allowed"),
+    [("tf32", "no", True), ("bf16", "bf16", True), ("no", "no", False), (None, None, False)],
+)
+def test_tf32_is_torchs_to_do(machine, chosen, told, is_allowed):
+    matmul = torch.backends.cuda.matmul
+    machine(True, "A100", (8, 0))
+    before = matmul.allow_tf32
+    try:
+        assert mixed_precision(TrainingRecipe(mixed_precision=chosen)) == (chosen or "no")
+        assert (accelerates(chosen), matmul.allow_tf32) == (told, is_allowed)
+    finally:
+        matmul.allow_tf32 = before
+
+
+@pytest.mark.parametrize(
+    ("there", "device"), [((True, "V100", (7, 0)), "V100"), ((True,), "a CPU")], ids=["Volta", "CPU"]
+)
+def test_tf32_is_refused_where_it_cannot_be(machine, there, device):
+    machine(*there)
+    with pytest.raises(UserError) as error:
+        mixed_precision(TrainingRecipe(mixed_precision="tf32"))
+    assert str(error.value) == f"mixed precision tf32: {device} cannot, Ampere and later can; use no"
 
 
 # trains, and goes on, where a CPU imitates what a GPU computes in 8 bits
