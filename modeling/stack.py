@@ -105,15 +105,10 @@ class TransformerStack(TransformerPreTrainedModel):
         """Token embeddings `(B, T, C)` of ids `(B, T)`; embeddings stay as they are.
 
         Args:
-            sequences: Those of their tokens, `(1, N, C)`.
+            sequences: Those of their tokens, `(1, N, C)`; hooks of the embeddings see rows, as NEFTune's must.
         """
-        if inputs.is_floating_point():
-            return inputs if sequences is None else sequences.join(inputs)
-        if sequences is None:
-            return self.embed_tokens(inputs)
-        if self.embed_tokens._forward_hooks:  # they know rows: NEFTune's noise is the smaller the longer they are
-            return sequences.join(self.embed_tokens(inputs))
-        return self.embed_tokens(sequences.join(inputs))
+        embeds = inputs if inputs.is_floating_point() else self.embed_tokens(inputs)
+        return embeds if sequences is None else sequences.join(embeds)
 
     def sequences(
         self,
