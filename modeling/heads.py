@@ -19,7 +19,7 @@ from .dropout import Dropout
 from .losses import infer_problem_type, labelled, sequence_loss, span_cross_entropy, token_cross_entropy
 from .norms import make_norm
 from .stack import TransformerPreTrainedModel, TransformerStack
-from .unpadding import Unread, padding_of
+from .unpadding import Unread
 
 
 def real_tokens(
@@ -190,7 +190,7 @@ class SequenceClassificationModel(HeadedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            unread=Unread(padding_of(attention_mask)) if labels is not None else None,
+            unread=Unread(attention_mask) if labels is not None else None,
             **kwargs,
         )
         pooled = self.pooler(outputs.last_hidden_state, attention_mask, input_ids)
@@ -243,7 +243,7 @@ class TokenClassificationModel(HeadedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            unread=Unread(padding_of(attention_mask), labelled(labels)) if labels is not None else None,
+            unread=Unread(attention_mask, labelled(labels)) if labels is not None else None,
             **kwargs,
         )
         logits = self.score(self.dropout(self.transform(outputs.last_hidden_state)))
@@ -293,9 +293,7 @@ class QuestionAnsweringModel(HeadedModel):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
             inputs_embeds=inputs_embeds,
-            unread=Unread(padding_of(attention_mask))
-            if start_positions is not None and end_positions is not None
-            else None,
+            unread=Unread(attention_mask) if start_positions is not None and end_positions is not None else None,
             **kwargs,
         )
         hidden_states = self.transform(outputs.last_hidden_state)

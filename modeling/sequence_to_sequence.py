@@ -11,8 +11,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2
 from transformers.utils.generic import can_return_tuple
 
 from .base import TrefoilPreTrainedModel
-from .losses import labelled
-from .unpadding import Unread, padding_of
+from .unpadding import Unread
 from .vocabulary import GenerativeHead
 
 
@@ -180,18 +179,11 @@ class ConditionalGenerationModel(GenerativeHead, TrefoilEncoderDecoderPreTrained
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         return shift_right(labels, self.config)
 
-    def unread(
-        self,
-        labels: torch.Tensor | None,
-        attention_mask: torch.Tensor | dict | None,
-        shift_labels: torch.Tensor | None = None,
-        ignore_index: int = -100,
-        **options: Any,
-    ) -> Unread | None:
-        """Padding of the target: without a mask, what is behind the last label of a row, which nothing before it sees."""
-        if labels is None or attention_mask is not None:
-            return super().unread(labels, attention_mask, shift_labels, ignore_index, **options)
-        return Unread(labelled(labels, ignore_index).flip(-1).cumsum(-1).flip(-1) == 0)
+    def mask_of_labels(
+        self, attention_mask: torch.Tensor | dict | None, read: torch.Tensor
+    ) -> torch.Tensor | dict | None:
+        """Without a mask of the target, what is behind the last label of a row is padding: nothing before it sees it."""
+        return read.flip(-1).cumsum(-1).flip(-1) if attention_mask is None else attention_mask
 
     def _reorder_cache(self, past_key_values: Any, beam_idx: torch.Tensor) -> Any:
         """Beam search goes on from these rows. The beams of a source share its keys and values, which stay where they are."""
@@ -245,7 +237,7 @@ class ConditionalGenerationModel(GenerativeHead, TrefoilEncoderDecoderPreTrained
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
-            unread=Unread(padding_of(attention_mask)) if labels is not None else None,
+            unread=Unread(attention_mask) if labels is not None else None,
             decoder_unread=self.unread(labels, decoder_attention_mask, **kwargs),
             use_cache=use_cache,
             **kwargs,

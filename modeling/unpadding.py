@@ -68,16 +68,16 @@ class Unread:
     has to be waited for.
 
     Args:
-        padding: `(B, T)`, True for padding, which nothing else sees.
+        attention_mask: `(B, T)`, 0 for padding, which nothing else sees; of another form it tells of none.
         read: `(B, T)`, True for tokens whose hidden states the loss reads. Default: none of the padding.
     """
 
-    def __init__(self, padding: torch.Tensor | None, read: torch.Tensor | None = None) -> None:
-        self.padding, self.read = padding, read
+    def __init__(self, attention_mask: torch.Tensor | dict | None, read: torch.Tensor | None = None) -> None:
+        self.attention_mask, self.read = attention_mask, read
 
     def places(self, shape: torch.Size) -> torch.Tensor | None:
         """Padding that may be left out of inputs of this shape; None where some of it is read."""
-        padding, read = self.padding, self.read
+        padding, read = padding_of(self.attention_mask), self.read
         if padding is None or any(each is not None and each.shape != shape for each in (padding, read)):
             return None
         is_read = read is not None and bool((padding & read.to(padding.device)).any())

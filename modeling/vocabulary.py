@@ -12,7 +12,7 @@ from .base import TrefoilPreTrainedModel, select_positions
 from .cache import let_grow
 from .losses import labelled, linear_cross_entropy, next_labels, token_cross_entropy
 from .scores import soft_cap
-from .unpadding import Unread, padding_of
+from .unpadding import Unread
 
 MOST_COPIED = 2**26  # numbers of a weight: a quarter of a gigabyte
 
@@ -172,7 +172,14 @@ class LanguageModelHead(TrefoilPreTrainedModel):
         if labels is None or not self.training:
             return None
         labels = next_labels(labels, shift_labels, ignore_index) if self.predicts_next else labels
-        return Unread(padding_of(attention_mask), labelled(labels, ignore_index))
+        read = labelled(labels, ignore_index)
+        return Unread(self.mask_of_labels(attention_mask, read), read)
+
+    def mask_of_labels(
+        self, attention_mask: torch.Tensor | dict | None, read: torch.Tensor
+    ) -> torch.Tensor | dict | None:
+        """The mask `(B, T)` that tells what is padding, given which tokens `(B, T)` have a label."""
+        return attention_mask
 
     def predict(
         self,
