@@ -100,11 +100,20 @@ def split_file(path: Path, split: str) -> Path | None:
     return found[0] if found else None
 
 
-def _wrong_files(path: Path, split: str, problem: str) -> UserError:
+def _wrong_files(path: Path, split: str, problem: str, remedy: str = "") -> UserError:
     names = ", ".join(sorted(file.name for file in path.iterdir())) or "nothing"
     return UserError(
-        f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …, {split}/metadata.jsonl with pictures); it holds {names}"
+        f"{path}: {problem} for the split {split!r} ({split}.jsonl, .csv, .parquet …, {split}/metadata.jsonl with pictures); it holds {names}{remedy}"
     )
+
+
+def _of_another(path: Path, split: str) -> str:
+    """How to take a split that has no file from the one that is there to train on."""
+    if split == "train" or split_file(path, "train") is None:
+        return ""
+    if split == "test":
+        return "; data.test_split=null leaves it out"
+    return f"; data.train_split=train[:90%] data.{split}_split=train[90%:] takes it from train"
 
 
 def _aligned_name(path: Path, split: str) -> Path:
@@ -116,7 +125,7 @@ def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Da
     if file is None:
         files = aligned.find(path, split, columns)
         if not files:
-            raise _wrong_files(path, split, "no file")
+            raise _wrong_files(path, split, "no file", _of_another(path, split))
         return aligned.load(files), str(_aligned_name(path, split))
     if file.is_dir():
         return pictures.load(file, columns), str(file)

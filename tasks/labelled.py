@@ -34,7 +34,7 @@ class LabelledReader(Reader):
             labels: All that it has.
 
         Raises:
-            UserError: A name does nothing.
+            UserError: A name does nothing, or a number has none while others do.
         """
         if self.names and (own := self.own_names(train)) is not None:
             names = shortened(", ".join(own), 200)
@@ -43,6 +43,11 @@ class LabelledReader(Reader):
         if idle := sorted(self.names.keys() - known):
             there = shortened(", ".join(sorted(known)), 200)
             raise UserError(f"options.names has {idle[0]!r}, which is no label of the training data; there are {there}")
+        if self.names and (nameless := sorted(label for label in known - self.names.keys() if label.isdecimal())):
+            raise UserError(
+                f"options.names has no name for {shortened(', '.join(nameless), 200)}, which the training data has too; name "
+                "each number, or none (on the command line options.names={})"
+            )
 
     def name_of(self, label: Any) -> Any:
         """A label by the name that the recipe gives it; one that has none as it is."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from transformers import PreTrainedModel
@@ -114,6 +115,7 @@ class TrainingLoop:
         self.stop_requested = self.stopping = False
         self.finite_step: int | None = None  # at which the weights were last seen to be finite
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
+        self.taken: list[tuple[float, float]] = []  # loss and labels of the steps since the last line of the log
 
     def planned_steps(self) -> int | None:
         """Optimiser steps of the whole run, for the schedule and the time left."""
@@ -138,6 +140,9 @@ class TrainingLoop:
                 step, finished = self.position.step, self._finished()
                 evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
                 save = self._save_is_due() or finished
+                labels = values.pop("labels")
+                if "loss" in values:
+                    self.taken.append((values["loss"], labels))
                 if evaluate or save or step % training.log_every == 0 or step == 1 or "fault" in values:
                     values = self._measured(values, micro_batches[0]) | self.data.measured()
                     self.log.write(values)
@@ -250,15 +255,23 @@ class TrainingLoop:
             "grad_norm": norm,
             "tokens_per_second": global_tokens / self.elapsed,
             "tokens": global_tokens,
+            "labels": global_labels,
         }
 
     def _count_labels(self, batch: dict[str, torch.Tensor]) -> int:
         return sum(int(labelled(batch[name]).sum()) for name in self.preprocessor.label_names)
 
     def _measured(self, values: dict[str, Any], batch: dict[str, torch.Tensor]) -> dict[str, Any]:
-        """The values of a step as numbers, with the speed. Every process asks."""
+        """The values of a step as numbers, with the speed. Every process asks.
+
+        The loss is that of all labels since the last line: one batch holds rows of like length, and says little alone.
+        """
         tokens = self.preprocessor.tokens(batch)
         mfu = self.meter.mfu(self.model, batch, tokens, values["tokens_per_second"])
+        if "loss" in values:
+            losses, labels = np.transpose(self.taken)
+            values["loss"] = float(np.average(losses, weights=np.maximum(labels, 1)))
+            self.taken.clear()
         return values | {"grad_norm": full(values["grad_norm"]).item(), "mfu": mfu, "seconds": self.position.seconds}
 
     def _require_finite(self) -> None:

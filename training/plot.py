@@ -31,7 +31,6 @@ def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> 
     figure, (losses, scores) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     steps, values = series("loss")
     losses.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
-    # one batch holds sentences of like length, so single losses scatter by length
     window = max(1, min(20, len(values) // 5))
     means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
     losses.plot(steps[window - 1 :], means, color="tab:blue", label=f"training, mean of {window} logged steps")

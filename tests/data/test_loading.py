@@ -325,6 +325,19 @@ def test_a_folder_without_the_splits_file(write):
     )
 
 
+@pytest.mark.parametrize(
+    ("split", "remedy"),
+    [
+        ("validation", "; data.train_split=train[:90%] data.validation_split=train[90%:] takes it from train"),
+        ("test", "; data.test_split=null leaves it out"),
+        ("train", ""),
+    ],
+)
+def test_where_the_rows_of_a_split_without_a_file_can_come_from(write, split, remedy):
+    file = write("dev.jsonl" if split == "train" else "train.jsonl", ROW)
+    assert refused(file.parent, split=split).endswith(f"it holds {file.name}{remedy}")
+
+
 def test_two_files_for_a_split(write):
     write("train.jsonl", ROW)
     file = write("train.csv", "source,target\na,b\n")

@@ -214,6 +214,12 @@ def test_a_head_is_of_use_if_it_has_the_same_labels(labels, is_new):
         ({0: "bad", 2: "good"}, None, "options.names has '2', which is no label of the training data; there are 0, 1"),
         ({0: "bad", 1: "bad"}, None, "options.names: 'bad' names 0 and 1; give each label a name of its own"),
         (
+            {1: "good"},
+            None,
+            "options.names has no name for 0, which the training data has too; name each number, or none (on the command "
+            "line options.names={})",
+        ),
+        (
             {0: "bad", 1: "good"},
             SENTIMENT,
             "options.names does nothing: the data names its labels itself: positive, negative, neutral",

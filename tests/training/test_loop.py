@@ -261,6 +261,24 @@ def test_a_loss_that_is_not_finite_ends_it(tmp_path):
         )
 
 
+def test_a_logged_loss_is_that_of_all_labels_since_the_line_before(tmp_path, monkeypatch):
+    taken, step = [], TrainingLoop.step
+
+    def step_and_note(self, micro_batches):
+        values = step(self, micro_batches)
+        taken.append((values["loss"], values["labels"]))
+        return values
+
+    monkeypatch.setattr(TrainingLoop, "step", step_and_note)
+    train(tiny_recipe(tmp_path / "run", training={"max_steps": 11, "log_every": 5, "save_every": 7}))
+    before = 0
+    for at, loss in losses(tmp_path / "run").items():
+        summed = sum(one * labels for one, labels in taken[before:at])
+        assert loss == pytest.approx(summed / sum(labels for _, labels in taken[before:at]), rel=1e-6)
+        before = at
+    assert list(losses(tmp_path / "run")) == [1, 5, 7, 10, 11]
+
+
 def overflow(step):
     """A step of which, where the rate is high, one process's gradient is no number, though its loss is."""
 
