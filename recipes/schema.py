@@ -131,8 +131,8 @@ class TrainingRecipe(Settings):
     max_steps: int | None = positive()  # at least one of the first three
     max_epochs: int | None = positive()
     max_minutes: float | None = positive()  # of training, over all resumptions; evaluation not counted
-    # default: the launcher's, without one no
-    mixed_precision: Literal["no", "tf32", "bf16", "fp16", "fp8"] | None = None
+    # default: the launcher's, without one no; auto: the launcher's, without one bf16 where the device is made for it
+    mixed_precision: Literal["no", "auto", "tf32", "bf16", "fp16", "fp8"] | None = None
     # false: layers keep what they compute for the backward pass; true: they compute it again; or as many as the GB ask for
     gradient_checkpointing: bool | float = that(
         lambda value: isinstance(value, bool) or 0 < value < math.inf,

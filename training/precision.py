@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import platform
 
 import torch
 from accelerate.utils import AORecipeKwargs, KwargsHandler
 
 from ..configuration.errors import UserError
+from ..data.progress import say
 from ..recipes.schema import TrainingRecipe
 
 KNOWN = ("no", "bf16", "fp16", "fp8")  # to the launcher
@@ -18,7 +20,10 @@ def mixed_precision(recipe: TrainingRecipe) -> str:
     Raises:
         UserError: They disagree, the launcher's is one that recipes do not have, or nothing here can compute in it.
     """
-    asked, launched = recipe.mixed_precision, os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    asked: str | None = recipe.mixed_precision
+    launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
+    if asked == "auto":
+        asked = fastest() if launched == "no" else None
     if launched not in KNOWN:
         raise UserError(f"accelerate launch --mixed_precision {launched}: a run's is one of {', '.join(KNOWN)}")
     # the launcher says no also where nobody asked it
@@ -32,7 +37,27 @@ def mixed_precision(recipe: TrainingRecipe) -> str:
         _require_fp8()
     if chosen == "tf32":
         _require_tf32()
+    if chosen == "bf16" and not torch.cuda.is_available() and fastest() == "no" and os.environ.get("RANK", "0") == "0":
+        say(
+            f"mixed precision bf16: {_device()} without instructions for it is many times as slow as in float32; set auto"
+        )
     return chosen
+
+
+def fastest() -> str:
+    """bf16, where the device has instructions for products of such matrices; without them, on a CPU with AVX2, they took fifty
+    times as long as float32's."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        has_them = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        has_them = _mkldnn_has_bf16()
+    return "bf16" if has_them else "no"
+
+
+def _mkldnn_has_bf16() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def accelerates(precision: str | None) -> str | None:

@@ -125,7 +125,7 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
         ("optimization.optimizer=adam", "optimization.optimizer='adam' is not one of 'adamw', 'muon'"),
         (
             "training.mixed_precision=bf8",
-            "training.mixed_precision='bf8' is not one of 'no', 'tf32', 'bf16', 'fp16', 'fp8'",
+            "training.mixed_precision='bf8' is not one of 'no', 'auto', 'tf32', 'bf16', 'fp16', 'fp8'",
         ),
         ("language=ko", "language='ko' is not list[str]"),
         ("language=[no]", "language=[False] is not list[str]"),
@@ -159,7 +159,10 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
         ("training.max_steps=null", "training needs max_steps, max_epochs or max_minutes, or it would never end"),
         ("data.embedded=false", "data needs one of name (a Hub data set), path (local files) or embedded: true"),
         ("data.path=x", "data.embedded excludes data.path; set one of them"),
-        ("training.mixed_precision=1", "training.mixed_precision=1 is not one of 'no', 'tf32', 'bf16', 'fp16', 'fp8'"),
+        (
+            "training.mixed_precision=1",
+            "training.mixed_precision=1 is not one of 'no', 'auto', 'tf32', 'bf16', 'fp16', 'fp8'",
+        ),
         ("model.init_from=5", "model.init_from=5 is not str | dict[str, str] | None"),
         (
             "model.init_from={encoder: a}",

@@ -1,3 +1,5 @@
+import platform
+
 import pytest
 import torch
 from training_runs import losses, start, tiny_recipe
@@ -26,6 +28,49 @@ def test_the_recipe_or_else_the_launcher_says(monkeypatch, asked, launched, expe
     if launched is not None:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", launched)
     assert mixed_precision(TrainingRecipe(mixed_precision=asked)) == expected
+
+
+def on_a_device(monkeypatch, machine="x86_64", cuda=None, avx512_bf16=False, amx=False, mkldnn=False):
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: cuda)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(precision, "_mkldnn_has_bf16", lambda: mkldnn)
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ({}, "no"),
+        ({"mkldnn": True}, "no"),  # there it computes without instructions of its own
+        ({"avx512_bf16": True}, "bf16"),
+        ({"machine": "AMD64", "amx": True}, "bf16"),
+        ({"machine": "aarch64"}, "no"),
+        ({"machine": "arm64", "mkldnn": True}, "bf16"),
+        ({"cuda": True}, "bf16"),
+        ({"cuda": False, "avx512_bf16": True}, "no"),
+    ],
+)
+def test_auto_is_what_the_device_is_made_for_unless_the_launcher_says(monkeypatch, device, expected):
+    on_a_device(monkeypatch, **device)
+    assert mixed_precision(TrainingRecipe(mixed_precision="auto")) == expected
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    assert mixed_precision(TrainingRecipe(mixed_precision="auto")) == expected
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    assert mixed_precision(TrainingRecipe(mixed_precision="auto")) == "fp16"
+
+
+def test_bf16_without_instructions_for_it_is_said_to_be_slow(monkeypatch, capsys):
+    on_a_device(monkeypatch)
+    assert mixed_precision(TrainingRecipe(mixed_precision="bf16")) == "bf16"
+    assert capsys.readouterr().err == (
+        "mixed precision bf16: a CPU without instructions for it is many times as slow as in float32; set auto\n"
+    )
+    on_a_device(monkeypatch, amx=True)
+    mixed_precision(TrainingRecipe(mixed_precision="bf16"))
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
