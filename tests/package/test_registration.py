@@ -34,7 +34,9 @@ def run(code):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize(
+    "order", [order if order.endswith("first") else pytest.param(order, marks=pytest.mark.slow) for order in ORDERS]
+)
 def test_whoever_comes_first(order):
     run(ORDERS[order])
 

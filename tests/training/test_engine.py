@@ -39,6 +39,7 @@ def content(folder, steps=8, **changes):
     return tiny_content(folder, **TALKATIVE | {"model": model, "training": training} | changes)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_by_another_engine_to_the_same_losses(launch, tmp_path):
     whole, parts = tmp_path / "runs" / "whole", tmp_path / "runs" / "parts"
     assert launch([(ONE, content(whole)), ("FSDP2 on 2", content(parts, steps=4))]) == [None, None]

@@ -130,7 +130,7 @@ def test_killed_again_and_again_while_saving(talkative_losses, tmp_path, process
 
 
 @pytest.mark.parametrize(
-    "step", [6, 20, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 7, 10))], ids="step-{}".format
+    "step", [6, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 7, 10, 20))], ids="step-{}".format
 )
 def test_killed_after_a_step(finished_run, tmp_path, monkeypatch, step):
     train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(step))
@@ -145,7 +145,13 @@ class InPlace(threading.Thread):
         pass
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.safetensors", "state.json"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "optimizer.safetensors",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("model.safetensors", "state.json")),
+    ],
+)
 def test_killed_while_writing_a_checkpoint(finished_run, tmp_path, monkeypatch, file):
     def die_within(write, path_of):
         def write_half(*arguments, **options):

@@ -325,6 +325,7 @@ def test_a_reader_can_be_sent_to_a_worker_that_is_not_forked(recipe):
         assert (expected[0]["input_ids"] == found[0]["input_ids"]).all()
 
 
+@pytest.mark.slow
 def test_blocks_without_a_valid_row_are_passed_over(recipe, tmp_path, write, capsys, monkeypatch):
     """And a run that was killed among them goes on as if nothing had happened."""
     file = write("c.jsonl", lines("c", 90) + '{"text": 5}\n' * 130 + lines("d", 60))

@@ -201,6 +201,7 @@ def test_a_checkpoint_due_at_a_step_that_is_left_out_is_written_after_the_next(t
     assert [load_state(folder)["step"] for folder in checkpoint_folders(tmp_path / "run" / "checkpoints")] == [15, 20]
 
 
+@pytest.mark.slow
 def test_with_fp16_gradients_that_are_not_finite_are_left_to_the_scaler(tmp_path, monkeypatch):
     scales = {}
 

@@ -44,6 +44,7 @@ def test_korean_has_a_font_or_is_missing():
     assert (missing == set("세시")) == (len(families) == 1)
 
 
+@pytest.mark.slow
 def test_a_long_text(tmp_path):
     weights = torch.rand(1, 1, 170, 170)
     labels = ["token"] * 170
