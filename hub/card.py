@@ -89,6 +89,7 @@ def render_card(
     has_tokenizer: bool = True,
     has_curve: bool = False,
     num_parameters: int | None = None,
+    stored_as: str | None = None,
     mask_token: str | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> str:
@@ -101,6 +102,7 @@ def render_card(
         version: The version of trefoil-transformers that publishes it.
         recipe: What made it, as it is to be shown; tells task, languages and data where the fields do not.
         num_parameters: Counted once where weights are tied.
+        stored_as: The precision that the weights were rounded to after they were measured.
         mask_token: The tokenizer's, for masked language models.
         metadata: What else the head says, as of a Space.
 
@@ -138,6 +140,7 @@ def render_card(
         recipe=recipe and recipe.to_yaml().rstrip(),
         has_curve=has_curve,
         results=results,
+        stored_as=stored_as,
         limits=[*fields.limitations, *_limits_of(config)],
         version=version,
     )

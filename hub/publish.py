@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from transformers import PreTrainedConfig
@@ -30,6 +31,8 @@ from .folders import (
 from .places import Places, plain_picture
 from .space import require_page, space_fields, space_files
 
+STORED_AS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def publish(
     source: str | os.PathLike,
@@ -37,6 +40,7 @@ def publish(
     *,
     metrics: Sequence[dict[str, Any]] | None = None,
     card: CardFields | None = None,
+    dtype: str | None = None,
     max_shard_size: int | str = "5GB",
     overwrite: bool = False,
     push_to_hub: str | None = None,
@@ -54,6 +58,8 @@ def publish(
         metrics: Results for the card, as in `results.json`, and instead of it: dicts with `name`, `type`, `value`,
             `dataset` and perhaps `split` and `signature`.
         card: What the card says beyond what the files tell.
+        dtype: Store the weights rounded to this one of `STORED_AS`; the model is loaded in its own as before. Default: as
+            they are.
         max_shard_size: Weights beyond this size are split over several files: bytes, or a text like `5GB`.
         overwrite: Replace `output_folder` if it is a published folder.
         push_to_hub: A Hub id, `name/model`, to push to.
@@ -108,13 +114,15 @@ def publish(
         recipe=recipe,
         has_tokenizer=tokenizer is not None,
         has_curve="curve.png" in extras,
+        stored_as=dtype,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         mask_token=getattr(tokenizer, "mask_token", None),
         metadata=space_fields(title) if space else None,
     )
 
     with written_aside(target) as new:
-        model.save_pretrained(new, max_shard_size=max_shard_size)
+        weights = None if dtype is None else rounded(model, STORED_AS[dtype])
+        model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)
         _point_at_code(new / "config.json", config_class)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
@@ -130,6 +138,18 @@ def publish(
         if space:
             _push(target, push_to_hub, private, repo_type="space")
     return target
+
+
+def rounded(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """The weights of a model, by name, in another precision; those that are one tensor still are."""
+    made: dict[tuple, torch.Tensor] = {}
+    weights = {}
+    for name, weight in model.state_dict().items():
+        place = (weight.data_ptr(), weight.shape)
+        if place not in made:
+            made[place] = weight.to(dtype) if weight.is_floating_point() else weight
+        weights[name] = made[place]
+    return weights
 
 
 def _require_hub(repo_id: str) -> None:

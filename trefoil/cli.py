@@ -71,6 +71,11 @@ def make_parser() -> argparse.ArgumentParser:
     publish.add_argument(
         "--max-shard-size", type=_size, default="5GB", metavar="SIZE", help="split larger weights (default: 5GB)"
     )
+    publish.add_argument(
+        "--dtype",
+        choices=("bfloat16", "float16"),
+        help="store the weights rounded to half their size (default: as they are)",
+    )
     publish.add_argument("--title", help="the model card's title (default: the model's name)")
     publish.add_argument("--license", help="the weights' licence for the model card, such as apache-2.0")
     publish.add_argument("--space", action="store_true", help="add a page to try it on, so that it runs as a Hub Space")
@@ -206,6 +211,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     folder = publish(
         arguments.source,
         arguments.output,
+        dtype=arguments.dtype,
         max_shard_size=arguments.max_shard_size,
         overwrite=arguments.overwrite,
         push_to_hub=arguments.push_to_hub,

@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 import trefoil
@@ -98,6 +99,20 @@ def test_twice_the_same_bytes(source, published, tmp_path):
     assert contents(again) == contents(published)
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_rounded_weights_take_half_the_room_and_load_as_they_were(source, published, tmp_path, dtype):
+    folder = publish(source, tmp_path / "rounded", dtype=dtype)
+    stored, before = (load_file(path / "model.safetensors") for path in (folder, published))
+    assert stored.keys() == before.keys()
+    assert {str(weight.dtype) for weight in stored.values()} == {f"torch.{dtype}"}
+    rounded, exact = (AutoModelForSeq2SeqLM.from_pretrained(path) for path in (folder, published))
+    assert rounded.dtype == exact.dtype == torch.float32
+    for name, weight in exact.state_dict().items():
+        assert torch.equal(rounded.state_dict()[name], weight.to(getattr(torch, dtype)).float()), name
+    assert f"before the weights were rounded to {dtype}" in (folder / "README.md").read_text()
+    assert "rounded" not in (published / "README.md").read_text()
+
+
 def test_large_weights_are_sharded(source, published, tmp_path):
     sharded = publish(source, tmp_path / "sharded", max_shard_size="100KB")
     assert len(list(sharded.glob("model-*-of-*.safetensors"))) > 1
@@ -129,6 +144,7 @@ class Hidden(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(fullname)
 sys.meta_path.insert(0, Hidden())
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 ids = torch.tensor([[5, 6, 7, 2]])
 """
