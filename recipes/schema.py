@@ -105,6 +105,7 @@ class BatchRecipe(Settings):
     max_source_length: int | None = positive()  # of the source or only text, in tokens; default: the model's positions
     max_target_length: int | None = positive()
     truncate: bool = False  # cut what is longer, rather than count it as invalid
+    token_dropout: float = share(0.0)  # so many of the source's tokens, others each time, are hidden while training
     workers: int = not_negative(0)  # processes that prepare batches, for each training process
 
 

@@ -95,6 +95,7 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
     `batches.max_source_length` and `max_target_length` (default: the model's positions)."""
 
     features = {"input_ids": INTS}
+    hides_tokens = False
     shifted = False
 
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:

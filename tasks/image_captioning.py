@@ -140,6 +140,7 @@ class ImageCaptioningPreprocessor(TextToTextPreprocessor):
 
     reader: ImageCaptioningReader
     features = {"labels": INTS}
+    hides_tokens = False
     encoded_as = {"text": "labels"}
     sides = ("labels",)
 

@@ -40,6 +40,7 @@ class MaskedLMPreprocessor(LanguageModelPreprocessor):
 
     features = {"input_ids": INTS, "word_ids": INTS}
     shifted = False
+    hides_tokens = False
 
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         super().__init__(reader, tokenizer, config)

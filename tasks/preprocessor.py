@@ -91,6 +91,7 @@ class Preprocessor:
     features: dict[str, Any]  # columns of encoded examples
     sides: ClassVar[tuple[str, ...]] = ("input_ids",)  # those whose lengths count in a batch
     label_names: ClassVar[tuple[str, ...]] = ("labels",)  # those of a batch that count for the loss
+    hides_tokens: ClassVar[bool] = True  # whether batches.token_dropout makes sense
     needs_places: ClassVar[bool] = False  # whether the tokenizer must know where in a text its tokens stand
 
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
@@ -106,6 +107,25 @@ class Preprocessor:
         self.max_source_length = min(batches.max_source_length or positions[0], positions[0])
         self.max_target_length = min(batches.max_target_length or positions[-1], positions[-1])
         tokenizer.model_max_length = self.max_source_length
+        self.hidden = self._hidden_token() if batches.token_dropout else None
+        self.special = tokenizer.all_special_ids
+
+    def _hidden_token(self) -> int:
+        """What stands for a token that `batches.token_dropout` hides.
+
+        Raises:
+            UserError: Nothing can.
+        """
+        if not self.hides_tokens:
+            raise UserError(f"batches.token_dropout is not for the task {self.reader.task.name}; leave it out")
+        hidden = self.tokenizer.mask_token_id
+        hidden = unknown_id(self.tokenizer) if hidden is None else hidden
+        if hidden is None:
+            raise UserError(
+                "batches.token_dropout needs a mask or an unknown token, and this tokenizer has neither; leave it out, or "
+                "train a tokenizer that has one (tokenizer.kind=unigram)"
+            )
+        return hidden
 
     @classmethod
     def model_fields(
@@ -261,8 +281,19 @@ class Preprocessor:
         return sum(count_in_lists(examples, side, unknown) for side in self.sides) / self.token_count(examples)
 
     def randomize(self, rows: Rows, indices: np.ndarray, epoch: int) -> Rows:
-        """Encoded rows, changed at random for training; a function of (seed, epoch, index) alone."""
-        return rows
+        """Encoded rows, changed at random for training; a function of (seed, epoch, index) alone.
+
+        Tokens of the source are hidden, as Iyyer et al. 2015, §3.1, drop words; special ones never.
+        """
+        if self.hidden is None:
+            return rows
+        sources = []
+        for ids, index in zip(rows["input_ids"], indices, strict=True):
+            random, ids = np.random.default_rng([self.recipe.seed, epoch, int(index)]), np.asarray(ids)
+            chosen = random.random(len(ids)) < self.recipe.batches.token_dropout
+            chosen &= ~np.isin(ids, self.special)
+            sources.append(np.where(chosen, self.hidden, ids))
+        return {**rows, "input_ids": sources}
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         """Encoded rows, column by column, as a batch of tensors with those of `label_names`."""

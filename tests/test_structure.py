@@ -42,7 +42,7 @@ COMMANDS = {
     "train": "--stopped-code overrides recipe",
     "launch": "-o name",
     "evaluate": "--predictions --split folder overrides",
-    "publish": "--check --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
+    "publish": "--check --dtype --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
@@ -58,7 +58,7 @@ RECIPE = {
     """,
     "tokenizer": "kind lowercase min_frequency path stream_examples vocab_size",
     "model": "attn_implementation config init_from preset",
-    "batches": "max_source_length max_target_length tokens_per_batch tokens_per_device truncate workers",
+    "batches": "max_source_length max_target_length token_dropout tokens_per_batch tokens_per_device truncate workers",
     "optimization": """
         beta1 beta2 epsilon label_smoothing learning_rate max_grad_norm optimizer schedule schedule_options
         warmup_steps weight_decay z_loss

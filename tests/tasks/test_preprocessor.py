@@ -1,6 +1,8 @@
-"""Lines of megabytes: each task refuses, skips, cuts or reads them; what must be short is not tokenized whole."""
+"""Token dropout; and lines of megabytes: each task refuses, skips, cuts or reads them, and what must be short is not
+tokenized whole."""
 
 import datasets
+import numpy as np
 import pytest
 from task_parts import preprocessor_for, reader_for
 from training_runs import TINY_MODEL
@@ -102,3 +104,39 @@ def test_a_context_of_megabytes_is_read_in_windows():
     assert encoded["start_positions"][-1] > 0
     assert not any(encoded["start_positions"][:-2])
     assert task.lengths(encoded).max() <= 96
+
+
+LETTERS = {
+    "text-classification": [{"text": "a b " * 20, "label": name} for name in "abc" * 20],
+    "translation": [{"source": "a b " * 20, "target": "b a"}] * 60,
+    "causal-lm": [{"text": "a b " * 20}] * 60,
+}
+
+
+@pytest.mark.parametrize("name", LETTERS)
+def test_tokens_of_the_source_are_hidden_others_in_each_epoch(name):
+    task = ready(name, datasets.Dataset.from_list(LETTERS[name]), batches={"token_dropout": 0.3})
+    examples, indices = task.encode(datasets.Dataset.from_list(LETTERS[name]), "train").examples, np.arange(40)
+    rows = examples[indices]
+    first, again, later = (task.randomize(rows, indices, epoch) for epoch in (0, 0, 1))
+    alone = task.randomize(examples[indices[5:6]], indices[5:6], 0)["input_ids"][0]
+    before, ids, same, other = (np.concatenate(one["input_ids"]) for one in (rows, first, again, later))
+    assert (ids == same).all()
+    assert (ids != other).any()
+    assert (first["input_ids"][5] == alone).all()
+    tokenizer = task.tokenizer
+    hidden = tokenizer.unk_token_id if tokenizer.mask_token_id is None else tokenizer.mask_token_id
+    assert set(ids[ids != before]) == {hidden}
+    is_special = np.isin(before, tokenizer.all_special_ids)
+    assert (ids == before)[is_special].all()
+    assert (ids != before)[~is_special].mean() == pytest.approx(0.3, abs=0.05)
+    assert (np.hstack(rows["labels"]) == np.hstack(first["labels"])).all()
+    assert task.collate(first)["input_ids"].shape == task.collate(rows)["input_ids"].shape
+
+
+def test_token_dropout_that_cannot_be_is_refused():
+    examples = datasets.Dataset.from_list(SHORT["translation"])
+    with pytest.raises(UserError, match=r"needs a mask or an unknown token, and this tokenizer has neither; .*unigram"):
+        ready("translation", examples, kind="byte_bpe", batches={"token_dropout": 0.1})
+    with pytest.raises(UserError, match=r"batches.token_dropout is not for the task masked-lm; leave it out"):
+        ready("masked-lm", datasets.Dataset.from_list([{"text": "a"}]), batches={"token_dropout": 0.1})
