@@ -40,9 +40,18 @@ def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict,
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values, not a {type(content).__name__}")
+    override_mapping(content, overrides)
+    return content, str(path)
+
+
+def override_mapping(content: dict, overrides: Sequence[str]) -> None:
+    """Change a mapping by `key.sub=value`, the value in YAML.
+
+    Raises:
+        UserError: An unreadable override.
+    """
     for override in overrides:
         _apply(override, content)
-    return content, str(path)
 
 
 def _apply(override: str, content: dict) -> None:

@@ -1,5 +1,6 @@
 """Causal language modelling (Radford et al. 2018): each token is predicted from those before it."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from .language_modeling import (
 )
 from .preprocessor import INTS, Split, special_token_ids
 from .reader import Rows
+from .sentence_scorer import Row, Sentence, SentenceScorer
 from .task import Task
 
 
@@ -47,13 +49,17 @@ class CausalLMPreprocessor(LanguageModelPreprocessor):
     features = {"input_ids": INTS}
     shifted = True
 
-    def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
-        ids = bare_ids(self.tokenizer, texts)
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
         if self.reader.is_stream:
-            return [{"input_ids": row} for row in ids]
+            return [], []
         end: Any = token_id(self.tokenizer, "eos_token")
         start = end if (first := token_id(self.tokenizer, "bos_token")) is None else first
-        return [{"input_ids": [start, *row, end]} for row in ids]
+        return [start], [end]
+
+    def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
+        start, end = self.around
+        return [{"input_ids": [*start, *row, *end]} for row in bare_ids(self.tokenizer, texts)]
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         batch = super().collate(rows)
@@ -83,6 +89,23 @@ class CausalLMEvaluator(LanguageModelEvaluator):
         return self.scores(found)
 
 
+class CausalLMScorer(SentenceScorer):
+    """One row asks for every token, given those before it; of a document also for its end."""
+
+    preprocessor: CausalLMPreprocessor
+    end_word = sys.maxsize
+
+    def row_count(self, sentence: Sentence) -> int:
+        return int(any(word >= 0 for word in sentence.words))
+
+    def row(self, sentence: Sentence, number: int) -> Row:
+        asked = zip(sentence.ids[1:], sentence.words[1:], strict=True)
+        return {"input_ids": sentence.ids[:-1], "labels": [token if word >= 0 else -100 for token, word in asked]}
+
+    def lengths(self, sentence: Sentence) -> tuple[int, ...]:
+        return (len(sentence.ids) - 1,)
+
+
 CAUSAL_LM = Task(
     name="causal-lm",
     pipeline_tag="text-generation",
@@ -95,4 +118,5 @@ CAUSAL_LM = Task(
     reader=CausalLMReader,
     preprocessor=CausalLMPreprocessor,
     evaluator=CausalLMEvaluator,
+    scorer=CausalLMScorer,
 )

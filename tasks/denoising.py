@@ -22,7 +22,16 @@ from transformers import (
 )
 
 from ..configuration.errors import UserError
-from ..data.corruption import Denoiser, Infilling, Prefix, Spans, mixture_of_denoisers, most_tokens
+from ..data.corruption import (
+    Denoiser,
+    Infilling,
+    Prefix,
+    Spans,
+    mixture_of_denoisers,
+    most_tokens,
+    with_masks,
+    with_sentinels,
+)
 from ..data.tokenizer import TEXT_TO_TEXT, Template, bare_ids, padding_id, token_id
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
@@ -36,6 +45,7 @@ from .language_modeling import (
 from .metrics.language_modeling import perplexity
 from .preprocessor import INTS, EncodedRow, Split, pad, special_token_ids
 from .reader import Reader, Rows
+from .sentence_scorer import Row, Sentence, SentenceScorer
 from .task import Task
 from .text_to_text import TextToTextPreprocessor
 
@@ -189,15 +199,31 @@ class DenoisingPreprocessor(LanguageModelPreprocessor):
 
     def _pair(self, ids: np.ndarray, number: int, random: np.random.Generator) -> dict[str, np.ndarray]:
         """Source and target of a text, and what the decoder sees of the target: the text's own start, and all but the end."""
-        source, target = self.denoiser(ids, random)
-        source, labels = np.concatenate([self.before, source, self.behind]), np.append(target, self.end)
+        source, labels = self.framed(*self.denoiser(ids, random))
         return {
             "input_ids": source,
             "sequence_ids": np.full(len(source), number),
             "labels": labels,
-            "decoder_input_ids": np.append(self.start, target),
+            "decoder_input_ids": np.append(self.start, labels[:-1]),
             "decoder_sequence_ids": np.full(len(labels), number),
         }
+
+    def framed(self, source: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Both with their special tokens; the target has the end."""
+        return np.concatenate([self.before, source, self.behind]), np.append(target, self.end)
+
+    def with_hidden(self, ids: np.ndarray, span: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        """Source and target of a text of which only the tokens from `span[0]` to before `span[1]` are hidden, and where in the
+        target these begin; of a prefix, all that follow are."""
+        objective = self.options.objective
+        if objective == "prefix":
+            return *self.framed(ids[: span[0]], ids[span[0] :]), 0
+        if objective == "infilling":
+            (mask,) = self._ids([self.tokenizer.mask_token])
+            return *self.framed(with_masks(ids, span[None], mask), ids), int(span[0])
+        source, target = with_sentinels(ids, span[None], self.sentinels)
+        mode = self._ids(MODES[:1]) if objective == "ul2" else []
+        return *self.framed(np.concatenate([mode, source]).astype(np.int64), target), 1
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         padding = padding_id(self.tokenizer)
@@ -234,6 +260,41 @@ class DenoisingEvaluator(Evaluator):
         return {"loss": loss, "perplexity": perplexity(loss)}
 
 
+class DenoisingScorer(SentenceScorer):
+    """Pseudo-log-likelihoods of words, as of masked models (Kauf & Ivanova 2023): each word in its own row, as the one span
+    that is hidden from the encoder, and of the decoder's target its tokens and the one behind, by which the word ends. So
+    the model sees what it was trained on, a text with a small part missing. UL2's is told that the denoiser is regular.
+
+    With `objective=prefix` nothing is ever missing amid a text: one row asks for all, as what follows the context."""
+
+    preprocessor: DenoisingPreprocessor
+
+    def row_count(self, sentence: Sentence) -> int:
+        words = {word for word in sentence.words if word >= 0}
+        return min(1, len(words)) if self.preprocessor.options.objective == "prefix" else len(words)
+
+    def row(self, sentence: Sentence, number: int) -> Row:
+        ids, words = np.array(sentence.ids), np.array(sentence.words)
+        if self.preprocessor.options.objective == "prefix":
+            span = np.array([np.argmax(words >= 0), len(ids)])
+        else:
+            span = np.flatnonzero(words == np.unique(words[words >= 0])[number])[[0, -1]] + np.array([0, 1])
+        source, target, place = self.preprocessor.with_hidden(ids, span)
+        asked = np.arange(len(target)) - place
+        return {
+            "input_ids": source,
+            "decoder_input_ids": np.append(self.preprocessor.start, target[:-1]),
+            "labels": np.where((asked >= 0) & (asked <= span[1] - span[0]), target, -100),
+        }
+
+    def lengths(self, sentence: Sentence) -> tuple[int, ...]:
+        words = [word for word in sentence.words if word >= 0]
+        _, sizes = np.unique(words, return_counts=True)
+        # the source is the longest where the shortest word is hidden, the target where the longest is
+        source, target = (self.row(sentence, int(number)) for number in (sizes.argmin(), sizes.argmax()))
+        return len(source["input_ids"]), len(target["labels"])
+
+
 def around(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.ndarray]:
     """The special tokens before and behind a source."""
     bare, whole = tokenizer("a", add_special_tokens=False)["input_ids"], tokenizer("a")["input_ids"]
@@ -266,4 +327,5 @@ DENOISING = Task(
     reader=DenoisingReader,
     preprocessor=DenoisingPreprocessor,
     evaluator=DenoisingEvaluator,
+    scorer=DenoisingScorer,
 )

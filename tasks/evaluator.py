@@ -70,9 +70,7 @@ class Evaluator:
 
     def shared_batches(self, lengths: np.ndarray, what: str) -> Iterator[np.ndarray]:
         """This process's share of the batches of examples with these lengths `(examples, sides)`."""
-        plan = plan_in_order(lengths, self.recipe.evaluation.tokens_per_batch)
-        mine = plan[self.accelerator.process_index :: self.accelerator.num_processes]
-        yield from progress_bar(mine, what, self.accelerator.is_main_process)
+        return shared_batches(self.accelerator, lengths, self.recipe.evaluation.tokens_per_batch, what)
 
     def loss(self, model: torch.nn.Module) -> float:
         """Cross-entropy for each label, without smoothing."""
@@ -88,3 +86,12 @@ class Evaluator:
         if self.accelerator.num_processes > 1:
             items = gather_object(items)
         return sorted(items, key=lambda item: item[0])
+
+
+def shared_batches(
+    accelerator: Accelerator, lengths: np.ndarray, tokens_per_batch: int, what: str
+) -> Iterator[np.ndarray]:
+    """This process's share of the batches of examples with these lengths `(examples, sides)`, with a bar that says `what`."""
+    plan = plan_in_order(lengths, tokens_per_batch)
+    mine = plan[accelerator.process_index :: accelerator.num_processes]
+    return progress_bar(mine, what, accelerator.is_main_process)

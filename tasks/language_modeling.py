@@ -14,7 +14,7 @@ from huggingface_hub.dataclasses import strict
 
 from ..configuration.errors import UserError
 from ..data.packing import BestFitRows, PackedRows
-from ..data.tokenizer import padding_id
+from ..data.tokenizer import bare_ids, padding_id
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .metrics.language_modeling import language_model_scores
@@ -73,6 +73,17 @@ class LanguageModelPreprocessor(Preprocessor):
 
     reader: LanguageModelReader
     shifted: ClassVar[bool]  # whether each token is to tell the next
+
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        """The special tokens before and behind a document; a stream has none."""
+        return [], []
+
+    @property
+    def before_first(self) -> list[int]:
+        """What stands before the first token of a text that is read by itself: what a document begins with or, in a stream,
+        the end of the line before."""
+        return bare_ids(self.tokenizer, ["\n"])[0][-1:] if self.reader.is_stream else self.around[0]
 
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
         """The columns of `features` of texts: documents with what stands around them, or lines of a stream."""

@@ -18,6 +18,7 @@ from .language_modeling import (
 )
 from .preprocessor import INTS
 from .reader import Reader, Rows
+from .sentence_scorer import Row, Sentence, SentenceScorer
 from .task import Task
 
 COLUMNS = ("input_ids", "word_ids", "pieces")
@@ -49,11 +50,20 @@ class MaskedLMPreprocessor(LanguageModelPreprocessor):
         special = set(tokenizer.all_special_ids)
         self.ordinary = np.array([token for token in range(len(tokenizer)) if token not in special])
 
+    @property
+    def around(self) -> tuple[list[int], list[int]]:
+        if self.reader.is_stream:
+            return [], []
+        start, end = (
+            [] if token is None else [int(token)]
+            for token in (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id)
+        )
+        return start, end
+
     def document_ids(self, texts: list[str]) -> list[dict[str, list[int]]]:
         """Token ids and, for each, the word of its text that it is a part of: -1 for what is never masked."""
         encoding = self.tokenizer(texts, add_special_tokens=False, verbose=False)
-        around = (None, None) if self.reader.is_stream else (self.tokenizer.cls_token_id, self.tokenizer.sep_token_id)
-        start, end = ([] if token is None else [int(token)] for token in around)
+        start, end = self.around
         return [
             {
                 "input_ids": [*start, *ids, *end],
@@ -116,6 +126,27 @@ class MaskedLMEvaluator(LanguageModelEvaluator):
         return self.scores(found, tokens)
 
 
+class MaskedLMScorer(SentenceScorer):
+    """Pseudo-log-likelihoods (Salazar et al. 2020): each token in its own row, masked, and with it those that follow it in its
+    word, for they would give it away (Kauf & Ivanova 2023, PLL-word-l2r). What stands around a document is not asked."""
+
+    preprocessor: MaskedLMPreprocessor
+
+    def row_count(self, sentence: Sentence) -> int:
+        return sum(word >= 0 for word in sentence.words)
+
+    def row(self, sentence: Sentence, number: int) -> Row:
+        ids, words = np.array(sentence.ids), np.array(sentence.words)
+        place = np.flatnonzero(words >= 0)[number]
+        hidden = (words == words[place]) & (np.arange(len(ids)) >= place)
+        labels = np.full(len(ids), -100)
+        labels[place] = ids[place]
+        return {"input_ids": np.where(hidden, self.tokenizer.mask_token_id, ids), "labels": labels}
+
+    def lengths(self, sentence: Sentence) -> tuple[int, ...]:
+        return (len(sentence.ids),)
+
+
 MASKED_LM = Task(
     name="masked-lm",
     pipeline_tag="fill-mask",
@@ -128,4 +159,5 @@ MASKED_LM = Task(
     reader=MaskedLMReader,
     preprocessor=MaskedLMPreprocessor,
     evaluator=MaskedLMEvaluator,
+    scorer=MaskedLMScorer,
 )

@@ -103,7 +103,8 @@ class Preprocessor:
                 f"{type(tokenizer).__name__} does not say where in a text its tokens stand; "
                 f"the task {reader.task.name} needs a fast tokenizer"
             )
-        batches, positions = self.recipe.batches, [part.max_position_embeddings for part in text_configs(config)]
+        batches, limit = self.recipe.batches, tokenizer.model_max_length  # of a stock model that says no positions
+        positions = [getattr(part, "max_position_embeddings", limit) for part in text_configs(config)]
         self.max_source_length = min(batches.max_source_length or positions[0], positions[0])
         self.max_target_length = min(batches.max_target_length or positions[-1], positions[-1])
         tokenizer.model_max_length = self.max_source_length

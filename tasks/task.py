@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .evaluator import Evaluator
     from .preprocessor import Preprocessor
     from .reader import Reader
+    from .sentence_scorer import SentenceScorer
 
 
 @strict
@@ -35,6 +36,7 @@ class Task:
         options: The dataclass of the recipe's `options`.
         metrics: Scores by which models can be chosen, the usual one first.
         minimized: Those of which less is better.
+        scorer: What says how likely a model finds a sentence; None for what is no language model.
         reader, preprocessor, evaluator: What reads raw rows, what makes batches of them, and what scores a model.
         joined_class: The class of a model whose halves were trained apart.
         text_halves: Those of the halves that have a tokenizer.
@@ -52,6 +54,7 @@ class Task:
     reader: type["Reader"]
     preprocessor: type["Preprocessor"]
     evaluator: type["Evaluator"]
+    scorer: type["SentenceScorer"] | None = None
     joined_class: Any = TrefoilEncoderDecoderForConditionalGeneration
     text_halves: tuple[str, ...] = ("encoder", "decoder")
 

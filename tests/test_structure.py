@@ -14,9 +14,14 @@ from trefoil.cli import make_parser
 from trefoil.recipes.schema import Recipe, load_recipe
 
 # a module, and those that it knows by their types alone: a task names what reads its rows, makes batches of them and scores,
-# each of which holds its task
+# or says how likely sentences are, each of which holds its task
 BY_TYPE_ALONE = {
-    "trefoil.tasks.task": {"trefoil.tasks.reader", "trefoil.tasks.preprocessor", "trefoil.tasks.evaluator"}
+    "trefoil.tasks.task": {
+        "trefoil.tasks.reader",
+        "trefoil.tasks.preprocessor",
+        "trefoil.tasks.evaluator",
+        "trefoil.tasks.sentence_scorer",
+    }
 }
 
 # what a published repository may rely on
