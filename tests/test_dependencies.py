@@ -31,7 +31,7 @@ def names(requirements):
 EXTRAS = PROJECT["optional-dependencies"]
 HIDDEN = sorted(
     IMPORTED.get(name, name)
-    for name in names(EXTRAS["train"] + EXTRAS["demo"] + EXTRAS["test"] + EXTRAS["ecosystem"])
+    for name in names(EXTRAS["train"] + EXTRAS["demo"] + EXTRAS["harness"] + EXTRAS["test"] + EXTRAS["ecosystem"])
     - BROUGHT - names(PROJECT["dependencies"]) - {"trefoil-transformers", "pytest-timeout", "pytest-xdist"}
 )  # fmt: skip
 
@@ -91,6 +91,7 @@ def test_attend_needs_no_more(model_folder, tmp_path):
         (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
         (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
         (["demo", "x"], ["gradio"], "gradio", "demo"),
+        (["harness", "x", "--tasks", "y"], ["lm_eval"], "lm_eval", "harness"),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hidden, missing, extra):

@@ -46,7 +46,8 @@ PRESETS = """
 COMMANDS = {
     "train": "--stopped-code overrides recipe",
     "launch": "-o name",
-    "evaluate": "--predictions --split folder overrides",
+    "evaluate": "--minimal-pairs --predictions --split folder overrides",
+    "harness": "--tasks -o folder overrides",
     "publish": "--check --dtype --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",
     "import": "--overwrite output source",

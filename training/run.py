@@ -343,7 +343,7 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
         candidates[run_folder.averaged] = f"mean of steps {', '.join(map(str, steps))}"
     scored = {}
     for folder, what in candidates.items():
-        scores = validation.evaluate(_load_model(folder, told, accelerator), final=True)
+        scores = validation.evaluate(load_model(folder, told, accelerator), final=True)
         scored[folder] = scores
         if accelerator.is_main_process:
             say(f"validation, {what}: {_shown(scores)}")
@@ -353,7 +353,7 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
             chosen = folder
     results = {"weights": candidates[chosen], "validation": _scores(scored[chosen])}
     if "test" in evaluators:
-        scores = evaluators["test"].evaluate(_load_model(chosen, told, accelerator), final=True)
+        scores = evaluators["test"].evaluate(load_model(chosen, told, accelerator), final=True)
         results["test"] = _scores(scores)
         if accelerator.is_main_process:
             say(f"test, {candidates[chosen]}: {_shown(scores)}")
@@ -399,8 +399,7 @@ def evaluate(
     name = split or recipe.data.test_split
     if name is None:
         raise UserError(f"{folder}: the recipe has no data.test_split; give --split")
-    if predictions is not None and not Path(os.path.abspath(predictions)).parent.is_dir():
-        raise UserError(f"{predictions}: its folder does not exist")
+    require_folder_of(predictions)
     accelerator = make_accelerator(recipe)
     reader = make_reader(recipe)
     told = Told(reader, load_tokenizer(folder), learned={})  # a trained model knows
@@ -409,7 +408,7 @@ def evaluate(
         accelerator.is_local_main_process,
         lambda: load_split(recipe.data, name, reader.columns(), recipe.task, recipe.seed),
     )
-    model = _load_model(Path(folder), told, accelerator)
+    model = load_model(Path(folder), told, accelerator)
     preprocessor = reader.task.preprocessor(reader, told.tokenizer, model.config)
     scored = in_turns(
         accelerator,
@@ -426,7 +425,13 @@ def evaluate(
     return _scores(scores)
 
 
-def _load_model(folder: Path, told: Told, accelerator: Accelerator) -> PreTrainedModel:
+def require_folder_of(file: str | None) -> None:
+    """Raises a UserError where a file that is to be written, if there is one, has no folder."""
+    if file is not None and not Path(os.path.abspath(file)).parent.is_dir():
+        raise UserError(f"{file}: its folder does not exist")
+
+
+def load_model(folder: Path | str, told: Told, accelerator: Accelerator) -> PreTrainedModel:
     """A saved model in the precision and with the settings of the published one."""
     try:
         model = (

@@ -1,4 +1,4 @@
-"""The command line: `trefoil train | launch | evaluate | publish | demo | translate | attend | import | export`."""
+"""The command line: `trefoil train | launch | evaluate | harness | publish | demo | translate | attend | import | export`."""
 
 import argparse
 import gc
@@ -54,11 +54,26 @@ def make_parser() -> argparse.ArgumentParser:
     launch.set_defaults(run=_launch)
 
     evaluate = commands.add_parser("evaluate", help="measure a trained or published model")
-    evaluate.add_argument("folder", help="a run's folder, or a published one")
+    evaluate.add_argument("folder", help="a run's folder, or a published one; with --minimal-pairs also a stock one")
     evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     evaluate.add_argument("--split", help="default: the recipe's test split")
     evaluate.add_argument("--predictions", metavar="FILE", help="also write what the model said, as JSON lines")
+    evaluate.add_argument(
+        "--minimal-pairs",
+        type=Path,
+        metavar="FILE",
+        help="measure a language model on pairs of sentences instead, columns good, bad (perhaps phenomenon, paradigm)",
+    )
     evaluate.set_defaults(run=_evaluate)
+
+    harness = commands.add_parser("harness", help="measure a language model by lm-evaluation-harness")
+    harness.add_argument("folder", help="a run's folder, a published or stock one, or a Hub id")
+    harness.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    harness.add_argument(
+        "--tasks", nargs="+", required=True, metavar="NAME|FILE", help="its tasks, or YAML files of your own"
+    )
+    harness.add_argument("-o", "--output", metavar="FILE", help="also write all that it tells, as JSON")
+    harness.set_defaults(run=_harness)
 
     publish = commands.add_parser("publish", help="write a folder that transformers alone can load")
     publish.add_argument("source", nargs="?", help="a run's folder, or one that save_pretrained wrote")
@@ -188,8 +203,27 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .training.run import evaluate
+    from .training.scoring import evaluate_minimal_pairs
 
-    scores = evaluate(model_folder(arguments.folder), arguments.overrides, arguments.split, arguments.predictions)
+    folder, pairs = model_folder(arguments.folder), arguments.minimal_pairs
+    if pairs is None:
+        scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions)
+    elif arguments.split is None:
+        scores = evaluate_minimal_pairs(folder, pairs, arguments.overrides, arguments.predictions)
+    else:
+        raise UserError("trefoil evaluate: give either --split or --minimal-pairs FILE")
+    return _print_scores(scores)
+
+
+def _harness(arguments: argparse.Namespace) -> int:
+    from .training.harness import run_harness
+
+    return _print_scores(
+        run_harness(model_folder(arguments.folder), arguments.tasks, arguments.overrides, arguments.output)
+    )
+
+
+def _print_scores(scores: dict | None) -> int:
     if _rank() == 0:
         print(json.dumps(scores, indent=2, ensure_ascii=False))
     return 0
@@ -406,7 +440,7 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     _silence_progress_bars()
     try:
         load_extensions()
-        if parsed.run in (_train, _evaluate):
+        if parsed.run in (_train, _evaluate, _harness):
             code = start_missing_processes(arguments)
             if code is not None:
                 return code
@@ -417,7 +451,7 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
         missing = (error.name or "trefoil").partition(".")[0]
         if missing == "trefoil":
             raise
-        extra = "demo" if parsed.run is _demo else "train"
+        extra = {_demo: "demo", _harness: "harness"}.get(parsed.run, "train")
         return _mistake(f"trefoil {parsed.command} needs {missing}: pip install 'trefoil-transformers[{extra}]'")
     except KeyboardInterrupt:
         if _rank() == 0:

@@ -55,7 +55,18 @@ def ends(arguments):
 def test_help_names_every_command(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
-    for command in ("train", "launch", "evaluate", "publish", "demo", "translate", "attend", "import", "export"):
+    for command in (
+        "train",
+        "launch",
+        "evaluate",
+        "harness",
+        "publish",
+        "demo",
+        "translate",
+        "attend",
+        "import",
+        "export",
+    ):
         assert re.search(rf"\n    {command}\s", shown)
         assert ends([command, "--help"]) == 0
         assert capsys.readouterr().out.startswith(f"usage: trefoil {command} ")
