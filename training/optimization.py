@@ -11,6 +11,7 @@ from transformers import get_scheduler
 
 from ..configuration.errors import UserError
 from ..recipes.schema import OptimizationRecipe, TrainingRecipe
+from .muon import Muon
 
 WARMUP, FAR = 400, 10**9  # steps
 
@@ -58,9 +59,7 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe, is_fused: bool
         return [torch.optim.AdamW([group for group in groups if group["params"]], **adamw)]
     hidden = [parameter for parameter in matrices if id(parameter) in inside_layers]
     rest = [parameter for parameter in matrices if id(parameter) not in inside_layers]
-    muon = torch.optim.Muon(
-        hidden, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(hidden, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     return [muon, torch.optim.AdamW(rest + embeddings + vectors, weight_decay=0.0, **adamw)]
 
 

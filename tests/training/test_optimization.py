@@ -6,6 +6,7 @@ from transformers import VisionEncoderDecoderModel
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
 from trefoil.recipes.schema import OptimizationRecipe, TrainingRecipe
+from trefoil.training.muon import Muon
 from trefoil.training.optimization import Schedule, make_optimizers, planned_steps, warmup_steps
 
 
@@ -117,7 +118,7 @@ def test_with_the_scaler_of_fp16_it_leaves_out_the_same_steps():
 def test_muon_takes_the_matrices_inside_the_layers(family):
     model = tiny_model(family, "bert")
     muon, adamw = make_optimizers(model, OptimizationRecipe(optimizer="muon", weight_decay=0.1))
-    assert (type(muon), type(adamw)) == (torch.optim.Muon, torch.optim.AdamW)
+    assert (type(muon), type(adamw)) == (Muon, torch.optim.AdamW)
     mine, rest = groups_of(model, muon)[0.1], groups_of(model, adamw)[0.0]
     assert all(".layers." in name and name.endswith("proj.weight") for name in mine)
     assert not any(".layers." in name and name.endswith("proj.weight") for name in rest)

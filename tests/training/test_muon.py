@@ -1,0 +1,69 @@
+"""Muon beside torch's, and in both precisions."""
+
+import pytest
+import torch
+from torch import nn
+
+from trefoil.training import muon
+from trefoil.training.muon import Muon, orthogonal
+
+SHAPES = [(24, 24), (24, 24), (64, 24), (24, 64), (24, 64), (40, 24)]
+
+
+def taken(make, steps=3):
+    """Weights after some steps; the last has no gradient in the first."""
+    random = torch.Generator().manual_seed(0)
+    weights = [nn.Parameter(torch.randn(shape, generator=random)) for shape in SHAPES]
+    optimizer = make(weights)
+    for step in range(steps):
+        for number, weight in enumerate(weights):
+            gradient = torch.randn(weight.shape, generator=random)
+            weight.grad = None if step == 0 and number == len(weights) - 1 else gradient
+        optimizer.step()
+    return [weight.detach() for weight in weights]
+
+
+def test_in_bfloat16_it_is_torchs_to_the_last_bit(monkeypatch):
+    monkeypatch.setattr(muon, "fastest", lambda: "bf16")
+    theirs = taken(lambda weights: torch.optim.Muon(weights, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
+    ours = taken(lambda weights: Muon(weights, lr=0.02, weight_decay=0.1))
+    assert all(map(torch.equal, ours, theirs))
+
+
+def test_in_float32_it_is_near(monkeypatch):
+    found = {}
+    for precision in ("bf16", "no"):
+        monkeypatch.setattr(muon, "fastest", lambda precision=precision: precision)
+        found[precision] = taken(lambda weights: Muon(weights, lr=0.02, weight_decay=0.1))
+    differences = [(one - other).abs().max() for one, other in zip(*found.values(), strict=True)]
+    assert 0 < max(differences) < 2e-3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_singular_values_come_near_one(monkeypatch, precision):
+    monkeypatch.setattr(muon, "fastest", lambda: precision)
+    matrices = (
+        torch.randn(3, 20, 50, generator=torch.Generator().manual_seed(1))
+        * torch.tensor([1e-3, 1.0, 1e3])[:, None, None]
+    )
+    found = orthogonal(matrices)
+    assert found.dtype == torch.float32
+    values = torch.linalg.svdvals(found)
+    assert values.min() > 0.6
+    assert values.max() < 1.3
+    assert torch.equal(orthogonal(torch.zeros(1, 4, 8)), torch.zeros(1, 4, 8))
+
+
+def test_a_closure_gives_the_loss_and_nothing_to_do_is_no_error():
+    weight = nn.Parameter(torch.ones(4, 8))
+
+    def loss():
+        value = (weight**2).sum()
+        value.backward()
+        return value
+
+    optimizer = Muon([weight], lr=0.1)
+    optimizer.step()
+    assert torch.equal(weight, torch.ones(4, 8))
+    assert optimizer.step(loss) == 32
+    assert not torch.equal(weight, torch.ones(4, 8))
