@@ -1,16 +1,109 @@
 """Examples: from the Hub, from local files or generated, checked before any work is done."""
 
+import glob
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import numpy as np
 
 from ..configuration.errors import UserError, reason
-from ..recipes.schema import DataRecipe
+from ..recipes.schema import DataRecipe, SourceRecipe, source_names
 from .embedded import DEFAULT_SIZES, load_embedded
 from .formats import FORMATS, aligned, pictures, suffix_of
 from .formats.reading import READING_ERRORS
+from .streaming import SOURCE, columns_of
+
+
+def load_rows(
+    recipe: DataRecipe, split: str, columns: dict[str, str], task: str, seed: int, to_train: bool = False
+) -> datasets.Dataset:
+    """One split, of one place or joined of the sources, with at least `columns`; joined rows also have the column SOURCE.
+
+    Args:
+        columns: The role of each column that the task reads -> its name.
+        to_train: Of a source, the split that it names itself.
+
+    Raises:
+        UserError: As of `load_split`; or no source has the split.
+    """
+    if not (recipe.is_joined or (to_train and recipe.sources)):
+        return load_split(recipe, split, list(columns.values()), task, seed)
+    parts, without = [], [] if to_train else sources_without(recipe, split)
+    for number, (source, called) in enumerate(zip(recipe.sources, source_names(recipe.sources), strict=True)):
+        if called in without:
+            continue
+        names, name = columns_of(source, columns, f"data.sources[{number}]"), source.split if to_train else split
+        rows = load_split(_place_of(source), name, list(names.values()), task, seed).select_columns(
+            list(names.values())
+        )
+        # of all names at once, since one may be another's
+        rows = rows.rename_columns({there: wanted for wanted, there in names.items() if wanted != there})
+        parts.append(rows.add_column(SOURCE, np.full(len(rows), number)))
+    if not parts:
+        raise UserError(f"data.sources: none has the split {split!r}; set data.path, or name a split that one has")
+    try:
+        return datasets.concatenate_datasets(parts)
+    except ValueError as error:
+        raise UserError(f"data.sources: columns of one name are of other types ({reason(error)})") from None
+
+
+def sources_without(recipe: DataRecipe, split: str) -> list[str]:
+    """The names of the sources that have no such split beside that to train on.
+
+    Raises:
+        UserError: One is not there.
+    """
+    names = source_names(recipe.sources)
+    return [
+        name for name, source in zip(names, recipe.sources, strict=True) if not _has_split(_place_of(source), split)
+    ]
+
+
+def _place_of(source: SourceRecipe) -> DataRecipe:
+    return DataRecipe(name=source.name, config=source.config, revision=source.revision, path=source.path)
+
+
+def _has_split(place: DataRecipe, split: str) -> bool:
+    """One that is a file is for training, but for its parts."""
+    whole = split_part(split)[0]
+    if place.path is not None:
+        path = Path(place.path)
+        if path.is_file() or glob.has_magic(place.path):
+            return whole != split
+        return split_file(path, whole) is not None or any(path.glob(f"{whole}.*"))
+    try:
+        return whole in datasets.get_dataset_split_names(place.name, place.config, revision=place.revision)
+    except READING_ERRORS as error:
+        raise UserError(f"data set {place.name!r}: {reason(error)}; give local files with data.path=FOLDER") from None
+
+
+def first_rows(rows: datasets.Dataset, count: int) -> datasets.Dataset:
+    """At most so many rows: the first, of joined rows of each source in equal parts."""
+    if SOURCE not in rows.column_names or count >= len(rows):
+        return rows.select(range(min(count, len(rows))))
+    sizes = np.unique(rows.data.column(SOURCE).to_numpy(), return_counts=True)[1]
+    ends = np.cumsum(sizes)
+    taken = np.diff(ends * count // len(rows), prepend=0)
+    return rows.select(np.concatenate([np.arange(some) for some in taken]) + np.repeat(ends - sizes, taken))
+
+
+def row_place(recipe: DataRecipe, rows: datasets.Dataset, where: str) -> Callable[[int], str]:
+    """What a row is called in messages, by its index.
+
+    Args:
+        where: What all are called.
+    """
+    if SOURCE not in rows.column_names:
+        return lambda index: f"{where} example {index + 1}"
+    sources, names = rows.data.column(SOURCE).to_numpy(), source_names(recipe.sources)
+
+    def place(index: int) -> str:
+        first = np.searchsorted(sources, sources[index])
+        return f"{where}, {names[sources[index]]} example {index - first + 1}"
+
+    return place
 
 
 def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, seed: int) -> datasets.Dataset:
@@ -66,7 +159,14 @@ def split_part(split: str) -> tuple[str, Callable[[int], slice] | None]:
 
 
 def split_name(recipe: DataRecipe, split: str) -> str:
-    """What to call a split in messages: its file, where there is one."""
+    """What to call a split in messages: its file, where there is one.
+
+    Raises:
+        UserError: Where it should be, there is nothing.
+    """
+    if recipe.is_joined:
+        sources_without(recipe, split)
+        return f"data.sources ({split})"
     if recipe.path is not None:
         path, whole = Path(recipe.path), split_part(split)[0]
         return str(split_file(path, whole) or _aligned_name(path, whole))

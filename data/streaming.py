@@ -16,13 +16,14 @@ from typing import Any
 import datasets
 
 from ..configuration.errors import UserError, reason
-from ..recipes.schema import DataRecipe, SourceRecipe
+from ..recipes.schema import DataRecipe, SourceRecipe, source_names
 from .formats import ROWS, ReadRows, aligned, suffix_of
 from .formats.json_rows import parsed_row
 from .formats.reading import CONNECTION_ERRORS, READING_ERRORS, numbered_lines
 
 RANGE = 64 * 2**20  # bytes
-PLACE = "place of the row"  # a column beside those of the rows: where each stands, for messages
+# columns beside those of the rows: where each stands, for messages, and the number of its source
+PLACE, SOURCE = "place of the row", "source of the row"
 LINES, TABLES = (".jsonl", ".txt"), (".csv", ".tsv")  # which say where a row begins, and may hold rows that are none
 
 
@@ -53,17 +54,25 @@ def open_sources(recipe: DataRecipe, columns: dict[str, str]) -> list[Source]:
     name = recipe.name if recipe.path is None else None
     given = recipe.sources or [SourceRecipe(name, recipe.config, recipe.revision, recipe.path, recipe.train_split)]
     sources: list[Source] = []
-    for number, source in enumerate(given):
+    for number, (source, called) in enumerate(zip(given, source_names(given), strict=True)):
         where = f"data.sources[{number}]" if recipe.sources else "data"
-        for role in source.columns.keys() - columns.keys():
-            raise UserError(f"{where}.columns.{role}: the task reads no such column; it reads {', '.join(columns)}")
-        names = {name: source.columns.get(role, name) for role, name in columns.items()}
+        names = columns_of(source, columns, where)
         skip = recipe.invalid_examples == "skip"
         opened = _open_files(source, names, skip, where) if source.path is not None else _open_hub(source, names)
-        same = sum(other.name.split(" #")[0] == opened.name for other in sources)
-        opened.name += f" #{same + 1}" if same else ""
+        opened.name = called
         sources.append(opened)
     return sources
+
+
+def columns_of(source: SourceRecipe, columns: dict[str, str], where: str) -> dict[str, str]:
+    """The wanted name of each column that the task reads -> its name in a source.
+
+    Raises:
+        UserError: The source names a column that the task does not read.
+    """
+    for role in source.columns.keys() - columns.keys():
+        raise UserError(f"{where}.columns.{role}: the task reads no such column; it reads {', '.join(columns)}")
+    return {name: source.columns.get(role, name) for role, name in columns.items()}
 
 
 def _open_files(source: SourceRecipe, names: dict[str, str], skip: bool, where: str) -> Source:

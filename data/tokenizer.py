@@ -130,7 +130,8 @@ def train_tokenizer(
     """
     kind = KINDS[recipe.kind]
     names: dict[str, Any] = SPECIAL_TOKENS | (UNKNOWN if kind.unknown else {}) | (MASK if template.mask else {})
-    special = [*dict.fromkeys(names.values()), *template.more]
+    own = dict.fromkeys(names.values())
+    special = [*(own | dict.fromkeys([*template.more, *(recipe.special_tokens or ())]))]
     tokenizer = Tokenizer(models.BPE())
     if steps := [normalizers.NFC()] * kind.nfc + [normalizers.Lowercase()] * recipe.lowercase:
         tokenizer.normalizer = normalizers.Sequence(steps)
@@ -139,7 +140,7 @@ def train_tokenizer(
     tokenizer.model = kind.learn(tokenizer, _some(texts), recipe, special)
     if template.mask:
         names["mask_token"] = AddedToken(MASK["mask_token"], lstrip=kind.lstrip, normalized=False, special=True)
-    more = [AddedToken(token, lstrip=kind.lstrip, normalized=False, special=True) for token in template.more]
+    more = [AddedToken(token, lstrip=kind.lstrip, normalized=False, special=True) for token in special[len(own) :]]
     tokenizer.add_special_tokens([*{str(token): token for token in names.values()}.values(), *more])
     if more:
         names["extra_special_tokens"] = more

@@ -95,7 +95,8 @@ def run_pipeline(task: str, model: str) -> None:
     pipe = pipeline(task, model=model, trust_remote_code=True, device="cpu")
     calls: list[tuple[Any, dict[str, Any]]] = [(TEXT, {})]
     if task in ("translation", "summarization"):
-        calls = [(TEXT, {"max_new_tokens": 4})]
+        one = getattr(pipe, "languages", [])[:1]
+        calls = [(TEXT, {"max_new_tokens": 4} | ({"tgt_lang": one[0]} if one else {}))]
     elif task == "text-generation":
         calls = [
             (TEXT, {"max_new_tokens": 4, "streamer": streamer}) for streamer in (None, TextStreamer(pipe.tokenizer))

@@ -8,6 +8,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
+from ..pipelines.translation import language_tag
 from ..recipes.schema import Recipe
 from ..tasks import TASKS
 
@@ -193,6 +194,10 @@ def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe
     if recipe is not None and recipe.task == "denoising" and use.task == "text-generation":
         objective = recipe.options.get("objective", "spans")
         use = replace(use, example=_CORRUPTED.get(objective, objective))
+    if recipe is not None and use.task == recipe.task == "translation" and (given := recipe.options.get("directions")):
+        source, target = next((one for one in given if one[:1] == recipe.language[:1]), given[0])
+        tagged = f'"{language_tag(target)}" + {{example}}'
+        use = replace(use, parameters={"src_lang": source, "tgt_lang": target}, inputs=tagged)
     if recipe is not None and use.task == recipe.task == "token-classification":
         # what is not the first sub-word of its word may never have been trained
         all_subwords = recipe.options.get("label_all_subwords")

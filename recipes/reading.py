@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -15,7 +16,7 @@ def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict,
 
     Args:
         path: A YAML file, or the name of a recipe that comes with the package.
-        overrides: `key.sub=value`, the value in YAML.
+        overrides: `key.sub=value`, the value in YAML; in a list `key[0].sub=value`.
 
     Raises:
         UserError: An unreadable file or override.
@@ -62,13 +63,24 @@ def _apply(override: str, content: dict) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"{override!r}: {text!r} is not a YAML value") from None
-    *parents, last = key.split(".")
+    *parents, last = key.replace("[", ".").replace("]", "").split(".")
+    within: Any = content
     for parent in parents:
-        if not isinstance(content, dict):
-            break
-        if content.get(parent) is None:
-            content[parent] = {}
-        content = content[parent]
-    if not isinstance(content, dict):
+        if isinstance(within, dict):
+            if within.get(parent) is None:
+                within[parent] = {}
+            within = within[parent]
+        elif isinstance(within, list):
+            within = within[_place_in(within, parent, override)]
+    if isinstance(within, list):
+        within[_place_in(within, last, override)] = value
+    elif isinstance(within, dict):
+        within[last] = value
+    else:
         raise UserError(f"{override!r}: {'.'.join(parents)} is a value, it has no keys")
-    content[last] = value
+
+
+def _place_in(values: list, key: str, override: str) -> int:
+    if not key.isdecimal() or int(key) >= len(values):
+        raise UserError(f"{override!r}: {key!r} is no place in a list of {len(values)}; they count from 0")
+    return int(key)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +26,18 @@ def schedules() -> list[str]:
     return [kind.value for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy")]
 
 
-STREAM_KEYS = ("sources", "shuffle_buffer")  # of data, where it is a stream
+STREAM_KEYS = ("streaming", "shuffle_buffer")  # of data, which say nothing where it is no stream
 ON_HUB, FOLDER = "on the Hub or a folder", "a folder"
+
+
+def source_names(sources: Sequence["SourceRecipe"]) -> list[str]:
+    """What sources are called in messages, in the log and in results: as their last folder or file is, each by another name."""
+    names: list[str] = []
+    for source in sources:
+        name = str(source.name) if source.path is None else Path(source.path).name
+        same = sum(other.split(" #")[0] == name for other in names)
+        names.append(f"{name} #{same + 1}" if same else name)
+    return names
 
 
 def is_place(one: dataclasses.Field) -> str | None:
@@ -37,16 +48,23 @@ def is_place(one: dataclasses.Field) -> str | None:
 @strict
 @dataclass
 class SourceRecipe(Settings):
-    """One of what a stream is mixed of."""
+    """One of what the training rows are joined of, or a stream is mixed of."""
 
     name: str | None = field(default=None, metadata={"place": ON_HUB})  # a data set on the Hub
     config: str | None = None
     revision: str | None = None
-    # a file, all files of a pattern such as corpus/*.jsonl.gz, or those of the split in a folder: train.jsonl, train-0001.jsonl …
+    # a file, or a folder with those of the split: train.jsonl … Of a stream also a pattern such as corpus/*.jsonl.gz, and
+    # several files of a split, train-0001.jsonl …
     path: str | None = field(default=None, metadata={"place": FOLDER})
     split: str = "train"
-    weight: float = positive(1.0)  # its share of the rows, of the sum of all weights
+    weight: float = positive(1.0)  # of a stream: its share of the rows, of the sum of all weights
     columns: dict[str, str] = field(default_factory=dict)  # where they have other names than data.columns says
+    # of text to text: bt puts <bt> before each source, by which a model knows texts that were translated back (Caswell et al.
+    # 2019)
+    tag: str | None = that(lambda tag: re.fullmatch(r"[\w-]+", tag) is not None, "must be one word")
+    directions: list[list[str]] | None = (
+        None  # of translation: those of options.directions that it is for; default: all
+    )
 
 
 @strict
@@ -67,9 +85,16 @@ class DataRecipe(Settings):
     columns: dict[str, str] = field(default_factory=dict)  # what the task wants: the column's name, where it is another
     max_train_examples: int | None = positive()
     streaming: bool = False  # read training rows as they are needed, from files row by row or from the Hub
-    sources: list[SourceRecipe] = field(default_factory=list)  # of the stream; default: the train split of path or name
+    # of the training rows; default: the train split of path or name. Where these are not given, the rows for validation and
+    # test are joined of the sources that have such a split
+    sources: list[SourceRecipe] = field(default_factory=list)
     shuffle_buffer: int = positive(10_000)  # rows of a stream that are read, shuffled and packed together
     invalid_examples: Literal["error", "skip"] = "error"  # empty texts, unknown labels, texts that are too long
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the rows for validation and test come from the sources."""
+        return self.name is None and self.path is None and bool(self.sources)
 
 
 @strict
@@ -81,6 +106,9 @@ class TokenizerRecipe(Settings):
     vocab_size: int = positive(8000)  # of characters: at most
     lowercase: bool = False
     min_frequency: int = positive(2)  # of a token; not of unigram's, nor of characters
+    special_tokens: list[str] | None = (
+        None  # beside those of the task, for what the model is to learn later: <2ko>, <bt>
+    )
     stream_examples: int = positive(20_000)  # of a stream: the first so many rows, on which it is trained
 
 
@@ -171,7 +199,9 @@ class EvaluationRecipe(Settings):
 class Recipe(Settings):
     task: str = "translation"
     options: dict[str, Any] = field(default_factory=dict)  # the task's own, see tasks/
-    language: list[str] = field(default_factory=list)  # for the model card: ISO 639 codes
+    language: list[str] = field(
+        default_factory=list
+    )  # for the model card: ISO 639 codes; of translation the source's, then the target's
     seed: int = that(lambda seed: 0 <= seed < 2**32, "must lie in [0, 2**32)", 0)
     output_dir: str = field(default="runs/run", metadata={"place": FOLDER})
     overwrite: bool = False  # delete another or a finished run that output_dir holds
@@ -185,9 +215,11 @@ class Recipe(Settings):
 
     def to_dict(self) -> dict[str, Any]:
         content = dataclasses.asdict(self)
-        if not self.data.streaming:  # the keys of a stream say nothing
-            for key in ("streaming", *STREAM_KEYS):
+        if not self.data.streaming:
+            for key in STREAM_KEYS:
                 del content["data"][key]
+            if not self.data.sources:
+                del content["data"]["sources"]
             del content["tokenizer"]["stream_examples"]
         if self.ready_tokenizer() is not None:  # nor do those of a tokenizer to be trained
             content["tokenizer"] = {"path": self.tokenizer.path}
@@ -226,12 +258,25 @@ def validate(recipe: Recipe, where: str) -> None:
         UserError: Names the file, the keys and what would be right.
     """
     data, model, training = recipe.data, recipe.model, recipe.training
-    sources = [name for name in ("name", "path", "embedded") if getattr(data, name)]
-    if not sources:
-        raise UserError(f"{where}: data needs one of name (a Hub data set), path (local files) or embedded: true")
-    if len(sources) > 1 and "embedded" in sources:
-        raise UserError(f"{where}: data.embedded excludes data.{sources[0]}; set one of them")
+    places = [name for name in ("name", "path", "sources", "embedded") if getattr(data, name)]
+    if not places:
+        raise UserError(
+            f"{where}: data needs one of name (a Hub data set), path (local files), sources (several of them) or "
+            "embedded: true"
+        )
     _validate_stream(data, training, where)
+    if len(places) > 1 and data.embedded:
+        raise UserError(f"{where}: data.embedded excludes data.{places[0]}; set one of them")
+    for number, source in enumerate(data.sources):
+        if (source.name is None) == (source.path is None):
+            raise UserError(
+                f"{where}: data.sources[{number}] needs one of name (a Hub data set) and path (local files)"
+            )
+        if source.weight != 1 and not data.streaming:
+            raise UserError(
+                f"{where}: data.sources[{number}].weight is for a stream, and joined rows all come once in an epoch; set "
+                "data.streaming=true, or leave it out"
+            )
     if training.max_steps is None and training.max_epochs is None and training.max_minutes is None:
         raise UserError(f"{where}: training needs max_steps, max_epochs or max_minutes, or it would never end")
     if model.preset is None and model.init_from is None:
@@ -242,18 +287,18 @@ def validate(recipe: Recipe, where: str) -> None:
             "weights; set one of them (on the command line model.preset=null)"
         )
     tokenizer = recipe.tokenizer
-    if (source := recipe.ready_tokenizer()) and (idle := sorted(tokenizer.given - {"path"})):
+    if (bringer := recipe.ready_tokenizer()) and (idle := sorted(tokenizer.given - {"path"})):
         kept = "" if tokenizer.path is None else f"path: {tokenizer.path}"
         raise UserError(
-            f"{where}: tokenizer.{idle[0]}={getattr(tokenizer, idle[0])!r} does nothing, because {source} brings a tokenizer; "
+            f"{where}: tokenizer.{idle[0]}={getattr(tokenizer, idle[0])!r} does nothing, because {bringer} brings a tokenizer; "
             f"leave it out (on the command line tokenizer='{{{kept}}}')"
         )
 
 
 def _validate_stream(data: DataRecipe, training: TrainingRecipe, where: str) -> None:
     if not data.streaming:
-        if idle := sorted(data.given & {*STREAM_KEYS}):
-            raise UserError(f"{where}: data.{idle[0]} is for a stream; set data.streaming=true, or leave it out")
+        if "shuffle_buffer" in data.given:
+            raise UserError(f"{where}: data.shuffle_buffer is for a stream; set data.streaming=true, or leave it out")
         return
     refused = {
         "data.embedded": (data.embedded, "is made in memory"),
@@ -263,11 +308,6 @@ def _validate_stream(data: DataRecipe, training: TrainingRecipe, where: str) -> 
     for key, (value, why) in refused.items():
         if value:
             raise UserError(f"{where}: {key} {why}; with data.streaming=true leave it out, and set training.max_steps")
-    for number, source in enumerate(data.sources):
-        if (source.name is None) == (source.path is None):
-            raise UserError(
-                f"{where}: data.sources[{number}] needs one of name (a Hub data set) and path (local files)"
-            )
     for split in [source.split for source in data.sources] or [data.train_split]:
         if split.endswith("]"):
             raise UserError(f"{where}: the split {split!r} is a part, and a stream has no length; name a whole split")

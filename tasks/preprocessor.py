@@ -24,6 +24,7 @@ from ..data.encoded import (
     list_lengths,
     sum_notes,
 )
+from ..data.loading import row_place
 from ..data.packing import FlatColumn
 from ..data.tokenizer import model_token_ids, padding_id, require_tokens, unknown_id
 from ..recipes.schema import Recipe
@@ -103,6 +104,12 @@ class Preprocessor:
                 f"{type(tokenizer).__name__} does not say where in a text its tokens stand; "
                 f"the task {reader.task.name} needs a fast tokenizer"
             )
+        vocabulary = tokenizer.get_vocab() if reader.tags else {}
+        if missing := [tag for tag in reader.tags if tag not in vocabulary]:
+            raise UserError(
+                f"{tokenizer.name_or_path or 'the tokenizer'}: has no {missing[0]}, which stands before texts of the recipe's; take "
+                f"one that has it, such as one trained with tokenizer.special_tokens=[{', '.join(reader.tags)}]"
+            )
         batches, limit = self.recipe.batches, tokenizer.model_max_length  # of a stock model that says no positions
         positions = [getattr(part, "max_position_embeddings", limit) for part in text_configs(config)]
         self.max_source_length = min(batches.max_source_length or positions[0], positions[0])
@@ -164,9 +171,7 @@ class Preprocessor:
             UserError: A row that cannot be encoded, unless the recipe says to skip it; names the row. None is left.
         """
         raw = self.reader.prepared(raw, where)
-
-        def place(index: int) -> str:
-            return f"{where} example {index + 1}"
+        place = row_place(self.recipe.data, raw, where)
 
         def encode_batch(rows: dict[str, list], indices: list[int]) -> dict[str, list]:
             return self._encoded(rows, indices, place, is_scored)

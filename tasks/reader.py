@@ -27,15 +27,22 @@ class Reader:
     template: Template = BIDIRECTIONAL  # of a tokenizer that is trained for this task
     can_stream: ClassVar[bool] = False  # whether rows say all by themselves, so that no one has to see them all before
     predicts_tokens: ClassVar[bool] = False  # of a vocabulary, rather than labels
+    source_keys: ClassVar[tuple[str, ...]] = ()  # what a source may say of its rows beside their columns
     needed_tokens: tuple[str, ...] = ()  # special tokens that a tokenizer must have, or what stands in for them
 
     def __init__(self, task: Task, recipe: Recipe) -> None:
         self.task, self.recipe = task, recipe
-        roles = (*task.roles, *task.optional_roles)
+        self.options: Any = build(task.options, recipe.options, f"task {task.name}", "options.")
+        roles = (*self.roles, *task.optional_roles)
         for role in recipe.data.columns:
             if role not in roles:
                 raise UserError(f"data.columns.{role}: the task {task.name} has no such column{nearest(role, roles)}")
-        self.options: Any = build(task.options, recipe.options, f"task {task.name}", "options.")
+        # what stands before the texts of each source
+        self.source_tags = [f"<{source.tag}>" if source.tag else "" for source in recipe.data.sources]
+        for number, source in enumerate(recipe.data.sources):
+            for key in {"tag", "directions"} - {*self.source_keys}:
+                if getattr(source, key) is not None:
+                    raise UserError(f"data.sources[{number}].{key}: the task {task.name} has none; leave it out")
         self.require_metric(task.metrics)
         if recipe.optimization.z_loss and not self.predicts_tokens:
             raise UserError(
@@ -57,9 +64,19 @@ class Reader:
                 f"there are {', '.join(metrics)}"
             )
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Special tokens that stand before texts, which a tokenizer must have."""
+        return tuple(dict.fromkeys(filter(None, self.source_tags)))
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """Columns that every split must have, named by what they are for."""
+        return self.task.roles
+
     def column(self, role: str) -> str | None:
         """The column that holds what the task calls `role`; None for an optional one that the recipe does not name."""
-        return self.recipe.data.columns.get(role, role if role in self.task.roles else None)
+        return self.recipe.data.columns.get(role, role if role in self.roles else None)
 
     def columns(self) -> list[str]:
         """Columns that every split must have."""
@@ -70,7 +87,7 @@ class Reader:
 
     def column_names(self) -> dict[str, str]:
         """The role of each column that is read, and its name."""
-        roles = (*self.task.roles, *self.task.optional_roles)
+        roles = (*self.roles, *self.task.optional_roles)
         return {role: name for role in roles if (name := self.column(role)) is not None}
 
     def batches(self, examples: datasets.Dataset, size: int = 1000) -> Iterator[Rows]:
@@ -100,7 +117,7 @@ class Reader:
 
     def text_roles(self) -> tuple[str, ...]:
         """The roles whose columns hold texts."""
-        return self.task.roles
+        return self.roles
 
     def texts(self, examples: datasets.Dataset) -> Iterator[list[str]]:
         """Texts to train a tokenizer on, in lists: those of the text columns, if not said otherwise."""

@@ -1,7 +1,8 @@
 """Text to text: what translation and summarization have in common. An encoder-decoder learns pairs, and generates."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import evaluate
@@ -10,21 +11,39 @@ import torch
 from accelerate.utils import send_to_device
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from ..configuration.errors import UserError
 from ..data.encoded import list_lengths
-from ..data.tokenizer import TEXT_TO_TEXT, decoder_start_id, token_id
+from ..data.streaming import SOURCE
+from ..data.tokenizer import MASK, SPECIAL_TOKENS, TEXT_TO_TEXT, UNKNOWN, Template, decoder_start_id, token_id
+from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .preprocessor import CUT, INTS, EncodedRow, Preprocessor, Split, pad, special_token_ids
 from .reader import Reader, Rows, beginning
+from .task import Task
 
 FAMILIES = ("trefoil_encoder_decoder", "trefoil_recurrent")
 ROOM = 1.5  # generated texts may be so many times as long as the longest that was learned
 
 
 class TextToTextReader(Reader):
-    template = TEXT_TO_TEXT
     can_stream = True
     predicts_tokens = True
+    source_keys: ClassVar[tuple[str, ...]] = ("tag",)
     needed_tokens = ("eos_token",)
+
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        super().__init__(task, recipe)
+        for number, tag in enumerate(self.source_tags):
+            if tag in {*SPECIAL_TOKENS.values(), *UNKNOWN.values(), *MASK.values()}:
+                raise UserError(f"data.sources[{number}].tag: {tag} has a meaning of its own; take another word")
+
+    @property
+    def template(self) -> Template:  # type: ignore[override]
+        return replace(TEXT_TO_TEXT, more=self.tags)
+
+    def by_role(self, rows: dict[str, list]) -> Rows:
+        """Of rows of several sources, also the number of each one's."""
+        return super().by_role(rows) | ({SOURCE: rows[SOURCE]} if self.source_tags and SOURCE in rows else {})
 
 
 class TextToTextPreprocessor(Preprocessor):
@@ -48,6 +67,22 @@ class TextToTextPreprocessor(Preprocessor):
 
     def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
         problems = self.reader.problems(rows)
+        return self._encoded_pairs(self._tagged(rows), problems, is_scored)
+
+    def _tagged(self, rows: Rows) -> Rows:
+        if SOURCE not in rows:
+            return rows
+        tags = (self.reader.source_tags[number] for number in rows[SOURCE])
+        return rows | {"source": [f"{tag}{text}" for tag, text in zip(tags, rows["source"], strict=True)]}
+
+    def _encoded_pairs(
+        self, rows: Rows, problems: Sequence[str | None], is_scored: bool, called: dict[str, str] | None = None
+    ) -> list[EncodedRow | str]:
+        """
+        Args:
+            problems: What is wrong with each row already.
+            called: What the reader calls the roles, where it is another name.
+        """
         ids = {role: self._token_ids(role, rows[role]) for role in self.encoded_as}
         encoded: list[EncodedRow | str] = []
         for row, problem in enumerate(problems):
@@ -62,8 +97,9 @@ class TextToTextPreprocessor(Preprocessor):
                     )
                     made.notes[CUT] += 1
                 else:
+                    name = self.reader.column((called or {}).get(role, role))
                     problem = (
-                        f"column {self.reader.column(role)!r} has {length} tokens, more than the model's {limit} "
+                        f"column {name!r} has {length} tokens, more than the model's {limit} "
                         "(batches.truncate=true cuts)"
                     )
             encoded.append(problem or made)
@@ -83,7 +119,8 @@ class TextToTextPreprocessor(Preprocessor):
         return [row if self.end in row[-2:] else [*row, self.end] for row in ids]
 
     def _identity(self, is_scored: bool) -> list[Any]:
-        return [*super()._identity(is_scored), self.start, getattr(self.tokenizer, "tgt_lang", None)]
+        sources = [(source.tag, source.directions) for source in self.recipe.data.sources]
+        return [*super()._identity(is_scored), self.start, getattr(self.tokenizer, "tgt_lang", None), sources]
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         return {**self.padded(rows["input_ids"]), "labels": pad(rows["labels"], -100)}
@@ -135,7 +172,12 @@ class TextToTextEvaluator(Evaluator):
             outputs = model.generate(**send_to_device(batch_of(indices), model.device), generation_config=generation)
             texts = self.preprocessor.tokenizer.batch_decode(outputs, skip_special_tokens=True)
             predictions += zip((int(index) for index in indices), texts, strict=True)
-        texts = [text for _, text in self.gathered(predictions)]
-        references = list(self.split.rows[self.reader.column(self.reader.task.roles[1])])
-        quality = type(self).quality(keep_in_memory=True)
-        return {**quality.compute(predictions=texts, references=references), "predictions": texts}
+        return self.compared([text for _, text in self.gathered(predictions)])
+
+    def compared(self, texts: list[str]) -> dict[str, Any]:
+        """Scores of what was generated for each encoded example, and it."""
+        references = list(self.split.rows[self.reader.column(self.reader.roles[1])])
+        return {**self.quality_of(texts, references), "predictions": texts}
+
+    def quality_of(self, texts: list[str], references: list[str], **options: Any) -> dict[str, Any]:
+        return type(self).quality(keep_in_memory=True).compute(predictions=texts, references=references, **options)

@@ -136,7 +136,7 @@ def write(tmp_path):
 
     def write_file(name, content):
         file = tmp_path / "data" / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(content if isinstance(content, bytes) else content.encode())
         return file
 

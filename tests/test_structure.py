@@ -62,7 +62,7 @@ RECIPE = {
         columns config embedded embedded_sizes invalid_examples max_train_examples name path revision shuffle_buffer
         sources streaming test_split train_split validation_split
     """,
-    "tokenizer": "kind lowercase min_frequency path stream_examples vocab_size",
+    "tokenizer": "kind lowercase min_frequency path special_tokens stream_examples vocab_size",
     "model": "attn_implementation config init_from preset",
     "batches": "max_source_length max_target_length token_dropout tokens_per_batch tokens_per_device truncate workers",
     "optimization": """

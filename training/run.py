@@ -19,13 +19,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
 from ..data.batching import Share
-from ..data.loading import load_split, split_name
+from ..data.loading import first_rows, load_rows, sources_without, split_name
 from ..data.mixture import sample
 from ..data.progress import duration, say
 from ..data.streaming import Source, open_sources
 from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
 from ..data.whole_files import remove, write_file
-from ..recipes.schema import Recipe, load_recipe
+from ..recipes.schema import Recipe, load_recipe, source_names
 from ..tasks import get_task
 from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor, Split
@@ -252,9 +252,14 @@ def load_splits(
         accelerator,
         accelerator.is_main_process,
         lambda: {
-            kind: load_split(data, name, reader.columns(), recipe.task, recipe.seed) for kind, name in names.items()
+            kind: load_rows(data, name, reader.column_names(), recipe.task, recipe.seed, to_train=kind == "train")
+            for kind, name in names.items()
         },
     )
+    if data.is_joined and accelerator.is_main_process:
+        for name in (name for kind, name in names.items() if kind != "train"):
+            for source in sources_without(data, name):
+                say(f"{source} has no split {name!r}, and is left out of it")
     if sources:
         start = in_turns(
             accelerator, True, lambda: sample(list(sources), reader.columns(), recipe.tokenizer.stream_examples)
@@ -265,10 +270,9 @@ def load_splits(
                 f"the first {recipe.tokenizer.stream_examples:,} rows of the stream hold no texts in {', '.join(reader.columns())}"
             )
     if data.max_train_examples is not None:
-        splits["train"] = splits["train"].select(range(min(data.max_train_examples, len(splits["train"]))))
+        splits["train"] = first_rows(splits["train"], data.max_train_examples)
     if recipe.evaluation.max_examples is not None:
-        chosen = min(recipe.evaluation.max_examples, len(splits["validation"]))
-        splits["validation"] = splits["validation"].select(range(chosen))
+        splits["validation"] = first_rows(splits["validation"], recipe.evaluation.max_examples)
     return splits
 
 
@@ -406,7 +410,7 @@ def evaluate(
     raw = in_turns(
         accelerator,
         accelerator.is_local_main_process,
-        lambda: load_split(recipe.data, name, reader.columns(), recipe.task, recipe.seed),
+        lambda: load_rows(recipe.data, name, reader.column_names(), recipe.task, recipe.seed),
     )
     model = load_model(Path(folder), told, accelerator)
     preprocessor = reader.task.preprocessor(reader, told.tokenizer, model.config)
@@ -471,14 +475,15 @@ def _metrics(results: dict[str, Any], evaluator: Evaluator) -> list[dict[str, An
         metrics += [
             {
                 "name": name,
-                "type": name,
-                "value": scores[name],
+                "type": metric,
+                "value": value,
                 "split": getattr(recipe.data, f"{split}_split"),
                 "dataset": _dataset_name(recipe),
-                "signature": scores.get(f"{name}_signature"),
+                "signature": scores.get(name.replace(metric, f"{metric}_signature", 1)),
             }
-            for name in evaluator.metrics
-            if isinstance(scores.get(name), float)
+            for metric in evaluator.metrics
+            for name, value in scores.items()
+            if name.partition("/")[0] == metric and isinstance(value, float)
         ]
     return metrics
 
@@ -487,4 +492,6 @@ def _dataset_name(recipe: Recipe) -> str:
     data = recipe.data
     if data.embedded:
         return "Trefoil embedded data"
+    if data.is_joined:
+        return " and ".join(source_names(data.sources))
     return str(data.name) if data.path is None else Path(data.path).resolve().name

@@ -20,7 +20,7 @@ from ..data.batching import Share, StepDataset, plan_epoch
 from ..data.encoded import Examples
 from ..data.mixture import Block, Mixture, Seat, ahead, beginning, regrouped
 from ..data.progress import say
-from ..data.streaming import Source, place_name
+from ..data.streaming import SOURCE, Source, place_name
 from ..recipes.schema import Recipe
 from ..tasks.preprocessor import Preprocessor, Split
 
@@ -294,6 +294,6 @@ class _ReaderDataset(IterableDataset):
 
     def encoded(self, block: Block) -> tuple[Block, Split, np.ndarray]:
         split, tokens = self.preprocessor.encode_block(
-            block.rows, "the stream", lambda row: place_name(block.places[row])
+            block.rows | {SOURCE: block.sources.tolist()}, "the stream", lambda row: place_name(block.places[row])
         )
         return replace(block, rows={}), split, tokens  # the texts are of no more use

@@ -75,6 +75,11 @@ def make_page(
             gr.Textbox(label=label, lines=2, max_lines=12, autofocus=number == 0)
             for number, label in enumerate(boxes.values())
         ]
+        choices = []
+        if languages := getattr(pipe, "languages", []) if task == "translation" else []:
+            first = parameters.get("tgt_lang")
+            first = first if first in languages else languages[0]
+            choices = [gr.Dropdown(languages, value=first, label="Into the language")]
         button = gr.Button(TASKS[task].button, variant="primary")
         if rows:
             gr.Examples(rows, inputs, cache_examples=False)
@@ -83,7 +88,7 @@ def make_page(
         gr.on(
             [button.click, *(box.submit for box in inputs)],
             make_response(pipe, task, boxes, parameters),
-            inputs,
+            [*inputs, *choices],
             [output, attention],
             api_name="run",
             concurrency_limit=1,  # drawing the map changes how the model attends, for as long as it takes
@@ -136,14 +141,15 @@ def read_card(model: str) -> dict[str, Any]:
 def make_response(
     pipe: Pipeline, task: str, boxes: Mapping[str, str], parameters: Mapping[str, Any]
 ) -> Callable[..., Iterator[tuple[Any, str]]]:
-    """A function that takes the texts of the boxes, and gives the answer first, then the answer with its map.
+    """A function that takes the texts of the boxes, and the language where one is to be chosen, and gives the answer first,
+    then the answer with its map.
 
     Raises:
         gr.Error: (the function) A text is missing, or is none that the model can answer.
     """
 
     def respond(*values: str) -> Iterator[tuple[Any, str]]:
-        texts = dict(zip(boxes, values, strict=True))
+        texts, language = dict(zip(boxes, values, strict=False)), values[len(boxes) :]
         for name, text in texts.items():
             if not text or not text.strip():
                 raise refusal(f"Nothing is written under “{boxes[name]}”.")
@@ -152,13 +158,15 @@ def make_response(
                     f"“{boxes[name]}” has {len(text):,} characters, but this page takes {MOST_CHARACTERS:,} at most."
                 )
         try:
-            answer, written = TASKS[task].answer(pipe, texts, dict(parameters))
+            chosen = dict(parameters) | dict(zip(("tgt_lang",), language, strict=False))
+            answer, written = TASKS[task].answer(pipe, texts, chosen)
         except gr.Error:
             raise
         except MODEL_ERRORS as error:
             raise refusal(f"The model cannot answer this: {reason(error)}") from error
         yield answer, note("drawing the attention …")
-        yield answer, draw_attention(pipe, list(texts.values()), written)
+        read = [pipe.with_language(text, *language) if language else text for text in texts.values()]
+        yield answer, draw_attention(pipe, read, written)
 
     return respond
 

@@ -7,8 +7,9 @@ import datasets
 import pytest
 
 from trefoil.configuration.errors import UserError
-from trefoil.data.loading import load_split
-from trefoil.recipes.schema import DataRecipe
+from trefoil.data.loading import first_rows, load_rows, load_split, row_place, sources_without, split_name
+from trefoil.data.streaming import SOURCE
+from trefoil.recipes.schema import DataRecipe, SourceRecipe
 
 ROWS = [
     {"source": "세 시 반에 만나요. 👋🏽", "target": "Let's meet at half past three. 👋🏽"},
@@ -365,3 +366,65 @@ def test_a_data_set_of_the_hub_that_is_not_there(monkeypatch):
         "data set 'me/pairs', split 'train': Couldn't reach 'me/pairs' on the Hub; "
         "give local files with data.path=FOLDER"
     )
+
+
+# --- several sources
+
+
+@pytest.fixture
+def joined(write, tmp_path):
+    """A recipe of three sources: of two rows, of six with a `dev` split, and of one in a file."""
+    for name, count in (("a/train", 2), ("b/train", 6), ("b/dev", 3), ("c", 1)):
+        rows = [{"source": f"{name} {number} 🙂", "target": f"{number}"} for number in range(count)]
+        write(f"{name}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    places = [tmp_path / "data" / name for name in ("a", "b", "c.jsonl")]
+    return DataRecipe(sources=[SourceRecipe(path=str(place)) for place in places])
+
+
+COLUMNS = {"source": "source", "target": "target"}
+
+
+def test_sources_are_joined_in_their_order(joined):
+    rows = load_rows(joined, "train", COLUMNS, "translation", 0, to_train=True)
+    assert rows[SOURCE] == [0, 0, 1, 1, 1, 1, 1, 1, 2]
+    assert (rows["source"][2], rows["source"][-1]) == ("b/train 0 🙂", "c 0 🙂")
+    place = row_place(joined, rows, "train")
+    assert [place(index) for index in (1, 2, 8)] == [
+        "train, a example 2", "train, b example 1", "train, c.jsonl example 1",
+    ]  # fmt: skip
+
+
+def test_columns_of_sources_get_the_names_of_the_recipe_also_where_they_change_places(joined):
+    joined.sources[1].columns = {"source": "target", "target": "source"}
+    rows = load_rows(joined, "train", COLUMNS, "translation", 0, to_train=True)
+    assert (rows["source"][1], rows["source"][2], rows["target"][2]) == ("a/train 1 🙂", "0", "b/train 0 🙂")
+    joined.sources[1].columns = {"sauce": "target"}
+    with pytest.raises(UserError, match=r"data.sources\[1\].columns.sauce: the task reads no such column"):
+        load_rows(joined, "train", COLUMNS, "translation", 0, to_train=True)
+
+
+def test_what_has_no_such_split_is_left_out(joined):
+    assert load_rows(joined, "dev", COLUMNS, "translation", 0)[SOURCE] == [1, 1, 1]
+    assert sources_without(joined, "dev") == ["a", "c.jsonl"]
+    with pytest.raises(UserError, match="none has the split 'test'"):
+        load_rows(joined, "test", COLUMNS, "translation", 0)
+
+
+def test_rows_to_be_scored_come_from_a_place_where_one_is_given(joined, tmp_path):
+    joined.path = str(tmp_path / "data" / "b")
+    assert len(load_rows(joined, "dev", COLUMNS, "translation", 0)) == 3
+    assert len(load_rows(joined, "train", COLUMNS, "translation", 0, to_train=True)) == 9
+
+
+def test_a_part_of_joined_rows_has_its_share_of_each(joined):
+    rows = load_rows(joined, "train", COLUMNS, "translation", 0, to_train=True)
+    assert first_rows(rows, 4)["source"] == ["b/train 0 🙂", "b/train 1 🙂", "b/train 2 🙂", "c 0 🙂"]
+    assert [len(first_rows(rows, count)) for count in (1, 5, 9, 20)] == [1, 5, 9, 9]
+
+
+def test_a_source_that_is_not_there(joined):
+    joined.sources[0].path = "nowhere"
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
+        load_rows(joined, "train", COLUMNS, "translation", 0, to_train=True)
+    with pytest.raises(UserError, match="nowhere: no such file or folder"):
+        split_name(joined, "dev")

@@ -82,6 +82,16 @@ def test_a_value_put_under_an_empty_key(file):
     assert load_recipe(file, ["data.embedded_sizes.test=7"]).data.embedded_sizes == {"test": 7}
 
 
+def test_a_value_in_a_list(file):
+    file.write_text(MINIMAL.replace("  embedded: true", "  sources: [{path: a}, {path: b, tag: bt}]"))
+    recipe = load_recipe(file, ["data.sources[1].path=c", "data.sources.0.columns.source=ko"])
+    assert [(one.path, one.tag, one.columns) for one in recipe.data.sources] == [
+        ("a", None, {"source": "ko"}), ("c", "bt", {}),
+    ]  # fmt: skip
+    for override in ("data.sources[2].path=c", "data.sources.path=c", "data.sources[2]=c"):
+        assert refused(file, override).endswith("is no place in a list of 2; they count from 0")
+
+
 @pytest.mark.parametrize("path", sorted(Path(str(resources.files(recipes))).glob("*.yaml")), ids=lambda path: path.stem)
 def test_recipes_of_the_package_are_found_by_name(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -157,7 +167,13 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
         ),
         ("model.preset=null", "model needs preset (to start from nothing) or init_from (to start from weights)"),
         ("training.max_steps=null", "training needs max_steps, max_epochs or max_minutes, or it would never end"),
-        ("data.embedded=false", "data needs one of name (a Hub data set), path (local files) or embedded: true"),
+        (
+            "data.embedded=false",
+            "data needs one of name (a Hub data set), path (local files), sources (several of them) or",
+        ),
+        ("data.sources=[{path: x}]", "data.embedded excludes data.sources; set one of them"),
+        ("data={sources: [{path: x, name: y}]}", "data.sources[0] needs one of name (a Hub data set) and path"),
+        ("data={sources: [{path: x, weight: 2}]}", "data.sources[0].weight is for a stream"),
         ("data.path=x", "data.embedded excludes data.path; set one of them"),
         (
             "training.mixed_precision=1",

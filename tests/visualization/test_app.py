@@ -32,6 +32,29 @@ def test_it_shows_what_the_pipeline_says_and_where_the_model_looked(translation_
     assert "cross-attention" in shown_maps(attention)
 
 
+def test_a_language_is_chosen_where_there_are_several(source, tmp_path):
+    shutil.copytree(source, tmp_path / "both")
+    folder = tmp_path / "both"
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<2en>", "<2ko>"]})
+    tokenizer.save_pretrained(folder)
+    config = trefoil.TrefoilEncoderDecoderConfig.from_pretrained(folder)
+    for half in (config.encoder, config.decoder):
+        half.vocab_size, half.initializer_range = len(tokenizer), 0.3
+    torch.manual_seed(0)
+    model = trefoil.TrefoilEncoderDecoderForConditionalGeneration(config)
+    model.generation_config.max_new_tokens = 6
+    model.save_pretrained(folder)
+    page = make_page(folder, {"pipeline_tag": "translation", "inference": {"parameters": {"tgt_lang": "ko"}}})
+    (choice,) = components(page, gradio.Dropdown)
+    assert ([value for _, value in choice.choices], choice.value) == (["en", "ko"], "ko")
+    pipe = pipeline("translation", model=str(folder), device="cpu")
+    for language in ("en", "ko"):
+        answer, attention = press(page, "세 개의 사과", language)
+        assert answer == pipe("세 개의 사과", tgt_lang=language)[0]["translation_text"]
+        assert shown_texts(attention)["source"] == html.escape(f"<2{language}>세 개의 사과")
+
+
 def test_the_answer_stands_there_before_the_map_is_drawn(translation_page):
     first, second = response(translation_page)("세 개의 사과")
     assert first[0] == second[0]

