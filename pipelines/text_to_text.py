@@ -78,8 +78,11 @@ class TextToTextPipeline(Pipeline):
         return_text: bool | None = None,
         clean_up_tokenization_spaces: bool | None = None,
         truncation: bool | str | None = None,
+        return_scores: bool | None = None,
         **generate_kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if return_scores:
+            generate_kwargs |= {"return_dict_in_generate": True, "output_scores": True}
         postprocess = {
             "return_tensors": return_tensors,
             "return_text": return_text,
@@ -132,9 +135,30 @@ class TextToTextPipeline(Pipeline):
         is_blank = inputs.pop("is_blank")
         if isinstance(forced := inputs.get("forced_bos_token_id"), list):
             inputs["forced_bos_token_id"] = forced[0]
-        generated = self.model.generate(**inputs, **self._with_defaults(generate_kwargs))
+        options = self._with_defaults(generate_kwargs)
+        generated = self.model.generate(**inputs, **options)
         sequences = generated if isinstance(generated, torch.Tensor) else generated.sequences
-        return {"output_ids": sequences.unflatten(0, (len(is_blank), -1)), "is_blank": is_blank}
+        outputs = {"output_ids": sequences.unflatten(0, (len(is_blank), -1)), "is_blank": is_blank}
+        if options.get("output_scores"):
+            outputs["scores"] = self._sequence_scores(generated, options).unflatten(0, (len(is_blank), -1))
+        return outputs
+
+    def _sequence_scores(self, generated: Any, options: dict[str, Any]) -> torch.Tensor:
+        """`(sequences,)`, float32: what beam search ranks by, also where it was another search: the log-probability of the
+        tokens after the start, the end among them, over their number to the power of `length_penalty`."""
+        if getattr(generated, "sequences_scores", None) is not None:
+            return generated.sequences_scores
+        tokens = generated.sequences[:, -len(generated.scores) :]
+        chosen = [
+            step.float().log_softmax(dim=-1).gather(1, ids[:, None])[:, 0]
+            for step, ids in zip(generated.scores, tokens.T, strict=True)
+        ]
+        settings = self._chosen(options)
+        ends = torch.as_tensor(settings.get("eos_token_id", []), device=tokens.device).flatten()
+        is_end = torch.isin(tokens, ends)
+        is_written = is_end.cumsum(dim=1) - is_end.long() == 0
+        total = torch.where(is_written, torch.stack(chosen, dim=1), 0.0).sum(dim=1)
+        return total / is_written.sum(dim=1) ** settings.get("length_penalty", 1.0)
 
     def _with_defaults(self, generate_kwargs: dict[str, Any]) -> dict[str, Any]:
         config = generate_kwargs.get("generation_config")
@@ -174,9 +198,11 @@ class TextToTextPipeline(Pipeline):
         if not (return_text or return_tensors):
             raise ValueError("return_text=False and return_tensors=False leave nothing to return: set one of them")
         is_blank = bool(model_outputs["is_blank"].all())
-        records = []
+        records: list[dict[str, Any]] = []
         for token_ids in model_outputs["output_ids"][0]:
             record: dict[str, Any] = {}
+            if "scores" in model_outputs:
+                record["score"] = None if is_blank else float(model_outputs["scores"][0, len(records)])
             if return_tensors:
                 record[f"{self.record}_token_ids"] = token_ids[:0] if is_blank else token_ids
             if return_text:

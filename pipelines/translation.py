@@ -82,6 +82,8 @@ class TranslationPipeline(TextToTextPipeline):
                 many as have 2,048 tokens.
             return_text (`bool`, *optional*): Answer with `translation_text`. Default: not `return_tensors`.
             return_tensors (`bool`, *optional*): Answer with `translation_token_ids`, shape `(length,)`.
+            return_scores (`bool`, *optional*): Answer with `score` too: the log-probability of the tokens, over their
+                number to the power of `length_penalty`, as beam search ranks by it. None of a blank text.
             clean_up_tokenization_spaces (`bool`, *optional*): Passed to the tokenizer's `decode`.
             src_lang, tgt_lang (`str`, *optional*): For models of several languages, whose tokenizers have tags such as
                 `<2en>` or know languages themselves (NLLB, mBART, M2M100); others ignore them. Default: those of a task

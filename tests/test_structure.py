@@ -52,8 +52,8 @@ COMMANDS = {
     "demo": "--host --port model",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
-    "attend": "-o folder source target",
-    "translate": "--batch-size --num-beams folder sentences",
+    "attend": "--to -o folder source target",
+    "translate": "--alignments --batch-size --n-best --num-beams --scores --to -o folder sentences",
 }
 
 RECIPE = {

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +35,7 @@ from .launch import (
 if TYPE_CHECKING:
     from .hub.stock import Converted
 
+LINES_AT_A_TIME = 16  # that are translated before they are shown
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
 
 
@@ -105,8 +106,34 @@ def make_parser() -> argparse.ArgumentParser:
     translate = commands.add_parser("translate", help="translate sentences, or lines of standard input")
     translate.add_argument("folder", help="a run's folder, a published one, or a Hub id")
     translate.add_argument("sentences", nargs="*", help="default: the lines of standard input")
-    translate.add_argument("--num-beams", type=_positive, metavar="N", help="default: the model's")
-    translate.add_argument("--batch-size", type=_positive, metavar="N", default=16, help="default: 16")
+    translate.add_argument("--to", metavar="LANG", help="the language, where the model translates into several")
+    translate.add_argument(
+        "--num-beams", type=_positive, metavar="N", help="default: the model's, and at least --n-best"
+    )
+    translate.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help=f"default: {LINES_AT_A_TIME}; with -o, as many of like length as are fast",
+    )
+    translate.add_argument("--n-best", type=_positive, metavar="N", help="the N best translations, as JSON lines")
+    translate.add_argument(
+        "--scores",
+        action="store_true",
+        help="JSON lines with the score by which beam search ranks: log-probability / tokens ** length_penalty",
+    )
+    translate.add_argument(
+        "--alignments",
+        action="store_true",
+        help="JSON lines with pairs of words, source-target, counted from 0 between spaces, by cross-attention: 0-0 1-2",
+    )
+    translate.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write JSON lines there, or go on where the same command was killed",
+    )
     translate.set_defaults(run=_translate)
 
     attend = commands.add_parser("attend", help="show what a model looks at, as a page or a picture")
@@ -119,6 +146,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="encoder: the second text of a pair; decoder: what follows the source, appended to the letter (begin it "
         "with a space for a new word); encoder-decoder: what is written (default: what is generated)",
     )
+    attend.add_argument("--to", metavar="LANG", help="the language, where the model translates into several")
     attend.add_argument(
         "-o", "--output", type=Path, default="attention.html", metavar="FILE", help="default: attention.html; or a .png"
     )
@@ -282,6 +310,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _translate(arguments: argparse.Namespace) -> int:
     from transformers import pipeline
 
+    from .translate import Translations, batches, numbered, write_lines
+
     folder = model_folder(arguments.folder)
     try:
         translator = pipeline(
@@ -293,12 +323,25 @@ def _translate(arguments: argparse.Namespace) -> int:
         raise UserError(
             f"{folder}: a {translator.model.config.model_type} does not read text, so it does not translate"
         )
-    options = {} if arguments.num_beams is None else {"num_beams": arguments.num_beams}
-    lines = arguments.sentences or (line.rstrip("\n") for line in sys.stdin)
-    for batch in _batches(lines, arguments.batch_size):
-        for output in translator(batch, batch_size=arguments.batch_size, **options):
-            output = output[0] if isinstance(output, list) else output
-            print(output["translation_text"], flush=True)
+    options = {"num_beams": arguments.num_beams, "batch_size": arguments.batch_size, "tgt_lang": arguments.to}
+    translate = Translations(
+        translator,
+        {name: value for name, value in options.items() if value is not None},
+        n_best=arguments.n_best or 1,
+        scores=arguments.scores,
+        alignments=arguments.alignments,
+    )
+    if hasattr(sys.stdin, "reconfigure"):  # or what is not UTF-8 is an error without a line
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
+    lines = numbered(arguments.sentences or sys.stdin)
+    if arguments.output is not None:
+        write_lines(arguments.output, lines, translate)
+        return 0
+    translate.options.setdefault("batch_size", LINES_AT_A_TIME)
+    as_text = arguments.n_best is None and not arguments.scores and not arguments.alignments
+    for batch in batches(lines, translate.options["batch_size"]):
+        for record in translate(batch):
+            print(record["translation"] if as_text else json.dumps(record, ensure_ascii=False), flush=True)
     return 0
 
 
@@ -306,6 +349,7 @@ def _attend(arguments: argparse.Namespace) -> int:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
+    from .pipelines.translation import with_language
     from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
@@ -316,7 +360,10 @@ def _attend(arguments: argparse.Namespace) -> int:
     most_weights = MOST_WEIGHTS if output.suffix == ".html" else None
     try:
         model, tokenizer = load_for_attention(str(folder))
-        maps = attention_maps(model, tokenizer, arguments.source, arguments.target, most_weights)
+        source = arguments.source
+        if arguments.to is not None:
+            source = with_language(tokenizer, source, tgt_lang=arguments.to)
+        maps = attention_maps(model, tokenizer, source, arguments.target, most_weights)
     except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise UserError(f"{folder}: {reason(error)}") from None
     try:
@@ -367,17 +414,6 @@ def _tell(done: str, arguments: argparse.Namespace, converted: "Converted") -> i
         file=sys.stderr,
     )
     return 0
-
-
-def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for line in lines:
-        batch.append(line)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _silence_progress_bars() -> None:

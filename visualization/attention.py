@@ -18,7 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from .labels import decoded_labels, encoding_labels
+from .labels import decoded_labels, encoding_labels, word_numbers
 from .rollout import cross_rollout, self_rollout
 
 ENCODER = "encoder self-attention"
@@ -47,6 +47,9 @@ class AttentionMap:
         key_tokens: Labels of the columns.
         encoder_weights: For cross-attention: the encoder's weights, where it has attention.
         decoder_weights: Likewise the decoder's own.
+        query_words: For cross-attention to a target that was given: the number of the word, counted from 0 between white
+            space, that each token is in, None of special tokens. None where the tokenizer cannot tell.
+        key_words: Likewise of the source's tokens.
     """
 
     kind: str
@@ -55,12 +58,31 @@ class AttentionMap:
     key_tokens: list[str]
     encoder_weights: torch.Tensor | None = field(default=None, repr=False)
     decoder_weights: torch.Tensor | None = field(default=None, repr=False)
+    query_words: list[int | None] | None = field(default=None, repr=False)
+    key_words: list[int | None] | None = field(default=None, repr=False)
 
     def average(self, layer: int | None = None, head: int | None = None) -> torch.Tensor:
         """The weights `(queries, keys)`, averaged over the layers and heads unless one is named."""
         layers = self.weights if layer is None else self.weights[layer, None]
         heads = layers if head is None else layers[:, head, None]
         return heads.mean(dim=(0, 1))
+
+    def word_alignment(self) -> list[tuple[int, int]]:
+        """Pairs of a source's and a target's word, one for each word of the target: the source's that its tokens look at
+        most, in the average of all layers and heads.
+
+        Raises:
+            ValueError: It is not known which tokens make a word.
+        """
+        if self.query_words is None or self.key_words is None:
+            raise ValueError("words are known where the tokenizer is fast, and the target is given")
+        pairs, weights = [], self.average()
+        keys = sorted({word for word in self.key_words if word is not None})
+        of_key = torch.tensor([[word == key for word in self.key_words] for key in keys], dtype=weights.dtype)
+        for number in sorted({word for word in self.query_words if word is not None} if keys else ()):
+            rows = weights[[word == number for word in self.query_words]]
+            pairs.append((keys[int((of_key @ rows.sum(dim=0)).argmax())], number))
+        return pairs
 
     @property
     def rolls_out(self) -> bool:
@@ -198,6 +220,7 @@ def _encoder_decoder_maps(
     _require_room("source", encoding, tokenizer, getattr(model.config, "encoder", model.config))
     inputs = _tensors(encoding, model, ["input_ids", "attention_mask"])
     source_tokens = encoding_labels(tokenizer, encoding, [source])
+    target_words = None
     if most_weights is not None:
         require_few(_count_weights(model, inputs["input_ids"], written=1), most_weights)
     if target is None:
@@ -211,6 +234,7 @@ def _encoder_decoder_maps(
         _require_room("target", wanted, tokenizer, getattr(model.config, "decoder", model.config))
         decoder_ids = _decoder_inputs(model, _tensors(wanted, model, ["input_ids"])["input_ids"])
         target_tokens = encoding_labels(tokenizer, wanted, [target], of_target=True)
+        target_words = word_numbers(tokenizer, wanted, target)
     if most_weights is not None:
         require_few(_count_weights(model, inputs["input_ids"], written=decoder_ids.shape[1]), most_weights)
     outputs = model(**inputs, decoder_input_ids=decoder_ids, output_attentions=True, return_dict=True)
@@ -226,7 +250,8 @@ def _encoder_decoder_maps(
         decoder = _stacked(outputs.decoder_attentions, model, len(read), len(read))
         maps.append(AttentionMap(DECODER, decoder, read, read))
     cross = _stacked(outputs.cross_attentions, model, len(target_tokens), len(source_tokens))
-    maps.append(AttentionMap(CROSS, cross, target_tokens, source_tokens, encoder, decoder))
+    source_words = word_numbers(tokenizer, encoding, source)
+    maps.append(AttentionMap(CROSS, cross, target_tokens, source_tokens, encoder, decoder, target_words, source_words))
     return AttentionMaps(maps, source, target)
 
 

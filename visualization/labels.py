@@ -1,7 +1,9 @@
 """What stands at the axes of an attention map: for each token the text that it covers."""
 
 import itertools
+import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -37,6 +39,24 @@ def encoding_labels(tokenizer: Any, encoding: Any, texts: Sequence[str], of_targ
         ]
         _put(tokenizer, ids, labels, places, span_labels(text, spans))
     return labels
+
+
+def word_numbers(tokenizer: Any, encoding: Any, text: str) -> list[int | None] | None:
+    """Of each token the number of the word that it is in, words being what stands between white space; None of what is in
+    none. Or None where the tokenizer cannot tell.
+
+    Args: as of `encoding_labels`, for one text.
+    """
+    if "offset_mapping" not in encoding:
+        return None
+    special = set(tokenizer.all_special_ids)
+    starts = [word.start() for word in re.finditer(r"\S+", text)]
+    numbers: list[int | None] = []
+    for token, (start, end) in zip(encoding["input_ids"], encoding["offset_mapping"], strict=True):
+        part = text[start:end]
+        is_in_one = bool(part.strip()) and (token not in special or token == tokenizer.unk_token_id)
+        numbers.append(bisect_right(starts, end - len(part.lstrip())) - 1 if is_in_one else None)
+    return numbers
 
 
 def decoded_labels(tokenizer: Any, ids: Sequence[int]) -> list[str]:

@@ -113,6 +113,25 @@ def test_translate_arguments_and_standard_input(trained, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
+def test_a_line_that_is_not_utf_8_is_named(trained, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("하나\n".encode() + b"\xff\n")))
+    assert one_error_line(capsys, ["translate", trained]) == "error: line 2: is not UTF-8; convert the text to UTF-8"
+
+
+def test_translate_with_scores_is_json_lines(trained, capsys):
+    assert ends(["translate", trained, "세 시 반", "두 개"]) == 0
+    plain = capsys.readouterr().out.splitlines()
+    options = ["--n-best", "2", "--scores", "--alignments"]
+    assert ends(["translate", trained, "세 시 반", "두 개", *options[2:]]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["translation"] for record in records] == plain
+    assert all(record.keys() == {"line", "source", "translation", "score", "alignment"} for record in records)
+    assert ends(["translate", trained, "세 시 반", "두 개", *options]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [record["line"] for record in records] == [1, 1, 2, 2]
+    assert records[0]["score"] >= records[1]["score"]
+
+
 def test_publish_check_evaluate_and_translate_the_published(trained, published, capsys):
     assert (published / "README.md").is_file()
     capsys.readouterr()
@@ -304,6 +323,8 @@ def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):
         (["evaluate", trained, "--predictions", tmp_path / "no" / "file"], "its folder does not exist"),
         (["translate", tmp_path / "full", "x"], "no model; give a run's folder"),
         (["translate", tmp_path / "none", "x"], "none"),
+        (["translate", trained, "x", "--to", "en"], "--to en: this model has no tags for languages"),
+        (["translate", trained, "x", "-o", tmp_path / "no" / "file"], "cannot be written (No such file or directory)"),
         (["attend", tmp_path / "full", "x"], "no model; give a run's folder"),
         (["attend", tmp_path / "none", "x"], "none"),
         (["attend", trained, "x", "-o", "map.pdf"], "map.pdf: the file's name must end with .html or .png"),
@@ -344,6 +365,7 @@ def test_a_mistake_in_the_data(tmp_path, capsys):
         ["translate", "x", "--num-beams", "many"],
         ["translate", "x", "--num-beams", "0"],
         ["translate", "x", "--batch-size", "0"],
+        ["translate", "x", "--n-best", "0"],
         ["publish", "x", "y", "--max-shard-size", "big"],
         ["demo", "x", "--port", "0"],
         ["demo", "x", "--port", "65536"],

@@ -7,7 +7,7 @@ from torch.utils.data import Dataset
 from transformers import GenerationConfig, PreTrainedTokenizerFast, pipeline
 
 import trefoil
-from trefoil.pipelines.translation import TranslationPipeline, languages_of_task
+from trefoil.pipelines.translation import TranslationPipeline, languages_of, languages_of_task, with_language
 
 WORDS = [
     "<pad>",
@@ -200,3 +200,53 @@ def test_other_tasks_are_as_they_were():
 def test_languages_of_a_task():
     assert languages_of_task("translation_ko_to_en") == ("ko", "en")
     assert languages_of_task("translation") == languages_of_task("image_text_to_text") == (None, None)
+
+
+# --- scores
+
+
+def test_scores_are_those_that_beams_are_ranked_by(pipe, model):
+    inputs = pipe.tokenizer("one two three", return_tensors="pt")
+    options = {"num_beams": 3, "num_return_sequences": 3, "length_penalty": 0.6, "max_new_tokens": LIMIT - 1}
+    beams = model.generate(
+        inputs.input_ids,
+        attention_mask=inputs.attention_mask,
+        **options,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    records = pipe("one two three", return_scores=True, **options)
+    assert [record["score"] for record in records] == pytest.approx(beams.sequences_scores.tolist())
+    assert [record["score"] for record in records] == sorted((record["score"] for record in records), reverse=True)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_score_is_the_mean_log_probability_of_the_tokens(pipe, model, num_beams):
+    texts = ["one two three", "four", "five six seven eight nine"]
+    batch = pipe(texts, batch_size=3, num_beams=num_beams, max_new_tokens=6, return_scores=True, return_tensors=True)
+    for text, record in zip(texts, batch, strict=True):
+        ids = record["translation_token_ids"]
+        written = ids[1:].tolist()
+        length = written.index(2) + 1 if 2 in written else len(written)
+        inputs = pipe.tokenizer(text, return_tensors="pt").input_ids
+        with torch.no_grad():
+            logits = model(input_ids=inputs, decoder_input_ids=ids[None, :length]).logits[0]
+        chosen = logits.log_softmax(-1)[range(length), written[:length]]
+        assert record["score"] == pytest.approx(float(chosen.mean()), abs=1e-5)
+    assert pipe(" ", return_scores=True, max_new_tokens=2)[0] == {"translation_text": "", "score": None}
+
+
+# --- languages
+
+
+def test_the_tag_goes_before_the_text():
+    tokenizer = make_tokenizer()
+    assert with_language(tokenizer, "one", tgt_lang="en") == "one"
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<2en>", "<2zh-Hant>", "<2>", "<extra>"]})
+    assert languages_of(tokenizer) == ["en", "zh-Hant"]
+    assert with_language(tokenizer, "one", tgt_lang="zh-Hant") == "<2zh-Hant>one"
+    assert with_language(tokenizer, "one", src_lang="zh-Hant") == "<2en>one"
+    assert with_language(tokenizer, "<2en>one") == "<2en>one"
+    for languages in ({}, {"src_lang": "fr"}, {"tgt_lang": "zh"}):
+        with pytest.raises(ValueError, match="tgt_lang must be one of en, zh-Hant"):
+            with_language(tokenizer, "one", **languages)

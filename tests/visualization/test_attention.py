@@ -6,7 +6,15 @@ from stock_checkpoints import Case, stock_model
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertTokenizerFast
 
 import trefoil
-from trefoil.visualization.attention import CROSS, DECODER, ENCODER, attention_maps, load_for_attention, reason
+from trefoil.visualization.attention import (
+    CROSS,
+    DECODER,
+    ENCODER,
+    AttentionMap,
+    attention_maps,
+    load_for_attention,
+    reason,
+)
 
 SOURCE, TARGET = "오후 세 시 반", "half past three"
 
@@ -308,3 +316,24 @@ def test_any_auto_class_will_do(saved):
     _, tokenizer = load_for_attention(str(folder))
     for auto_class in (AutoModel, AutoModelForSequenceClassification):
         check(attention_maps(auto_class.from_pretrained(folder), tokenizer, SOURCE))
+
+
+def cross_map(weights, query_words, key_words):
+    labels = [[str(number) for number in range(len(words))] for words in (query_words, key_words)]
+    return AttentionMap(CROSS, torch.tensor(weights)[None, None], *labels, query_words=query_words, key_words=key_words)
+
+
+def test_words_are_aligned_by_the_sum_over_their_tokens():
+    # a target word of two tokens and one of one; a tag, two source words of which the second has two tokens, the end
+    weights = [
+        [0.9, 0.1, 0.0, 0.0, 0.0],
+        [0.4, 0.1, 0.2, 0.2, 0.1],
+        [0.0, 0.4, 0.3, 0.3, 0.0],
+        [0.0, 0.0, 0.0, 0.0, 1.0],
+    ]
+    cross = cross_map(weights, [0, 0, 1, None], [None, 0, 1, 1, None])
+    assert cross.word_alignment() == [(1, 0), (1, 1)]
+    assert cross_map(weights, [None] * 4, [None, 0, 1, 1, None]).word_alignment() == []
+    assert cross_map(weights, [0, 0, 1, None], [None] * 5).word_alignment() == []
+    with pytest.raises(ValueError, match="words are known where"):
+        AttentionMap(CROSS, torch.rand(1, 1, 2, 2), ["a", "b"], ["a", "b"]).word_alignment()

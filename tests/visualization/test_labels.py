@@ -1,11 +1,19 @@
 """Labels of tokens: no gibberish, nothing unseen, and for generated tokens the same as for read ones."""
 
+import itertools
 import json
 
 import pytest
 from transformers import MarianTokenizer
 
-from trefoil.visualization.labels import decoded_labels, encoding_labels, prefix_spans, span_labels, visible
+from trefoil.visualization.labels import (
+    decoded_labels,
+    encoding_labels,
+    prefix_spans,
+    span_labels,
+    visible,
+    word_numbers,
+)
 
 TEXTS = ["오후 세 시", "three  apples", "힣뷁 값", "반😀", "a\tb\nc", "é 漢字 ½", "ab"]
 
@@ -144,3 +152,16 @@ def test_marian_whose_tokenizer_has_no_offsets(tmp_path, separate):
     assert joined(encoding_labels(used, source, [])).replace("␣", "") == "오후세시반</s>"
     for found in (encoding_labels(used, target, [], of_target=True), decoded_labels(used, target["input_ids"])):
         assert joined(found).replace("␣", "") == "halfpastthree</s>"
+
+
+@pytest.mark.parametrize("kind", ["byte_bpe", "unigram", "wordpiece", "characters"])
+def test_tokens_know_their_words(tokenizer, kind):
+    text = "  세 시 반에  만나요\tten 👋🏽"
+    encoding = tokenizer(kind)(text, return_offsets_mapping=True)
+    numbers = word_numbers(tokenizer(kind), encoding, text)
+    words = text.split()
+    for number, (start, end) in zip(numbers, encoding["offset_mapping"], strict=True):
+        assert (number is None) == (not text[start:end].strip() or start == end)
+        if number is not None:
+            assert text[start:end].strip() in words[number]
+    assert [number for number, _ in itertools.groupby(n for n in numbers if n is not None)] == list(range(len(words)))
