@@ -318,7 +318,7 @@ class TrainingLoop:
             shown = "  ".join(
                 f"{key.removeprefix('validation_')} {value:.4g}"
                 for key, value in values.items()
-                if key.startswith("validation_")
+                if key.startswith("validation_") and key.count("/") < 2  # those of parts of parts are for the log
             )
             best = "  (best so far)" if is_best else ""
             say(f"validation at step {self.position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")

@@ -454,7 +454,9 @@ def _scores(scores: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shown(scores: dict[str, Any]) -> str:
-    return "  ".join(f"{key} {value:.2f}" for key, value in scores.items() if isinstance(value, float))
+    return "  ".join(
+        f"{key} {value:.2f}" for key, value in scores.items() if isinstance(value, float) and key.count("/") < 2
+    )
 
 
 def write_predictions(file: Path, evaluator: Evaluator, predictions: list) -> None:
