@@ -176,8 +176,11 @@ class TextToTextEvaluator(Evaluator):
 
     def compared(self, texts: list[str]) -> dict[str, Any]:
         """Scores of what was generated for each encoded example, and it."""
-        references = list(self.split.rows[self.reader.column(self.reader.roles[1])])
-        return {**self.quality_of(texts, references), "predictions": texts}
+        return {**self.quality_of(texts, self.references()), "predictions": texts}
 
-    def quality_of(self, texts: list[str], references: list[str], **options: Any) -> dict[str, Any]:
+    def references(self) -> list[Any]:
+        """What the generated text of each row is compared with."""
+        return list(self.split.rows[self.reader.column(self.reader.roles[1])])
+
+    def quality_of(self, texts: list[str], references: list[Any], **options: Any) -> dict[str, Any]:
         return type(self).quality(keep_in_memory=True).compute(predictions=texts, references=references, **options)

@@ -146,3 +146,34 @@ def test_texts_to_score_are_cut_rather_than_skipped_and_so_is_what_is_generated(
     assert task.generation_config(config, train).max_new_tokens == min(30, -(-3 * longest // 2))
     task.recipe.evaluation.max_new_tokens = 7
     assert task.generation_config(config, train).max_new_tokens == 7
+
+
+def test_the_best_of_several_references_counts(tmp_path, write):
+    several = [row | {"all": ["무엇이든", row["summary"]]} for row in ROWS]
+    for split, rows in {"train": ROWS, "validation": several, "test": several}.items():
+        file = write(f"{split}.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    recipe = recipe_of(tmp_path / "run", data={"path": str(file.parent)}, options={"references": "all"})
+    results = train(recipe)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    said = [line["prediction"] for line in lines]
+    quality = SummaryQuality(keep_in_memory=True)
+    assert results["test"] == quality.compute(predictions=said, references=[row["all"] for row in several])
+    assert results["test"]["rouge1_signature"].endswith("|refs:best")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (ROWS, r"no column 'all', which options.references names; there are document, summary"),
+        (
+            [row | {"all": [] if at == 1 else ["a"]} for at, row in enumerate(ROWS)],
+            r"example 2: column 'all' holds no list",
+        ),
+        ([row | {"all": "a"} for row in ROWS], r"example 1: column 'all' holds no list of summaries"),
+    ],
+)
+def test_references_that_are_not_there_are_refused_before_training(tmp_path, folder, write, rows, message):
+    write("validation.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    with pytest.raises(UserError, match=rf"validation.jsonl:? .*{message}"):
+        train(recipe_of(tmp_path / "run", data={"path": folder}, options={"references": "all"}))
+    assert not (tmp_path / "run" / "checkpoints").exists()

@@ -128,3 +128,14 @@ def test_the_signatures_say_how_it_was_measured():
 def test_nothing_to_score():
     with pytest.raises(ValueError, match="nothing to score"):
         compute([], [])
+
+
+def test_of_several_references_the_best_counts_for_each_figure():
+    several = [["a b c d", "c x", "b c"], ["one"]]
+    scores = compute(["b c", "two"], several)
+    assert scores["rouge1"] == scores["exact_match"] == 50
+    assert scores["rouge1_signature"].endswith("|refs:best")
+    assert compute(["b x"], [["a b", "x y b"]])["rouge1"] == pytest.approx(
+        100 * 2 * (2 / 2) * (2 / 3) / (2 / 2 + 2 / 3)
+    )
+    assert compute(PREDICTIONS, [[one] for one in REFERENCES])["rougeL"] == compute(PREDICTIONS, REFERENCES)["rougeL"]
