@@ -112,7 +112,7 @@ def pair(
 
 COUNTERPARTS = {
     "text-classification": "BertForSequenceClassification", "token-classification": "BertForTokenClassification",
-    "question-answering": "BertForQuestionAnswering", "translation": "MarianMTModel",
+    "question-answering": "BertForQuestionAnswering", "translation": "MarianMTModel", "causal-lm": "LlamaForCausalLM",
 }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def counterpart(task: str, config: Any) -> PreTrainedModel:
         config: Ours. Width, layers, heads, vocabulary, positions, dropout, labels and special tokens are the same, and the
             feed-forward matrices hold as many numbers; the rest is the stock model's own.
     """
-    make = bert_like if COUNTERPARTS[task].startswith("Bert") else marian_like
+    make = {"translation": marian_like, "causal-lm": llama_like}.get(task, bert_like)
     model = getattr(transformers, COUNTERPARTS[task])(make(config))
     model.set_attn_implementation("sdpa")
     return model
@@ -155,4 +155,15 @@ def marian_like(config: Any) -> transformers.MarianConfig:
         dropout=decoder.hidden_dropout, attention_dropout=decoder.attention_dropout,
         activation_dropout=decoder.activation_dropout, scale_embedding=True, pad_token_id=config.pad_token_id,
         eos_token_id=config.eos_token_id, decoder_start_token_id=config.decoder_start_token_id, forced_eos_token_id=None,
+    )  # fmt: skip
+
+
+def llama_like(config: Any) -> transformers.LlamaConfig:
+    gated = config.intermediate_size if config.is_gated_act else config.intermediate_size * 2 // 3
+    return transformers.LlamaConfig(
+        vocab_size=config.vocab_size, hidden_size=config.hidden_size, num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads, num_key_value_heads=config.num_key_value_heads,
+        intermediate_size=gated, max_position_embeddings=config.max_position_embeddings, tie_word_embeddings=True,
+        attention_dropout=config.attention_dropout, pad_token_id=config.pad_token_id, bos_token_id=config.bos_token_id,
+        eos_token_id=config.eos_token_id,
     )  # fmt: skip

@@ -5,7 +5,7 @@ import inspect
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import chain, count
 from pathlib import Path
@@ -95,6 +95,16 @@ def some(batches: list[np.ndarray], lengths: np.ndarray, generator: torch.Genera
     return [full[number] for number in drawn]
 
 
+def collator(preprocessor: Any, examples: Any) -> Callable[[list[dict[str, int]]], dict[str, torch.Tensor]]:
+    """Makes our batches of the Trainer's rows, which are numbers of encoded examples."""
+
+    def collate(rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
+        indices = [row["index"] for row in rows]
+        return preprocessor.collate(preprocessor.randomize(examples[indices], indices, 0))
+
+    return collate
+
+
 def trainers(name: str, folder: Path, sampling: str, rows: int) -> Run:
     """transformers' Trainer with the stock model of the same size and the same encoded examples."""
     ready, _ = prepared(name, folder)
@@ -102,12 +112,10 @@ def trainers(name: str, folder: Path, sampling: str, rows: int) -> Run:
     lengths = preprocessor.lengths(examples).sum(axis=1)
     model = counterpart(preprocessor.reader.task.name, ready.model.config)
     known = inspect.signature(model.forward).parameters
-    generator = torch.Generator().manual_seed(0)
+    generator, whole = torch.Generator().manual_seed(0), collator(preprocessor, examples)
 
     def collate(rows: list[dict[str, int]]) -> dict[str, torch.Tensor]:
-        indices = [row["index"] for row in rows]
-        batch = preprocessor.collate(preprocessor.randomize(examples[indices], indices, 0))
-        return {key: value for key, value in batch.items() if key in known}
+        return {key: value for key, value in whole(rows).items() if key in known}
 
     def run() -> Done:
         batches = some(batches_of_trainer(lengths, sampling, rows, generator), lengths, generator)
