@@ -8,6 +8,9 @@ DEMO_INSTALLED := $(VENV)/.demo
 INSTALLED := $(VENV)/.installed
 DEVELOPMENT := test,lint,ecosystem
 
+# so that it stays below 5 MB
+REVIEWS := tokenizer.vocab_size=6000 model.config.hidden_size=160 model.config.intermediate_size=432
+
 export TOKENIZERS_PARALLELISM := false
 
 define install
@@ -18,13 +21,21 @@ define install
 	@touch $@
 endef
 
-.PHONY: demo test test-all lint attention clean help
+# name, recipe, licence, and what is other than in the recipe
+define train_model
+	$(BIN)/trefoil train $(2) output_dir=runs/models/$(1) $(4)
+	$(BIN)/trefoil publish runs/models/$(1) models/$(1) --overwrite --dtype bfloat16 --license $(3)
+endef
+
+.PHONY: demo test test-all lint attention models models-code clean help
 
 help:
 	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
 	@echo "make test   run the tests; make test-all also those that take minutes"
 	@echo "make lint   check style and types"
 	@echo "make attention  measure the claims of docs/attention.md anew (MULTI30K=folder for those on Multi30k)"
+	@echo "make models  train the models of models/ anew (NSMC=folder SHAKESPEARE=folder for those on such data)"
+	@echo "make models-code  give them the code as it is now"
 	@echo "make clean  delete the environment and the demo's files"
 
 $(DEMO_INSTALLED): pyproject.toml constraints.txt
@@ -58,6 +69,22 @@ lint: $(INSTALLED)
 
 attention: $(INSTALLED)
 	$(BIN)/python -m benchmarks.claims $(if $(MULTI30K),--multi30k $(MULTI30K))
+
+models: $(DEMO_INSTALLED)
+	$(call train_model,korean-english-expressions,encoder-decoder-translation-embedded-ko-en,apache-2.0)
+	$(call train_model,korean-entities,encoder-token-classification-embedded,apache-2.0)
+ifdef NSMC
+	$(call train_model,korean-reviews,encoder-text-classification-nsmc,cc0-1.0,data.path=$(NSMC) $(REVIEWS))
+endif
+ifdef SHAKESPEARE
+	$(call train_model,shakespeare,decoder-causal-lm-tinyshakespeare,cc0-1.0,data.path=$(SHAKESPEARE))
+endif
+
+models-code: $(DEMO_INSTALLED)
+	@for model in models/*/; do \
+		license=$$(sed -n 's/^license: //p' $$model/README.md); \
+		$(BIN)/trefoil publish $$model $$model --overwrite --dtype bfloat16 --license $$license || exit 1; \
+	done
 
 clean:
 	rm -rf $(VENV) $(DEMO)

@@ -5,16 +5,18 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES = [code for code in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "published/" not in code]
 
 
-def test_there_is_an_example_for_each_family():
-    assert len(EXAMPLES) == 3
+def test_there_is_an_example_of_a_trained_model_and_for_each_family():
+    assert len(EXAMPLES) == 4
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_example(number, tmp_path, monkeypatch):
+    (tmp_path / "models").symlink_to(ROOT / "models")
     monkeypatch.chdir(tmp_path)
     exec(compile(EXAMPLES[number], f"README example {number + 1}", "exec"), {})
 

@@ -1,0 +1,68 @@
+"""The trained models of `models/`: small, with the code of today, and as good as their cards say, where only transformers is."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from safetensors import safe_open
+
+from trefoil.data.embedded import load_embedded
+from trefoil.hub.bundle import bundle_code
+from trefoil.hub.folders import classes_of
+
+ROOT = Path(__file__).parents[1]
+MODELS = sorted(folder for folder in (ROOT / "models").iterdir() if folder.is_dir())
+GENERATED = {"korean-english-expressions": "translation", "korean-entities": "token-classification"}
+MEGABYTE = 2**20
+
+
+def elsewhere(*arguments):
+    """What is printed where Trefoil is not installed and there is no network."""
+    words = [sys.executable, "-I", str(ROOT / "benchmarks" / "elsewhere.py"), *map(str, arguments)]
+    process = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
+
+
+def figure_of(folder, *rows):
+    """That of the task, of rows as JSON, or of a text."""
+    printed = elsewhere(folder, *rows)
+    return float(re.search(r"(?:BLEU|accuracy|entity F1|perplexity) ([\d.]+)", printed)[1])
+
+
+def test_there_are_some():
+    assert {*GENERATED} <= {folder.name for folder in MODELS}
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_it_is_small_whole_and_has_a_card(folder):
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 5 * MEGABYTE
+    card = ModelCard.load(folder / "README.md").data
+    assert card.license
+    assert card.eval_results
+    with safe_open(folder / "model.safetensors", "pt") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_its_code_is_that_of_the_package(folder):
+    expected = bundle_code(classes_of(folder)[0])
+    found = {file.name: file.read_bytes() for file in folder.glob("*.py")}
+    assert found == expected, "run `make models-code`"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "korean-entities")) for name in GENERATED]
+)
+def test_it_is_as_good_as_its_card_says(name, tmp_path):
+    rows = load_embedded(GENERATED[name])["test"].select(range(200))
+    rows.to_json(tmp_path / "rows.jsonl", force_ascii=False)
+    card = {
+        result.metric_type: result.metric_value
+        for result in ModelCard.load(ROOT / "models" / name / "README.md").data.eval_results
+    }
+    said = next(value for kind, value in card.items() if kind in ("bleu", "seqeval", "f1"))
+    assert figure_of(ROOT / "models" / name, tmp_path / "rows.jsonl") == pytest.approx(said, abs=3)
