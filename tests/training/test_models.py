@@ -436,13 +436,14 @@ def test_generated_code_of_a_layer_gives_the_same_losses():
 
 
 @pytest.mark.slow
-def test_a_compiled_run_goes_on_to_the_losses_of_one_that_is_not(backend, finished_run, tmp_path, monkeypatch):
+def test_a_compiled_run_goes_on_to_the_losses_of_one_that_is_not(backend, tmp_path, monkeypatch):
     backend("eager")
-    recipe = tiny_recipe(tmp_path / "run", training={"compile": True})
-    train_and_die(monkeypatch, recipe, after_step(7))
-    train(tiny_recipe(tmp_path / "run", training={"compile": True}))
-    assert losses(tmp_path / "run") == pytest.approx(losses(finished_run), abs=1e-4)
-    ours, theirs = (load_file(run / "best" / "model.safetensors") for run in (tmp_path / "run", finished_run))
+    model = {"config": {"hidden_dropout": 0.0}}  # compiled, torch draws other numbers
+    train(tiny_recipe(tmp_path / "plain", model=model))
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run", model=model, training={"compile": True}), after_step(7))
+    train(tiny_recipe(tmp_path / "run", model=model, training={"compile": True}))
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "plain"), abs=1e-4)
+    ours, theirs = (load_file(tmp_path / run / "best" / "model.safetensors") for run in ("run", "plain"))
     assert ours.keys() == theirs.keys()
 
 
