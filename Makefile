@@ -77,7 +77,7 @@ ifdef NSMC
 	$(call train_model,korean-reviews,encoder-text-classification-nsmc,cc0-1.0,data.path=$(NSMC) $(REVIEWS))
 endif
 ifdef SHAKESPEARE
-	$(call train_model,shakespeare,decoder-causal-lm-tinyshakespeare,cc0-1.0,data.path=$(SHAKESPEARE))
+	$(call train_model,shakespeare,decoder-causal-lm-tinyshakespeare,apache-2.0,data.path=$(SHAKESPEARE) model.config.max_position_embeddings=256)
 endif
 
 models-code: $(DEMO_INSTALLED)

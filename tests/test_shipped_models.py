@@ -18,6 +18,13 @@ MODELS = sorted(folder for folder in (ROOT / "models").iterdir() if folder.is_di
 GENERATED = {"korean-english-expressions": "translation", "korean-entities": "token-classification"}
 MEGABYTE = 2**20
 
+# Sonnet 18, of which the model has seen nothing
+SONNET = """Shall I compare thee to a summer's day?
+Thou art more lovely and more temperate:
+Rough winds do shake the darling buds of May,
+And summer's lease hath all too short a date:
+"""
+
 
 def elsewhere(*arguments):
     """What is printed where Trefoil is not installed and there is no network."""
@@ -66,3 +73,9 @@ def test_it_is_as_good_as_its_card_says(name, tmp_path):
     }
     said = next(value for kind, value in card.items() if kind in ("bleu", "seqeval", "f1"))
     assert figure_of(ROOT / "models" / name, tmp_path / "rows.jsonl") == pytest.approx(said, abs=3)
+
+
+@pytest.mark.slow
+def test_shakespeare(tmp_path):
+    (tmp_path / "rows.txt").write_text(SONNET, encoding="utf-8")
+    assert figure_of(ROOT / "models" / "shakespeare", tmp_path / "rows.txt") < 10
