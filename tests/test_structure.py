@@ -34,7 +34,7 @@ NAMES = """
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
     TrefoilEncoderModel TrefoilRecurrentConfig TrefoilRecurrentForConditionalGeneration TrefoilRecurrentModel
-    attention_maps continuous_batching predict_by_length preset_config
+    attention_maps continuous_batching load predict_by_length preset_config
 """
 
 PRESETS = """
@@ -53,7 +53,14 @@ COMMANDS = {
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
     "attend": "--to -o folder source target",
-    "translate": "--alignments --batch-size --n-best --num-beams --scores --to -o folder sentences",
+    "predict": """
+        --alignments --batch-size --chat --column --context --format --max-new-tokens --n-best --num-beams --question --quiet
+        --scores --seed --task --temperature --to --top-k --top-p --truncate -i -o model texts
+    """,
+    "translate": """
+        --alignments --batch-size --column --format --max-new-tokens --n-best --num-beams --quiet --scores --to --truncate -i -o
+        model texts
+    """,
 }
 
 RECIPE = {
@@ -105,7 +112,11 @@ def test_imports_run_one_way(file):
             other = inside[0] if inside and inside[0] in IMPORTS else "trefoil"
             assert other == folder or other in IMPORTS[folder], f"{name} from {folder}"
         elif folder == "visualization":
-            of_page = {"gradio", "huggingface_hub", "safetensors", "yaml"} if file.stem in ("app", "answers") else set()
+            of_page = (
+                {"gradio", "huggingface_hub", "safetensors", "yaml"}
+                if file.stem in ("app", "answers", "asking")
+                else set()
+            )
             known = {"torch", "transformers", "matplotlib"} | of_page
             assert top in known or top in sys.stdlib_module_names, name
         elif folder in PUBLISHED:

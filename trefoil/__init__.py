@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "configuration": configuration.__all__,
         "modeling": modeling.__all__,
         "visualization.attention": ["attention_maps"],
+        "predict": ["load"],
         "pipelines.by_length": ["predict_by_length"],
         "pipelines.continuous_batching": ["continuous_batching"],
     },

@@ -1,4 +1,4 @@
-"""The command line: `trefoil train | launch | evaluate | harness | publish | demo | translate | attend | import | export`."""
+"""The command line: `trefoil train | launch | evaluate | harness | publish | predict | translate | demo | attend | import | export`."""
 
 import argparse
 import gc
@@ -11,9 +11,10 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .configuration.errors import UserError, reason
+from .configuration.version import __version__
 from .extensions import load_extensions
 from .launch import (
     GOES_ON,
@@ -35,13 +36,14 @@ from .launch import (
 if TYPE_CHECKING:
     from .hub.stock import Converted
 
-LINES_AT_A_TIME = 16  # that are translated before they are shown
+LINES_AT_A_TIME = 16  # that are answered before they are shown
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="trefoil", description="Train, measure, publish and use transformers.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"trefoil {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     train = commands.add_parser("train", help="train a model as a recipe says, or go on where it was left")
     train.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with the package")
@@ -103,38 +105,29 @@ def make_parser() -> argparse.ArgumentParser:
     demo.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860")
     demo.set_defaults(run=_demo)
 
-    translate = commands.add_parser("translate", help="translate sentences, or lines of standard input")
-    translate.add_argument("folder", help="a run's folder, a published one, or a Hub id")
-    translate.add_argument("sentences", nargs="*", help="default: the lines of standard input")
-    translate.add_argument("--to", metavar="LANG", help="the language, where the model translates into several")
-    translate.add_argument(
-        "--num-beams", type=_positive, metavar="N", help="default: the model's, and at least --n-best"
+    predict = commands.add_parser(
+        "predict", help="use a model of any task: on texts, lines of standard input, or a file"
     )
-    translate.add_argument(
-        "--batch-size",
-        type=_positive,
-        metavar="N",
-        help=f"default: {LINES_AT_A_TIME}; with -o, as many of like length as are fast",
+    _add_prediction(predict)
+    predict.add_argument("--task", help="as the Hub calls it (default: what the model was trained for)")
+    predict.add_argument("--top-k", type=_positive, metavar="N", help="the N best labels, answers or words")
+    predict.add_argument("--question", type=_text, metavar="TEXT", help="to answer from each text")
+    predict.add_argument("--context", type=_text, metavar="TEXT", help="to answer each text from")
+    predict.add_argument("--temperature", type=float, metavar="T", help="draw words: below 1 rather the likely ones")
+    predict.add_argument(
+        "--top-p", type=float, metavar="P", help="draw among the likeliest words with this probability"
     )
-    translate.add_argument("--n-best", type=_positive, metavar="N", help="the N best translations, as JSON lines")
-    translate.add_argument(
-        "--scores",
-        action="store_true",
-        help="JSON lines with the score by which beam search ranks: log-probability / tokens ** length_penalty",
+    predict.add_argument("--seed", type=int, metavar="N", help="what is drawn is the same for the same number")
+    predict.add_argument(
+        "--chat",
+        action=argparse.BooleanOptionalAction,
+        help="hold a conversation; --no-chat continues a text also where the model has a template of conversations",
     )
-    translate.add_argument(
-        "--alignments",
-        action="store_true",
-        help="JSON lines with pairs of words, source-target, counted from 0 between spaces, by cross-attention: 0-0 1-2",
-    )
-    translate.add_argument(
-        "-o",
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="write JSON lines there, or go on where the same command was killed",
-    )
-    translate.set_defaults(run=_translate)
+    predict.set_defaults(run=_predict)
+
+    translate = commands.add_parser("translate", help="translate sentences, lines of standard input, or a file")
+    _add_prediction(translate)
+    translate.set_defaults(run=_predict, task="translation")
 
     attend = commands.add_parser("attend", help="show what a model looks at, as a page or a picture")
     attend.add_argument("folder", help="a run's folder, a published one, or a Hub id")
@@ -165,6 +158,56 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("--overwrite", action="store_true", help="replace a model folder")
     export.set_defaults(run=_export)
     return parser
+
+
+def _add_prediction(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a run's folder, a published one, a stock one, or a Hub id")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
+    parser.add_argument(
+        "-i", "--input", type=Path, metavar="FILE", help="rows of .jsonl, .csv, .tsv, .parquet, .txt …, also with .gz"
+    )
+    parser.add_argument(
+        "--column",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="[INPUT=]NAME",
+        help="the column that holds the texts, or question=NAME context=NAME",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write .jsonl, .csv, .tsv or .txt there, or go on where the same command was killed",
+    )
+    parser.add_argument(
+        "--format",
+        choices=("text", "jsonl", "csv", "tsv"),
+        help="default: by the file's ending; text on a terminal, else JSON lines",
+    )
+    parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model reads")
+    parser.add_argument("--quiet", action="store_true", help="do not show how far it has come")
+    parser.add_argument(
+        "--batch-size",
+        type=_positive,
+        metavar="N",
+        help="texts at a time (default: as many of like length as are fast)",
+    )
+    parser.add_argument("--max-new-tokens", type=_positive, metavar="N", help="write no more (default: the model's)")
+    parser.add_argument("--num-beams", type=_positive, metavar="N", help="default: the model's, and at least --n-best")
+    parser.add_argument("--n-best", type=_positive, metavar="N", help="the N best of what is written, a record each")
+    parser.add_argument("--to", metavar="LANG", help="the language, where the model translates into several")
+    parser.add_argument(
+        "--scores",
+        action="store_true",
+        help="the score by which beam search ranks, too: log-probability / tokens ** length_penalty",
+    )
+    parser.add_argument(
+        "--alignments",
+        action="store_true",
+        help="pairs of words, source-target, counted from 0 between spaces, by cross-attention, too: 0-0 1-2",
+    )
 
 
 def _positive(text: str) -> int:
@@ -230,6 +273,7 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from .predict import model_folder
     from .training.run import evaluate
     from .training.scoring import evaluate_minimal_pairs
 
@@ -244,6 +288,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _harness(arguments: argparse.Namespace) -> int:
+    from .predict import model_folder
     from .training.harness import run_harness
 
     return _print_scores(
@@ -287,6 +332,7 @@ def _publish(arguments: argparse.Namespace) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from .hub.space import metadata_of_run
+    from .predict import model_folder
     from .training.run_folder import ModelFolder
     from .visualization.app import make_page, open_page
 
@@ -307,42 +353,139 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _translate(arguments: argparse.Namespace) -> int:
-    from transformers import pipeline
+# options of `trefoil predict` that the model is asked by
+ASKED = (
+    "batch_size", "max_new_tokens", "num_beams", "n_best", "scores", "alignments", "top_k", "temperature", "top_p",
+)  # fmt: skip
 
-    from .translate import Translations, batches, numbered, write_lines
 
-    folder = model_folder(arguments.folder)
+def _predict(arguments: argparse.Namespace) -> int:
+    from transformers import set_seed
+
+    from .predict import load
+    from .records import KINDS, Records, batches, rows_of_file, rows_of_texts, write_records
+    from .visualization.asking import TASKS
+
+    given = vars(arguments)
+    output, texts, chat = arguments.output, arguments.texts, given.get("chat")
+    is_talk = chat is True and not (texts or arguments.input)
+    if texts and arguments.input is not None:
+        raise UserError(f"trefoil {arguments.command}: give either texts or --input FILE")
+    if (empty := next((text for text in texts if not text.strip()), None)) is not None:
+        raise UserError(f"the text {empty!r} is empty")
+    kind = arguments.format
+    if output is not None and kind is None and (kind := KINDS.get(output.suffix)) is None:
+        raise UserError(f"{output}: the file's name must end with {', '.join(KINDS)}, or say its --format")
+
+    predictor = load(arguments.model, given.get("task"))
+    task = predictor.task
+    options = {name: value for name in ASKED if (value := given.get(name)) is not None and value is not False}
+    options |= {name: value for name, value in (("tgt_lang", arguments.to), ("chat", chat)) if value is not None}
     try:
-        translator = pipeline(
-            "translation", model=str(folder), model_kwargs={"use_safetensors": True}, trust_remote_code=False
+        predictor.require_options(
+            {name: value for name, value in options.items() if name not in ("batch_size", "alignments")},
+            arguments.alignments,
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: {reason(error)}") from None
-    if translator.model.main_input_name != "input_ids":
-        raise UserError(
-            f"{folder}: a {translator.model.config.model_type} does not read text, so it does not translate"
-        )
-    options = {"num_beams": arguments.num_beams, "batch_size": arguments.batch_size, "tgt_lang": arguments.to}
-    translate = Translations(
-        translator,
-        {name: value for name, value in options.items() if value is not None},
-        n_best=arguments.n_best or 1,
-        scores=arguments.scores,
-        alignments=arguments.alignments,
-    )
+        if (seed := given.get("seed")) is not None:
+            set_seed(seed)
+        if is_talk:
+            return _talk(predictor, options)
+        if arguments.truncate:
+            options["truncate"] = True
+        fixed = {name: given[name] for name in ("question", "context") if given.get(name) is not None}
+        if unknown := next((name for name in fixed if name not in TASKS[task].inputs), None):
+            raise UserError(f"--{unknown}: a model for {task} is not asked with it")
+        if arguments.input is not None:
+            rows = rows_of_file(task, arguments.input, _columns(task, arguments.column), fixed)
+        elif arguments.column:
+            raise UserError("--column: says which column of --input FILE holds the texts; there is no such file")
+        else:
+            rows = rows_of_texts(task, texts or _standard_input(), fixed)
+        fields = TASKS[task].fields(predictor.pipe, "top_k" in options)
+        fields += tuple(name.removesuffix("s") for name in ("scores", "alignments") if given[name])
+
+        def answers(batch: list, **more: Any) -> list:
+            return predictor.answers([row.asked for row in batch], [row.place for row in batch], **options, **more)
+
+        if output is not None:
+            told = {"model": str(Path(predictor.name).resolve()), "task": task, "format": kind, **options, **fixed}
+            told |= {"input": str(arguments.input), "columns": arguments.column, "seed": given.get("seed")}
+            records = Records(str(kind), task, rows.columns, fields)
+            write_records(output, rows, records, answers, told, visible=not arguments.quiet)
+            return 0
+        if kind is None:
+            # `translate` has written plain text ever since
+            details = {"n_best", "scores", "alignments"} & options.keys()
+            is_plain = not details if arguments.command == "translate" else sys.stdout.isatty()
+            kind = "text" if is_plain else "jsonl"
+        records = Records(kind, task, rows.columns, fields)
+        is_seen = task == "text-generation" and kind == "text" and sys.stdout.isatty()
+        at_once = not (texts or arguments.input) and sys.stdin.isatty()  # who types a line waits for its answer
+        print(records.start(), end="")
+        for batch in batches(rows.after(0), 1 if is_seen or at_once else LINES_AT_A_TIME):
+            if is_seen:
+                answers(batch, streamer=_streamer(predictor.tokenizer))
+                continue
+            for row, found in zip(batch, answers(batch), strict=True):
+                print(records.of(row, found), end="", flush=True)
+    except UserError as error:
+        raise UserError(_as_options(str(error))) from None
+    return 0
+
+
+def _as_options(message: str) -> str:
+    """A message that names options as in Python, as they are called here."""
+    message = message.replace("let truncate cut it", "cut it with --truncate").replace("tgt_lang=", "--to ")
+    message = message.replace("tgt_lang", "--to")
+    return re.sub(rf"^({'|'.join((*ASKED, 'chat'))})\b", lambda match: f"--{match[1].replace('_', '-')}", message)
+
+
+def _columns(task: str, names: list[str]) -> dict[str, str]:
+    """Input of the task -> its column."""
+    from .visualization.asking import TASKS
+
+    known = (*TASKS[task].inputs, *TASKS[task].optional)
+    columns = {}
+    for name in names:
+        role, _, column = name.rpartition("=")
+        role = role or known[0]
+        if role not in known:
+            raise UserError(f"--column {name}: {task} reads no {role!r}; it reads {', '.join(known)}")
+        columns[role] = column
+    return columns
+
+
+def _standard_input() -> Any:
     if hasattr(sys.stdin, "reconfigure"):  # or what is not UTF-8 is an error without a line
         sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
-    lines = numbered(arguments.sentences or sys.stdin)
-    if arguments.output is not None:
-        write_lines(arguments.output, lines, translate)
-        return 0
-    translate.options.setdefault("batch_size", LINES_AT_A_TIME)
-    as_text = arguments.n_best is None and not arguments.scores and not arguments.alignments
-    for batch in batches(lines, translate.options["batch_size"]):
-        for record in translate(batch):
-            print(record["translation"] if as_text else json.dumps(record, ensure_ascii=False), flush=True)
-    return 0
+    return sys.stdin
+
+
+def _streamer(tokenizer: Any) -> Any:
+    from transformers import TextStreamer
+
+    return TextStreamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+
+
+def _talk(predictor: Any, options: dict[str, Any]) -> int:
+    """A conversation, until the input ends."""
+    if predictor.task != "text-generation" or predictor.tokenizer.chat_template is None:
+        raise UserError(f"{predictor.name}: --chat: its tokenizer has no template of conversations")
+    if importlib.util.find_spec("readline") is not None:
+        import readline  # noqa: F401  # arrows move in the line
+    messages: list[dict[str, str]] = []
+    while True:
+        try:
+            said = input("> ")
+        except EOFError:
+            print()
+            return 0
+        if said.strip():
+            messages.append({"role": "user", "content": said})
+            ((answer,),) = predictor.answers(
+                [messages], ["the conversation"], streamer=_streamer(predictor.tokenizer), **options
+            )
+            messages.append({"role": "assistant", "content": answer["generated_text"]})
 
 
 def _attend(arguments: argparse.Namespace) -> int:
@@ -350,6 +493,7 @@ def _attend(arguments: argparse.Namespace) -> int:
     from safetensors import SafetensorError
 
     from .pipelines.translation import with_language
+    from .predict import model_folder
     from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
@@ -431,18 +575,6 @@ def _silence_progress_bars() -> None:
         datasets.disable_progress_bars()
 
 
-def model_folder(folder: str) -> Path | str:
-    """A run's best model, or the folder or Hub id itself."""
-    from .training.run_folder import best_model
-
-    best = Path(best_model(folder))
-    if not best.is_dir():
-        return folder
-    if best == Path(folder) and not (best / "config.json").is_file():
-        raise UserError(f"{folder}: no model; give a run's folder that has best/, or a folder with config.json")
-    return best
-
-
 def _rank() -> int:
     return int(os.environ.get("RANK", 0))
 
@@ -457,7 +589,16 @@ def _mistake(message: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 (or --stopped-code) interrupted."""
-    code = _run(make_parser().parse_args(arguments), sys.argv[1:] if arguments is None else arguments)
+    parser = make_parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if "texts" in parsed and not any(word.startswith("-") for word in rest):
+        parsed.texts += rest  # argparse takes none that stand behind an option
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if parsed.command is None:
+        parser.print_help()
+        return 0
+    code = _run(parsed, sys.argv[1:] if arguments is None else arguments)
     if code != LOST:  # then nobody is there to take leave of
         _leave_processes()
     return code
@@ -491,7 +632,11 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
         return _mistake(f"trefoil {parsed.command} needs {missing}: pip install 'trefoil-transformers[{extra}]'")
     except KeyboardInterrupt:
         if _rank() == 0:
-            print("stopped" + (f"; {GOES_ON}" if parsed.run is _train else ""), file=sys.stderr)
+            goes_on = {
+                _train: f"; {GOES_ON}",
+                _predict: "; the same command goes on" if vars(parsed).get("output") else "",
+            }
+            print("stopped" + goes_on.get(parsed.run, ""), file=sys.stderr)
         return getattr(parsed, "stopped_code", STOPPED)
     except BrokenPipeError:
         sys.stderr.close()

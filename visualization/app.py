@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import yaml
-from huggingface_hub import ModelCard
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, StrictDataclassError
-from safetensors import SafetensorError
-from transformers import AutoConfig, Pipeline, PreTrainedConfig, pipeline
+from transformers import Pipeline
 from transformers.utils import logging
 
 if __name__ == "__main__":  # beside a model: what would be compiled is no part of the published folder
     sys.dont_write_bytecode = True
 
-from .answers import TASKS, TEXT_TO_TEXT, longest_input, refusal
+from .answers import TASKS, refusal
+from .asking import LOADING_ERRORS, MODEL_ERRORS, load_pipe, read_card
+from .asking import TASKS as ASKING
 from .attention import attention_maps, reason
 from .page import attention_page
 
@@ -32,8 +30,6 @@ THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospac
 MAP_HEIGHT = 800  # pixels
 MOST_CHARACTERS = 20_000
 MOST_WEIGHTS = 10_000_000  # of a map, which is drawn anew for every text: up to 20 MB
-# of models and their tokenizers, where a text is none that they can take
-MODEL_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
 
 
 def make_page(
@@ -63,7 +59,7 @@ def make_page(
     rows = [row for row in rows if all(isinstance(text, str) for text in row)]
     inference = metadata.get("inference")  # on the Hub also true or false
     wanted = inference.get("parameters") if isinstance(inference, Mapping) else None
-    parameters, left_out = TASKS[task].choose(wanted)
+    parameters, left_out = ASKING[task].choose(wanted)
     if left_out:
         print(f"{model}: of the card's parameters these are not used: {', '.join(left_out)}", file=sys.stderr)
 
@@ -123,21 +119,6 @@ def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None)
     page.block_thread()
 
 
-def read_card(model: str) -> dict[str, Any]:
-    """The head of a model's card, and the card's heading as `title`; nothing where there is no card.
-
-    Args:
-        model: A folder or a Hub id.
-    """
-    place = Path(model, "README.md") if Path(model).is_dir() else model
-    try:
-        card = ModelCard.load(place)
-    except (OSError, ValueError, TypeError, yaml.YAMLError, HfHubHTTPError, HFValidationError):
-        return {}
-    heading = next((line[2:].strip() for line in card.text.splitlines() if line.startswith("# ")), None)
-    return {"title": heading} | card.data.to_dict()
-
-
 def make_response(
     pipe: Pipeline, task: str, boxes: Mapping[str, str], parameters: Mapping[str, Any]
 ) -> Callable[..., Iterator[tuple[Any, str]]]:
@@ -159,7 +140,7 @@ def make_response(
                 )
         try:
             chosen = dict(parameters) | dict(zip(("tgt_lang",), language, strict=False))
-            answer, written = TASKS[task].answer(pipe, texts, chosen)
+            answer, written = TASKS[task].answer(task, pipe, texts, chosen)
         except gr.Error:
             raise
         except MODEL_ERRORS as error:
@@ -193,47 +174,15 @@ def note(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
 
 
-# how the names of model classes end → what such a model usually does
-HEADS = {
-    "ForConditionalGeneration": "translation",
-    "MTModel": "translation",
-    "ForCausalLM": "text-generation",
-    "LMHeadModel": "text-generation",
-    "ForMaskedLM": "fill-mask",
-    "ForSequenceClassification": "text-classification",
-    "ForTokenClassification": "token-classification",
-    "ForQuestionAnswering": "question-answering",
-}
-
-
 def _load(
     model: str, metadata: Mapping[str, Any] | None, trust_remote_code: bool
 ) -> tuple[str, Pipeline, Mapping[str, Any]]:
     try:
-        config = AutoConfig.from_pretrained(model, trust_remote_code=trust_remote_code)
         metadata = read_card(model) if metadata is None else metadata
-        tag = metadata.get("pipeline_tag")
-        is_named = isinstance(tag, str) and tag in TASKS
-        task = tag if is_named else _task_of(config)
-        if config.is_encoder_decoder and task == "text-generation":
-            task = TEXT_TO_TEXT
-        if task is None:
-            raise ValueError(f"what it does has none; there are pages for {', '.join(TASKS)}")
-        name = "translation" if task == TEXT_TO_TEXT else task  # its parts are the same
-        pipe = pipeline(name, model=model, model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code)
-        if pipe.tokenizer is None:
-            raise ValueError("it has no tokenizer")
-        if task == "fill-mask" and pipe.tokenizer.mask_token is None:
-            raise ValueError("its tokenizer has no mask token to put in place of a word")
-    except (OSError, ImportError, KeyError, SafetensorError, StrictDataclassError, *MODEL_ERRORS) as error:
+        task, pipe = load_pipe(model, metadata.get("pipeline_tag"), trust_remote_code, list(TASKS))
+    except LOADING_ERRORS as error:
         raise ValueError(f"{model}: no page for this model: {reason(error)}") from error
-    pipe.tokenizer.model_max_length = longest_input(pipe)  # by which pipelines cut; it may stand in config.json only
     return task, pipe, metadata
-
-
-def _task_of(config: PreTrainedConfig) -> str | None:
-    name = (config.architectures or [""])[0]
-    return next((task for ending, task in HEADS.items() if name.endswith(ending)), None)
 
 
 def main() -> None:

@@ -126,6 +126,7 @@ def nothing_asks(monkeypatch):
 
 def commands(folder, tmp_path):
     yield ["translate", folder, "세 개의 사과"]
+    yield ["predict", folder, "세 개의 사과"]
     yield ["attend", folder, "세 개의 사과", "-o", tmp_path / "page.html"]
     yield ["publish", folder, tmp_path / "again"]
     yield ["publish", "--check", folder]

@@ -1,5 +1,6 @@
 """The command line in process: what it prints, and that a user's mistake is one line and exit code 2."""
 
+import csv
 import io
 import json
 import re
@@ -13,7 +14,10 @@ import pytest
 from stock_checkpoints import CASES, stock_model
 from training_runs import tiny_content, tiny_recipe
 
+import trefoil
+from tests.hub.conftest import HEADS, SIZES, tiny_tokenizer
 from trefoil.cli import main
+from trefoil.predict import Predictor
 from trefoil.training.run import train
 from trefoil.training.stopping import STOP_SIGNALS
 
@@ -62,6 +66,7 @@ def test_help_names_every_command(capsys):
         "harness",
         "publish",
         "demo",
+        "predict",
         "translate",
         "attend",
         "import",
@@ -113,6 +118,13 @@ def test_translate_arguments_and_standard_input(trained, capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
+def test_bare_it_prints_help(capsys):
+    assert ends([]) == 0
+    assert capsys.readouterr().out.startswith("usage: trefoil ")
+    assert ends(["--version"]) == 0
+    assert capsys.readouterr().out == f"trefoil {trefoil.__version__}\n"
+
+
 def test_a_line_that_is_not_utf_8_is_named(trained, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("하나\n".encode() + b"\xff\n")))
     assert one_error_line(capsys, ["translate", trained]) == "error: line 2: is not UTF-8; convert the text to UTF-8"
@@ -130,6 +142,102 @@ def test_translate_with_scores_is_json_lines(trained, capsys):
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [record["line"] for record in records] == [1, 1, 2, 2]
     assert records[0]["score"] >= records[1]["score"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_predict_is_json_lines_but_readable_on_a_terminal(trained, capsys, monkeypatch):
+    assert ends(["translate", trained, "세 시 반", "두 개"]) == 0
+    plain = capsys.readouterr().out
+    assert ends(["predict", trained, "세 시 반", "두 개"]) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [list(record) for record in records] == [["line", "source", "translation"]] * 2
+    assert [record["translation"] for record in records] == plain.splitlines()
+    assert ends(["predict", trained, "세 시 반", "--format", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("line,source,translation\n1,세 시 반,")
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    assert ends(["predict", trained, "세 시 반", "두 개"]) == 0
+    assert terminal.getvalue() == plain
+
+
+def test_who_types_a_line_waits_for_its_answer(trained, monkeypatch):
+    class Typed:
+        """A terminal at which a line is typed when the one before has its answer."""
+
+        def isatty(self):
+            return True
+
+        def __iter__(self):
+            for number in range(3):
+                assert sys.stdout.getvalue().count("\n") == number
+                yield "세 시 반\n"
+
+    monkeypatch.setattr(sys, "stdin", Typed())
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    assert ends(["predict", trained]) == 0
+    assert terminal.getvalue().count("\n") == 3
+
+
+def test_predict_writes_a_file_that_a_killed_command_goes_on_with(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("trefoil.records.ROWS_AT_ONCE", 2)
+    (tmp_path / "in.csv").write_text("ko,id\n세 시 반,a\n두 개,b\n,c\n네 시,d\n다섯 시,e\n", encoding="utf-8")
+    words = ["predict", trained, "--input", tmp_path / "in.csv", "--column", "ko", "-o", tmp_path / "out.csv"]
+    assert ends(words) == 0
+    whole = (tmp_path / "out.csv").read_text(encoding="utf-8")
+    rows = list(csv.DictReader(io.StringIO(whole)))
+    assert [(row["line"], row["id"]) for row in rows] == [(str(place + 1), name) for place, name in enumerate("abcde")]
+    assert [bool(row["translation"]) for row in rows][2] is False
+    assert one_error_line(capsys, words) == f"error: {tmp_path / 'out.csv'}: exists already; name another file"
+    (tmp_path / "out.csv").unlink()
+    usual = Predictor.answers
+
+    def interrupt(self, inputs, *arguments, **options):
+        if "네 시" in inputs:
+            raise KeyboardInterrupt
+        return usual(self, inputs, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "answers", interrupt)
+        assert ends(words) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped; the same command goes on"
+    assert "was begun with num_beams=None, not 2" in one_error_line(capsys, [*words, "--num-beams", "2"])
+    assert ends(words) == 0
+    assert capsys.readouterr().err == f"{tmp_path / 'out.csv'}: goes on after line 2\n"
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8") == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", "out.csv"]
+
+
+def test_tokens_are_shown_as_they_are_generated_and_a_conversation_is_held(tmp_path, monkeypatch, capsys):
+    tokenizer, fields = tiny_tokenizer(), HEADS["causal-lm"][0].config_class(**SIZES, vocab_size=120)
+    tokenizer.chat_template = "{% for message in messages %}{{ message.content }} {% endfor %}"
+    HEADS["causal-lm"][0](fields).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    words = ["predict", tmp_path, "--max-new-tokens", "8", "--temperature", "2", "--seed", "3"]
+    assert ends([*words, "three apples"]) == 0
+    streamed = terminal.getvalue()
+    assert streamed.endswith("\n")
+    assert ends([*words, "three apples", "--format", "jsonl"]) == 0
+    record = json.loads(terminal.getvalue().removeprefix(streamed))
+    assert record["generated_text"].split() == streamed.split() != []
+    said = iter(["three", " ", "apples"])
+    asked = []
+    usual = Predictor.answers
+    monkeypatch.setattr("builtins.input", lambda prompt: next(said, None) or raise_end())
+    monkeypatch.setattr(
+        Predictor,
+        "answers",
+        lambda self, inputs, *rest, **more: asked.append(len(inputs[0])) or usual(self, inputs, *rest, **more),
+    )
+    assert ends([*words, "--chat"]) == 0
+    assert asked == [1, 3]
+
+
+def raise_end():
+    raise EOFError
 
 
 def test_publish_check_evaluate_and_translate_the_published(trained, published, capsys):
@@ -324,7 +432,25 @@ def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):
         (["translate", tmp_path / "full", "x"], "no model; give a run's folder"),
         (["translate", tmp_path / "none", "x"], "none"),
         (["translate", trained, "x", "--to", "en"], "--to en: this model has no tags for languages"),
-        (["translate", trained, "x", "-o", tmp_path / "no" / "file"], "cannot be written (No such file or directory)"),
+        (["translate", trained, "x", "-o", tmp_path / "no" / "file.txt"], "its folder does not exist"),
+        (["translate", trained, "x", "-o", tmp_path / "file"], "file: the file's name must end with .jsonl, .csv"),
+        (["predict", tmp_path / "full", "x"], "no model; give a run's folder"),
+        (["predict", tmp_path / "none", "x"], "no such folder, and no Hub id that can be loaded: "),
+        (["predict", tmp_path / "mute", "x"], "tokenizer"),
+        (["predict", trained, ""], "the text '' is empty"),
+        (["predict", trained, "세 " * 200], "line 1: the text has"),
+        (["predict", trained, "세 " * 200], "96 at most: shorten it, or cut it with --truncate"),
+        (["predict", trained, "x", "--temperature", "0"], "--temperature=0.0: is out of range"),
+        (["predict", trained, "x", "--chat"], "--chat: is no option of translation"),
+        (
+            ["predict", trained, "x", "--task", "fill-mask"],
+            "the head of the model is for translation, not for fill-mask",
+        ),
+        (["predict", trained, "x", "--task", "guess"], "task='guess': unknown; there are translation, "),
+        (["predict", trained, "x", "--question", "y"], "--question: a model for translation is not asked with it"),
+        (["predict", trained, "x", "--input", "y.txt"], "give either texts or --input FILE"),
+        (["predict", trained, "x", "--column", "y"], "there is no such file"),
+        (["predict", trained, "--input", tmp_path / "y.txt"], "y.txt: no such file"),
         (["attend", tmp_path / "full", "x"], "no model; give a run's folder"),
         (["attend", tmp_path / "none", "x"], "none"),
         (["attend", trained, "x", "-o", "map.pdf"], "map.pdf: the file's name must end with .html or .png"),
@@ -358,7 +484,6 @@ def test_a_mistake_in_the_data(tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["tran"],
         ["train"],
         ["evaluate", "x", "--spilt", "test"],

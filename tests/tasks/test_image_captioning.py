@@ -141,7 +141,7 @@ def test_the_words_look_at_the_patches(run, folder):
     ("command", "problem"),
     [
         (["attend", "a text", "-o", "map.html"], "a vision-encoder-decoder does not read text, which the maps are of"),
-        (["translate", "a text"], "a vision-encoder-decoder does not read text, so it does not translate"),
+        (["translate", "a text"], "the head of the model is for image-to-text, not for translation"),
     ],
 )
 def test_commands_for_text_say_that_it_reads_none(run, command, problem, tmp_path, monkeypatch, capsys):

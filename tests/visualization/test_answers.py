@@ -13,7 +13,7 @@ from transformers import ByT5Tokenizer, pipeline  # noqa: E402
 import trefoil  # noqa: E402
 from tests.hub.conftest import HEADS, SIZES, tiny_tokenizer  # noqa: E402
 from tests.visualization.pages import components, press, response, shown_maps, shown_texts  # noqa: E402
-from trefoil.visualization.answers import TASKS, found, marked  # noqa: E402
+from trefoil.visualization.answers import TASKS  # noqa: E402
 from trefoil.visualization.app import make_page  # noqa: E402
 
 TEXT = "세 개의 사과와 두 개의 배 🍎"
@@ -121,19 +121,12 @@ def test_a_tokenizer_without_padding_tags_what_is_short(page_with):
 def test_a_slow_tokenizer_tags_what_is_short(page_with):
     page = page_with("token-classification", ByT5Tokenizer(extra_ids=0))
     for parameters in ({}, {"aggregation_strategy": "first"}):
-        (pieces, _) = TASKS["token-classification"].answer(pipe_of(page), {"text": TEXT}, parameters)
+        (pieces, _) = TASKS["token-classification"].answer(
+            "token-classification", pipe_of(page), {"text": TEXT}, parameters
+        )
         assert "".join(piece for piece, _ in pieces) == TEXT
         assert {label for _, label in pieces} == {None, "시간"}
     assert refused(page, TEXT * 9).endswith("but the model reads 64 at most: shorten it.")
-
-
-def test_entities_are_found_where_a_tokenizer_does_not_tell():
-    words = [{"word": " 사과"}, {"word": "배 "}, {"word": "사과"}]
-    placed = found("사과 배 사과", words)
-    assert [(one["start"], one["end"]) for one in placed] == [(0, 2), (3, 4), (5, 7)]
-    with pytest.raises(gradio.Error) as caught:
-        found("사과 배", [{"word": "배"}, {"word": "사과"}])
-    assert caught.value.message.startswith("The model finds “사과”, but its tokenizer does not tell where")
 
 
 def test_question_answering(page_of):
@@ -240,42 +233,7 @@ def test_a_regression_is_a_number(tmp_path):
     assert float(press(make_page(tmp_path), TEXT)[0]) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("spans", "pieces"),
-    [
-        ([], [("abcdef", None)]),
-        ([(0, 6)], [("abcdef", "X")]),
-        ([(2, 3), (0, 1)], [("a", "X"), ("b", None), ("c", "X"), ("def", None)]),
-        ([(0, 4), (2, 6)], [("abcd", "X"), ("ef", "X")]),
-        ([(0, 4), (1, 3)], [("abcd", "X"), ("ef", None)]),
-    ],
-)
-def test_marked(spans, pieces):
-    assert marked("abcdef", [{"start": start, "end": end, "entity_group": "X"} for start, end in spans]) == pieces
-
-
 def test_every_task_shows_something():
     with gradio.Blocks(analytics_enabled=False):
         kinds = {type(task.output()) for task in TASKS.values()}
     assert kinds == {gradio.Textbox, gradio.Label, gradio.HighlightedText}
-
-
-@pytest.mark.parametrize(
-    ("task", "wanted", "chosen"),
-    [
-        ("translation", {"num_beams": 3, "max_new_tokens": 9, "tgt_lang": "ko_KR"}, ["num_beams", "max_new_tokens", "tgt_lang"]),
-        ("translation", {"num_beams": True, "max_new_tokens": "9", "tgt_lang": "../x", "num_beam_groups": 2}, []),
-        ("summarization", {"num_beams": 10**6, "max_new_tokens": -1, "temperature": float("nan"), "do_sample": 1}, []),
-        ("text-generation", {"custom_generate": "a/b", "trust_remote_code": True, "do_sample": True}, ["do_sample"]),
-        ("text-generation", {"temperature": 0.7, "top_p": 1, "top_k": 0}, ["temperature", "top_p", "top_k"]),
-        ("token-classification", {"aggregation_strategy": "max", "top_k": 1}, ["aggregation_strategy"]),
-        ("token-classification", {"aggregation_strategy": ["max"]}, []),
-        ("question-answering", {"top_k": 1, "handle_impossible_answer": True}, ["top_k", "handle_impossible_answer"]),
-        ("fill-mask", "custom_generate", []),
-        ("fill-mask", {3: 4}, []),
-    ],
-)  # fmt: skip
-def test_a_card_chooses_plain_numbers_and_switches_only(task, wanted, chosen):
-    used, left_out = TASKS[task].choose(wanted)
-    assert used == {name: wanted[name] for name in chosen}
-    assert left_out == [str(name) for name in (wanted if isinstance(wanted, dict) else {}) if name not in chosen]

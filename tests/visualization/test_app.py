@@ -1,6 +1,5 @@
 """The page that tries a model: what it shows, and that nothing of it comes from elsewhere."""
 
-import dataclasses
 import html
 import json
 import re
@@ -18,7 +17,8 @@ import trefoil  # noqa: E402
 from tests.hub.conftest import tiny_tokenizer  # noqa: E402
 from tests.visualization.pages import components, press, response, shown_maps, shown_page, shown_texts  # noqa: E402
 from trefoil.visualization import app  # noqa: E402
-from trefoil.visualization.app import THEME, draw_attention, make_page, read_card  # noqa: E402
+from trefoil.visualization.app import THEME, draw_attention, make_page  # noqa: E402
+from trefoil.visualization.asking import read_card  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -93,10 +93,10 @@ def test_texts_that_are_refused(translation_page, texts, message):
 
 
 def test_what_a_pipeline_refuses_is_one_line(published, monkeypatch):
-    def refuse(*_):
+    def refuse(*_, **__):
         raise ValueError("too many\nbeams")
 
-    monkeypatch.setitem(app.TASKS, "translation", dataclasses.replace(app.TASKS["translation"], answer=refuse))
+    monkeypatch.setattr("trefoil.visualization.answers.ask", refuse)
     with pytest.raises(gradio.Error) as caught:
         press(make_page(published), "세 개의 사과")
     assert caught.value.message == "The model cannot answer this: too many"
@@ -140,7 +140,7 @@ def test_a_map_that_fails_says_why(translation_page, monkeypatch, error):
 
 
 def test_models_that_have_no_page(published_head, tmp_path):
-    with pytest.raises(ValueError, match="no page for this model: what it does has none; there are pages for transl"):
+    with pytest.raises(ValueError, match="no page for this model: what it does is not known; there are transl"):
         make_page(published_head("bare"))
     with pytest.raises(ValueError, match=r"^nobody/nothing: no page for this model: ") as caught:
         make_page("nobody/nothing")
@@ -196,12 +196,6 @@ def test_what_cards_of_others_say(published, inference):
     page = make_page(published, metadata)
     assert components(page, gradio.Dataset) == []
     assert components(page, gradio.Button)[0].value == "Translate"
-
-
-@pytest.mark.parametrize("head", ["title: [a", "title: b\ntags: 3", "3: 4", "- a"])
-def test_a_card_that_cannot_be_read_is_as_none(tmp_path, head):
-    (tmp_path / "README.md").write_text(f"---\n{head}\n---\n# x\n")
-    assert read_card(str(tmp_path)) == {}
 
 
 @pytest.mark.parametrize(
