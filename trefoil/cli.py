@@ -353,7 +353,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# options of `trefoil predict` that the model is asked by
+# options by which a model is asked, and of which its messages speak
 ASKED = (
     "batch_size", "max_new_tokens", "num_beams", "n_best", "scores", "alignments", "top_k", "temperature", "top_p",
 )  # fmt: skip
@@ -410,6 +410,7 @@ def _predict(arguments: argparse.Namespace) -> int:
         if output is not None:
             told = {"model": str(Path(predictor.name).resolve()), "task": task, "format": kind, **options, **fixed}
             told |= {"input": str(arguments.input), "columns": arguments.column, "seed": given.get("seed")}
+            told.pop("batch_size", None)  # changes how fast it is
             records = Records(str(kind), task, rows.columns, fields)
             write_records(output, rows, records, answers, told, visible=not arguments.quiet)
             return 0

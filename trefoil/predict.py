@@ -14,6 +14,7 @@ from .pipelines.translation import languages_of, with_language
 from .training.run_folder import ModelFolder, best_model
 from .visualization.asking import (
     LOADING_ERRORS,
+    SHOWN,
     TASKS,
     Answer,
     TooLongError,
@@ -79,15 +80,14 @@ class Predictor:
         is_one = isinstance(inputs, str | os.PathLike | Mapping) or not isinstance(inputs, Sequence) or _is_chat(inputs)
         given = [inputs] if is_one else list(inputs)
         found = self.answers(given, truncate=truncate, batch_size=batch_size, **options)
-        several = self.gives_several(options)
-        answers = [each if several else each[0] for each in found]
+        answers = [each if self._gives_several(options) else each[0] for each in found]
         return answers[0] if is_one else answers
 
-    def gives_several(self, options: Mapping[str, Any]) -> bool:
-        counted = "n_best" if "n_best" in TASKS[self.task].parameters else "top_k"
-        if self.task == "text-generation":
-            return False
-        return options.get(counted, 5 if self.task == "fill-mask" else 1) != 1
+    def _gives_several(self, options: Mapping[str, Any]) -> bool:
+        if "n_best" in TASKS[self.task].parameters:
+            return options.get("n_best", 1) != 1
+        usual = SHOWN if self.task == "fill-mask" else 1
+        return self.task != "text-generation" and options.get("top_k", usual) != 1
 
     def answers(
         self,
