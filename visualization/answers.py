@@ -104,7 +104,9 @@ TASKS = {
     "translation": Task(TEXT, "Translate", _written, _text, is_cut=True),
     "summarization": Task(TEXT, "Summarize", _written, _text, is_cut=True),
     TEXT_TO_TEXT: Task({"text": "Text with gaps, or its beginning"}, "Complete", _written, _text, is_cut=True),
-    "text-generation": Task({"text": "Beginning of a text"}, "Continue", _written, _text, {"chat": False}),
+    "text-generation": Task(
+        {"text": "Beginning of a text"}, "Continue", _written, _text, {"chat": False, "do_sample": True}
+    ),
     "fill-mask": Task(TEXT, "Guess", _labels, _likely),
     "text-classification": Task(TEXT, "Classify", _labels, _likely, {"top_k": None}, is_cut=True),
     "token-classification": Task(TEXT, "Tag", _entities, _pieces),

@@ -319,8 +319,9 @@ def _continue(pipe: Any, inputs: list[Any], call: Callable, truncate: bool, chos
         counts = [min(count, room) for count in count_tokens(pipe, inputs)]
     else:
         counts = _refuse_if_longer(pipe, inputs, limit - 1)
-    # the pipeline draws if nobody says otherwise; here only who asks for it, or the model's own files
-    draws = bool({"temperature", "top_p", "top_k"} & chosen.keys() or pipe.model.generation_config.do_sample)
+    # the pipeline draws if nobody says otherwise; here who asks for it does, or the model's own files
+    asked = {"temperature", "top_p", "top_k"} & chosen.keys() or pipe.model.generation_config.do_sample
+    draws = chosen.get("do_sample", bool(asked))
     chosen = {"do_sample": draws} | ({} if draws else {"temperature": None}) | chosen
     answers: list[list[Answer]] = [[] for _ in inputs]
     rooms = [min(wanted, limit - count) for count in counts]
