@@ -9,7 +9,8 @@ INSTALLED := $(VENV)/.installed
 DEVELOPMENT := test,lint,ecosystem
 
 # so that it stays below 5 MB
-REVIEWS := tokenizer.vocab_size=6000 model.config.hidden_size=160 model.config.intermediate_size=432
+REVIEWS := tokenizer.vocab_size=6000 model.config.hidden_size=160 model.config.intermediate_size=432 \
+	model.attn_implementation=null batches.tokens_per_batch=1024 optimization.warmup_steps=400 training.evaluate_every=1000
 
 export TOKENIZERS_PARALLELISM := false
 
@@ -74,7 +75,7 @@ models: $(DEMO_INSTALLED)
 	$(call train_model,korean-english-expressions,encoder-decoder-translation-embedded-ko-en,apache-2.0)
 	$(call train_model,korean-entities,encoder-token-classification-embedded,apache-2.0)
 ifdef NSMC
-	$(call train_model,korean-reviews,encoder-text-classification-nsmc,cc0-1.0,data.path=$(NSMC) $(REVIEWS))
+	$(call train_model,korean-reviews,encoder-text-classification-nsmc,apache-2.0,data.path=$(NSMC) $(REVIEWS))
 endif
 ifdef SHAKESPEARE
 	$(call train_model,shakespeare,decoder-causal-lm-tinyshakespeare,apache-2.0,data.path=$(SHAKESPEARE) model.config.max_position_embeddings=256)

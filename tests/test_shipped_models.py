@@ -1,5 +1,6 @@
 """The trained models of `models/`: small, with the code of today, and as good as their cards say, where only transformers is."""
 
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,16 @@ MODELS = sorted(folder for folder in (ROOT / "models").iterdir() if folder.is_di
 GENERATED = {"korean-english-expressions": "translation", "korean-entities": "token-classification"}
 MEGABYTE = 2**20
 
+REVIEWS = {
+    "정말 재미있게 봤어요. 최고의 영화!": "positive",
+    "감동적이고 아름다운 영화였다": "positive",
+    "또 보고 싶은 명작": "positive",
+    "배우들 연기가 너무 좋았습니다": "positive",
+    "시간이 아깝다. 진짜 재미없음": "negative",
+    "최악의 영화, 돈 아까워요": "negative",
+    "지루해서 중간에 나왔다": "negative",
+    "이게 영화냐 쓰레기": "negative",
+}
 # Sonnet 18, of which the model has seen nothing
 SONNET = """Shall I compare thee to a summer's day?
 Thou art more lovely and more temperate:
@@ -73,6 +84,13 @@ def test_it_is_as_good_as_its_card_says(name, tmp_path):
     }
     said = next(value for kind, value in card.items() if kind in ("bleu", "seqeval", "f1"))
     assert figure_of(ROOT / "models" / name, tmp_path / "rows.jsonl") == pytest.approx(said, abs=3)
+
+
+@pytest.mark.slow
+def test_reviews(tmp_path):
+    rows = [json.dumps({"text": text, "label": label}, ensure_ascii=False) for text, label in REVIEWS.items()]
+    (tmp_path / "rows.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    assert figure_of(ROOT / "models" / "korean-reviews", tmp_path / "rows.jsonl") >= 75
 
 
 @pytest.mark.slow
