@@ -82,9 +82,10 @@ ifdef SHAKESPEARE
 endif
 
 models-code: $(DEMO_INSTALLED)
-	@for model in models/*/; do \
-		license=$$(sed -n 's/^license: //p' $$model/README.md); \
-		$(BIN)/trefoil publish $$model $$model --overwrite --dtype bfloat16 --license $$license || exit 1; \
+	@rm -rf runs/models-before && mkdir -p runs && cp -r models runs/models-before
+	@for model in $$(ls models); do \
+		license=$$(sed -n 's/^license: //p' models/$$model/README.md); \
+		$(BIN)/trefoil publish runs/models-before/$$model models/$$model --overwrite --dtype bfloat16 --license $$license || exit 1; \
 	done
 
 clean:
