@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ..configuration.errors import UserError, reason
 from ..recipes.schema import DataRecipe, SourceRecipe, source_names
 from .embedded import DEFAULT_SIZES, load_embedded
-from .formats import FORMATS, aligned, pictures, suffix_of
+from .formats import FORM, FORMATS, aligned, load_file, pictures, suffix_of
 from .formats.reading import READING_ERRORS
 from .streaming import SOURCE, columns_of
 
@@ -35,7 +36,7 @@ def load_rows(
         if called in without:
             continue
         names, name = columns_of(source, columns, f"data.sources[{number}]"), source.split if to_train else split
-        rows = load_split(_place_of(source), name, list(names.values()), task, seed).select_columns(
+        rows = load_split(_place_of(source, recipe), name, list(names.values()), task, seed).select_columns(
             list(names.values())
         )
         # of all names at once, since one may be another's
@@ -57,12 +58,15 @@ def sources_without(recipe: DataRecipe, split: str) -> list[str]:
     """
     names = source_names(recipe.sources)
     return [
-        name for name, source in zip(names, recipe.sources, strict=True) if not _has_split(_place_of(source), split)
+        name
+        for name, source in zip(names, recipe.sources, strict=True)
+        if not _has_split(_place_of(source, recipe), split)
     ]
 
 
-def _place_of(source: SourceRecipe) -> DataRecipe:
-    return DataRecipe(name=source.name, config=source.config, revision=source.revision, path=source.path)
+def _place_of(source: SourceRecipe, recipe: DataRecipe) -> DataRecipe:
+    form: Any = form_of(recipe)
+    return DataRecipe(name=source.name, config=source.config, revision=source.revision, path=source.path, **form)
 
 
 def _has_split(place: DataRecipe, split: str) -> bool:
@@ -115,7 +119,7 @@ def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, se
     """
     whole, part = split_part(split)
     if recipe.path is not None:
-        dataset, where = _load_files(Path(recipe.path), whole, columns)
+        dataset, where = _load_files(Path(recipe.path), whole, columns, form_of(recipe))
     elif recipe.embedded:
         sizes = recipe.embedded_sizes or DEFAULT_SIZES
         wanted = {name: size if name == whole else 0 for name, size in sizes.items()}  # all names are checked
@@ -220,8 +224,15 @@ def _aligned_name(path: Path, split: str) -> Path:
     return path / f"{split}.*"
 
 
-def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Dataset, str]:
+def form_of(recipe: DataRecipe) -> dict[str, Any]:
+    """What a recipe says of how files are read."""
+    return {key: value for key in FORM if (value := getattr(recipe, key)) is not None}
+
+
+def _load_files(path: Path, split: str, columns: list[str], form: dict[str, Any]) -> tuple[datasets.Dataset, str]:
     file = split_file(path, split)
+    if form and (file is None or file.is_dir()):
+        raise UserError(f"{path}: data.{min(form)} is for tables and texts, each in one file; leave it out")
     if file is None:
         files = aligned.find(path, split, columns)
         if not files:
@@ -229,6 +240,4 @@ def _load_files(path: Path, split: str, columns: list[str]) -> tuple[datasets.Da
         return aligned.load(files), str(_aligned_name(path, split))
     if file.is_dir():
         return pictures.load(file, columns), str(file)
-    if suffix_of(file) not in FORMATS:
-        raise UserError(f"{file}: unknown kind {suffix_of(file)!r}; there are {', '.join(FORMATS)}, each also with .gz")
-    return FORMATS[suffix_of(file)](file, columns), str(file)
+    return load_file(file, columns, form), str(file)

@@ -1,10 +1,13 @@
 """What long work shows: a bar on a terminal, plain lines in a log."""
 
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 
 from tqdm.auto import tqdm
+
+_said = set[str]()
 
 
 def on_terminal() -> bool:
@@ -15,6 +18,13 @@ def say(message: str) -> None:
     """One line for the user, above any progress bar."""
     tqdm.write(message, file=sys.stderr)
     sys.stderr.flush()
+
+
+def say_once(message: str) -> None:
+    """The same where every process of a launch finds it: the first says so, and no line twice."""
+    if int(os.environ.get("RANK", 0)) == 0 and message not in _said:
+        _said.add(message)
+        say(message)
 
 
 def progress_bar(items: Iterable, what: str, visible: bool = True, every_seconds: float = 30.0) -> Iterator:

@@ -4,7 +4,6 @@ Each source is an `IterableDataset` of `datasets`, whose shards are what process
 Parquet, and ranges of files with a row in each line.
 """
 
-import csv
 import glob
 import gzip
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,9 +16,10 @@ import datasets
 
 from ..configuration.errors import UserError, reason
 from ..recipes.schema import DataRecipe, SourceRecipe, source_names
-from .formats import ROWS, ReadRows, aligned, suffix_of
+from .formats import FORM, ROWS, ReadRows, aligned, suffix_of
+from .formats.delimited import delimiter_of, open_table, require_width
 from .formats.json_rows import parsed_row
-from .formats.reading import CONNECTION_ERRORS, READING_ERRORS, numbered_lines
+from .formats.reading import CONNECTION_ERRORS, READING_ERRORS, encoding_of
 
 RANGE = 64 * 2**20  # bytes
 # columns beside those of the rows: where each stands, for messages, and the number of its source
@@ -57,8 +57,7 @@ def open_sources(recipe: DataRecipe, columns: dict[str, str]) -> list[Source]:
     for number, (source, called) in enumerate(zip(given, source_names(given), strict=True)):
         where = f"data.sources[{number}]" if recipe.sources else "data"
         names = columns_of(source, columns, where)
-        skip = recipe.invalid_examples == "skip"
-        opened = _open_files(source, names, skip, where) if source.path is not None else _open_hub(source, names)
+        opened = _open_files(source, names, recipe, where) if source.path is not None else _open_hub(source, names)
         opened.name = called
         sources.append(opened)
     return sources
@@ -75,12 +74,14 @@ def columns_of(source: SourceRecipe, columns: dict[str, str], where: str) -> dic
     return {name: source.columns.get(role, name) for role, name in columns.items()}
 
 
-def _open_files(source: SourceRecipe, names: dict[str, str], skip: bool, where: str) -> Source:
-    path, given = Path(str(source.path)), tuple(names.items())
+def _open_files(source: SourceRecipe, names: dict[str, str], recipe: DataRecipe, where: str) -> Source:
+    path, given, skip = Path(str(source.path)), tuple(names.items()), recipe.invalid_examples == "skip"
     files = _files(str(path), source.split, where)
     kinds = {suffix_of(file) for file in files}
     kind = kinds.pop() if len(kinds) == 1 else None
     paths = list(map(str, files))
+    if kind not in TABLES and (form := [key for key in FORM if getattr(recipe, key) is not None]):
+        raise UserError(f"{path}: data.{form[0]} is for streams of {' and '.join(TABLES)}; leave it out")
     # of what a generator is given, a list is what can be divided
     if kind == ".parquet":
         rows = _loaded(str(path), "parquet", data_files=paths, split="train").reshard()
@@ -88,7 +89,13 @@ def _open_files(source: SourceRecipe, names: dict[str, str], skip: bool, where: 
     if kind in LINES:
         rows = _generated(_rows_of_lines, ranges=list(_ranges(files)), names=given, kind=kind, skip=skip)
     elif kind in TABLES:
-        rows = _generated(_rows_of_tables, files=paths, names=given, kind=kind, skip=skip)
+        encodings = [encoding_of(file, recipe.encoding) for file in files]
+        delimiters = [
+            delimiter_of(file, recipe.delimiter, encoding) for file, encoding in zip(files, encodings, strict=True)
+        ]
+        tables = list(zip(paths, delimiters, encodings, strict=True))
+        header = None if recipe.header is None else tuple(recipe.header)
+        rows = _generated(_rows_of_tables, tables=tables, names=given, header=header, skip=skip)
     elif kind in ROWS:
         rows = _generated(_rows_of_files, files=paths, names=given, read=ROWS[kind])
     elif path.is_dir() and (of_columns := aligned.find(path, source.split, list(names.values()))):
@@ -232,20 +239,17 @@ def _lines(file: Path, start: int, end: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _rows_of_tables(
-    files: Sequence[str], names: tuple[tuple[str, str], ...], kind: str, skip: bool
+    tables: Sequence[tuple[str, str, str]],
+    names: tuple[tuple[str, str], ...],
+    header: tuple[str, ...] | None,
+    skip: bool,
 ) -> Iterator[dict[str, Any]]:
-    for file in files:
-        rows = csv.reader((line for _, line in numbered_lines(Path(file))), delimiter="\t" if kind == ".tsv" else ",")
-        header = next(rows, [name for _, name in names])
-        for _, name in names:
-            if name not in header:
-                raise UserError(f"{file} line 1: no column {name!r}; there are {', '.join(header)}")
-        for row in rows:
-            where = f"{file} line {rows.line_num}"
-            if len(row) != len(header) and not skip:
-                raise UserError(f"{where}: {len(row)} values for {len(header)} columns")
-            cells = dict(zip(header, row, strict=True)) if len(row) == len(header) else dict.fromkeys(header)
-            yield {**{wanted: cells[name] for wanted, name in names}, PLACE: where}
+    for file, delimiter, encoding in tables:
+        called, rows = open_table(Path(file), [name for _, name in names], delimiter, encoding, header)
+        for line, row in rows:
+            is_whole = len(row) == len(called) or not (skip or require_width(Path(file), (line, row), called))
+            cells = dict(zip(called, row, strict=True)) if is_whole else dict.fromkeys(called)
+            yield {**{wanted: cells[name] for wanted, name in names}, PLACE: f"{file} line {line}"}
 
 
 def _rows_of_files(

@@ -1,5 +1,6 @@
 """Recipes: everything that a run depends on, as one typed tree, read from YAML and overridable on the command line."""
 
+import codecs
 import dataclasses
 import math
 import re
@@ -24,6 +25,13 @@ def schedules() -> list[str]:
     from transformers.trainer_utils import SchedulerType
 
     return [kind.value for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy")]
+
+
+def is_encoding(name: str) -> bool:
+    try:
+        return bool(codecs.lookup(name))
+    except LookupError:
+        return False
 
 
 STREAM_KEYS = ("streaming", "shuffle_buffer")  # of data, which say nothing where it is no stream
@@ -75,7 +83,7 @@ class DataRecipe(Settings):
     name: str | None = field(default=None, metadata={"place": ON_HUB})  # a data set on the Hub
     config: str | None = None  # its configuration
     revision: str | None = None
-    # a folder with a file for each split: JSON lines, CSV, TSV, Parquet, text, also gzipped
+    # a folder with a file for each split: JSON lines, CSV, TSV, Excel, Parquet, CoNLL, TMX, text, also gzipped
     path: str | None = field(default=None, metadata={"place": FOLDER})
     embedded: bool = False  # the data set that the package generates
     embedded_sizes: dict[str, int] | None = None
@@ -83,6 +91,12 @@ class DataRecipe(Settings):
     validation_split: str = "validation"
     test_split: str | None = "test"  # of each split a part can be taken: train[:90%], train[90%:]
     columns: dict[str, str] = field(default_factory=dict)  # what the task wants: the column's name, where it is another
+    # of CSV and TSV, default: what a file is found to have, which is said where it is not the usual
+    delimiter: str | None = that(
+        lambda value: len(value) == 1, 'must be one character, such as ";" or, in quotes, "\\t"'
+    )
+    encoding: str | None = that(is_encoding, "is no encoding; utf-8, utf-16, cp1252 and cp949 are")  # also of text
+    header: list[str] | None = None  # the names of the columns, where a file does not begin with them; also of Excel
     max_train_examples: int | None = positive()
     streaming: bool = False  # read training rows as they are needed, from files row by row or from the Hub
     # of the training rows; default: the train split of path or name. Where these are not given, the rows for validation and

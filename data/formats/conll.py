@@ -10,21 +10,22 @@ from pathlib import Path
 import datasets
 
 from ...configuration.errors import UserError
-from .reading import numbered_lines, stream
+from .reading import UTF_8, encoding_of, numbered_lines, stream
 
 FEATURES = datasets.Features(
     {"tokens": datasets.List(datasets.Value("string")), "tags": datasets.List(datasets.Value("string"))}
 )
 
 
-def load(file: Path, columns: list[str]) -> datasets.Dataset:
-    return stream(lambda: sentences(file), FEATURES, [file])
+def load(file: Path, columns: list[str], encoding: str | None = None) -> datasets.Dataset:
+    encoding = encoding_of(file, encoding)
+    return stream(lambda: sentences(file, encoding), FEATURES, [file])
 
 
-def sentences(file: Path) -> Iterator[dict[str, list[str]]]:
+def sentences(file: Path, encoding: str = UTF_8) -> Iterator[dict[str, list[str]]]:
     tokens: list[str] = []
     tags: list[str] = []
-    for number, line in numbered_lines(file):
+    for number, line in numbered_lines(file, encoding):
         if not line.strip():
             if tokens:
                 yield {"tokens": tokens, "tags": tags}

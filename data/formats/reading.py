@@ -1,11 +1,13 @@
 """What the formats share: lines with their numbers, and data sets that `datasets` builds and keeps in its cache."""
 
+import codecs
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 import datasets
@@ -14,30 +16,108 @@ from huggingface_hub.errors import HTTPError
 
 from ...configuration.errors import UserError, reason
 from ...configuration.version import __version__
+from ..progress import say_once
 
 # what reading raises: of files, of the network after all tries of huggingface_hub and `datasets`, and of what these make of both
 READING_ERRORS = (OSError, ValueError, EOFError, zlib.error, HTTPError, datasets.exceptions.DatasetsError)
 CONNECTION_ERRORS = (ConnectionError, TimeoutError, HTTPError)
 
+UTF_8 = "utf-8"
+# what a file of an encoding begins with
+MARKS = {b"\xef\xbb\xbf": UTF_8, b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+SAMPLE = 1000  # lines by which one encoding is told from another
 
-def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a UTF-8 file, gzipped or not, counted from 1, without a byte order mark.
+
+def opened(file: Path) -> IO[bytes]:
+    """The content of a file, gzipped or not."""
+    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
+
+
+def numbered_lines(file: Path, encoding: str = UTF_8) -> Iterator[tuple[int, str]]:
+    """Lines of a file, gzipped or not, counted from 1, without a byte order mark.
 
     Raises:
-        UserError: Bytes that are not UTF-8; names the line. A damaged gzip file.
+        UserError: Bytes that are not of the encoding; names the line. A damaged gzip file.
     """
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rb") as lines:
+    remedy = "convert the file to UTF-8" if encoding == UTF_8 else "set data.encoding"
+    name, number = "UTF-8" if encoding == UTF_8 else encoding, 0
+    with opened(file) as lines:
         try:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as error:
-                    raise UserError(
-                        f"{file} line {number}: not UTF-8 (byte {error.start + 1} of the line); "
-                        "convert the file to UTF-8"
-                    ) from None
+            if encoding.startswith(("utf-16", "utf-32")):  # there a line does not end with one byte
+                with io.TextIOWrapper(lines, encoding, newline="\n") as text:
+                    for number, line in enumerate(text, start=1):
+                        yield number, line
+                return
+            for number, raw in enumerate(lines, start=1):
+                yield number, raw.decode("utf-8-sig" if number == 1 and encoding == UTF_8 else encoding)
+        except UnicodeDecodeError as error:
+            if encoding.startswith(("utf-16", "utf-32")):
+                raise UserError(f"{file} behind line {number}: not {name}; {remedy}") from None
+            raise UserError(
+                f"{file} line {number}: not {name} (byte {error.start + 1} of the line); {remedy}"
+            ) from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{file}: a damaged gzip file ({error}); compress it again") from None
+
+
+def encoding_of(file: Path, asked: str | None) -> str:
+    """The encoding that is asked for or, where none is, the one that the file is found to have; another than UTF-8 is said in
+    a line.
+
+    Raises:
+        UserError: That of `numbered_lines`.
+    """
+    if asked is not None:
+        return codecs.lookup(asked).name
+    encoding, example = checked_once(lambda: _find_encoding(file), file, ["encoding"])
+    if encoding != UTF_8:
+        shown = f", which makes {example!r} of its first line beyond ASCII" if example else ""
+        say_once(f"{file}: not UTF-8; read as {encoding}{shown} (data.encoding says otherwise)")
+    return encoding
+
+
+def _find_encoding(file: Path) -> tuple[str, str]:
+    """By its mark, or as UTF-8, as the Korean of Windows or as the Latin of Windows, whichever its bytes are; and, of the
+    last two, a line by which somebody can tell."""
+    right = wrong = 0  # lines beyond ASCII that are UTF-8, and that are not
+    sample: list[bytes] = []  # of those that are not
+    others = ["cp949", "cp1252"]
+    with opened(file) as lines:
+        try:
+            start = lines.read(3)
+            for mark, encoding in MARKS.items():
+                if start.startswith(mark):
+                    return encoding, ""
+            lines.seek(0)
+            for line in lines:
+                if line.isascii() or _is(line, UTF_8):
+                    right += not line.isascii()
+                    continue
+                wrong += 1
+                sample += [line] * (len(sample) < SAMPLE)
+                others = [encoding for encoding in others if _is(line, encoding)]
+        except (gzip.BadGzipFile, EOFError, zlib.error):
+            return UTF_8, ""  # whoever reads the lines says what is wrong
+    if "cp949" in others and not _is_korean(sample):
+        others.remove("cp949")
+    if wrong <= right or not others:  # UTF-8, or damaged
+        return UTF_8, ""
+    return others[0], sample[0].decode(others[0]).strip()[:40]
+
+
+def _is(line: bytes, encoding: str) -> bool:
+    try:
+        line.decode(encoding)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_korean(lines: list[bytes]) -> bool:
+    """Whether most of what is beyond ASCII are syllables that are written, which pairs of Latin letters are not."""
+    beyond = [one for line in lines for one in line.decode("cp949") if not one.isascii()]
+    common = sum("가" <= one <= "힣" and len(one.encode("euc_kr", "ignore")) == 2 for one in beyond)
+    return 2 * common > len(beyond)
 
 
 def checked_once(check: Callable[[], Any], file: Path, what: Iterable[str]) -> Any:
@@ -58,12 +138,12 @@ def checked_once(check: Callable[[], Any], file: Path, what: Iterable[str]) -> A
     return found
 
 
-def count_lines(file: Path) -> int:
+def count_lines(file: Path, encoding: str = UTF_8) -> int:
     """
     Raises:
         UserError: That of `numbered_lines`.
     """
-    return checked_once(lambda: sum(1 for _ in numbered_lines(file)), file, ["lines"])
+    return checked_once(lambda: sum(1 for _ in numbered_lines(file, encoding)), file, ["lines", encoding])
 
 
 def no_rows(columns: list[str]) -> datasets.Dataset:

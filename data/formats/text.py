@@ -4,8 +4,11 @@ from pathlib import Path
 
 import datasets
 
-from .reading import build, count_lines, no_rows
+from .reading import build, count_lines, encoding_of, no_rows
 
 
-def load(file: Path, columns: list[str]) -> datasets.Dataset:
-    return build("text", str(file), file, columns) if count_lines(file) else no_rows(columns)
+def load(file: Path, columns: list[str], encoding: str | None = None) -> datasets.Dataset:
+    encoding = encoding_of(file, encoding)
+    if not count_lines(file, encoding):
+        return no_rows(columns)
+    return build("text", str(file), file, columns, encoding=encoding)

@@ -269,8 +269,10 @@ EMPTY = ": the split 'train' is empty; it needs at least one example"
         ("train.csv", "source,target\na,b\n\na,b\n", " line 3: empty; delete it"),
         ("train.csv", "source,target\n" + "a" * 200_000 + ",b\n", " line 2: field larger than field limit (131072)"),
         ("train.csv", 'source,target\na,b\n"a,b\nc,d\n', " line 4: 1 values for 2 columns"),
-        ("train.csv", b"source,target\na,b\n\xb0\xa1,b\n",
+        ("train.csv", b"source,target\na,b\n\x81,b\n",
          " line 3: not UTF-8 (byte 1 of the line); convert the file to UTF-8"),
+        ("train.csv", "source,target,source\na,b,c\n",
+         " line 1: two columns are called 'source'; give each a name of its own"),
         ("train.tsv", "source,target\na,b\n", " line 1: no column 'source'; there are source,target"),
         ("train.jsonl", "", EMPTY),
         ("train.json", "", EMPTY),
@@ -311,11 +313,12 @@ def test_an_empty_parquet_file(write):
 
 
 def test_an_unknown_kind_of_file(write):
-    file = write("train.xlsx", "x")
+    file = write("train.docx", "x")
     assert refused(file) == (
-        f"{file}: unknown kind '.xlsx'; there are .jsonl, .json, .csv, .tsv, .parquet, .txt, .conll, .iob, each also with .gz"
+        f"{file}: unknown kind '.docx'; there are .jsonl, .json, .csv, .tsv, .xlsx, .parquet, .txt, .conll, .iob, .tmx, each "
+        "also with .gz"
     )
-    assert refused(file.parent).endswith("it holds train.xlsx")
+    assert refused(file.parent).endswith("it holds train.docx")
 
 
 def test_a_folder_without_the_splits_file(write):
