@@ -14,22 +14,30 @@ from ..recipes.schema import DataRecipe, SourceRecipe, source_names
 from .embedded import DEFAULT_SIZES, load_embedded
 from .formats import FORM, FORMATS, aligned, load_file, pictures, suffix_of
 from .formats.reading import READING_ERRORS
+from .splitting import assignment
 from .streaming import SOURCE, columns_of
+
+NUMBER = "number of the row"  # a column beside those of the rows: where each stands in what it was cut from
 
 
 def load_rows(
     recipe: DataRecipe, split: str, columns: dict[str, str], task: str, seed: int, to_train: bool = False
 ) -> datasets.Dataset:
-    """One split, of one place or joined of the sources, with at least `columns`; joined rows also have the column SOURCE.
+    """One split, of one place or joined of the sources, with at least `columns`; joined rows also have the column SOURCE, and
+    rows of a split that is cut from another NUMBER.
 
     Args:
-        columns: The role of each column that the task reads -> its name.
+        columns: The role of each column that the task reads -> its name. What is cut is stratified by that of `label`.
         to_train: Of a source, the split that it names itself.
 
     Raises:
         UserError: As of `load_split`; or no source has the split.
     """
     if not (recipe.is_joined or (to_train and recipe.sources)):
+        whole, part = split_part(split)
+        if recipe.shares and (whole in (recipe.train_split, *recipe.shares) or Path(recipe.path or "").is_file()):
+            rows = _cut(recipe, whole, columns, task, seed)
+            return rows if part is None else rows.select(range(len(rows))[part(len(rows))])
         return load_split(recipe, split, list(columns.values()), task, seed)
     parts, without = [], [] if to_train else sources_without(recipe, split)
     for number, (source, called) in enumerate(zip(recipe.sources, source_names(recipe.sources), strict=True)):
@@ -48,6 +56,24 @@ def load_rows(
         return datasets.concatenate_datasets(parts)
     except ValueError as error:
         raise UserError(f"data.sources: columns of one name are of other types ({reason(error)})") from None
+
+
+def _cut(recipe: DataRecipe, split: str, columns: dict[str, str], task: str, seed: int) -> datasets.Dataset:
+    names, shares = [recipe.train_split, *recipe.shares], list(recipe.shares.values())
+    if split not in names:
+        raise UserError(f"data.split: cuts no {split!r}, only {', '.join(names[1:])}; give it a share of its own")
+    for name in names[1:]:
+        if recipe.path is not None and (own := split_file(Path(recipe.path), name)) not in (None, Path(recipe.path)):
+            raise UserError(f"data.split: {name!r} is in {own} already; leave its share out")
+    stratify, group = recipe.split.stratify or columns.get("label"), recipe.split.group
+    wanted = [*columns.values(), *filter(None, (stratify, group))]
+    rows = load_split(recipe, recipe.train_split, wanted, task, seed)
+    chosen = assignment(rows, shares, list(columns.values()), stratify, group, seed)
+    for name, count in zip(names, np.bincount(chosen, minlength=len(names)), strict=True):
+        if count == 0:
+            raise UserError(f"data.split: none of the {len(rows):,} rows falls to {name!r}; change the shares")
+    rows = rows.add_column(NUMBER, np.arange(len(rows)))
+    return rows.select(np.flatnonzero(chosen == names.index(split)))
 
 
 def sources_without(recipe: DataRecipe, split: str) -> list[str]:
@@ -99,6 +125,9 @@ def row_place(recipe: DataRecipe, rows: datasets.Dataset, where: str) -> Callabl
     Args:
         where: What all are called.
     """
+    if NUMBER in rows.column_names:
+        numbers = rows.with_format("numpy", columns=[NUMBER])
+        return lambda index: f"{where} example {numbers[index][NUMBER] + 1}"
     if SOURCE not in rows.column_names:
         return lambda index: f"{where} example {index + 1}"
     sources, names = rows.data.column(SOURCE).to_numpy(), source_names(recipe.sources)
@@ -173,6 +202,8 @@ def split_name(recipe: DataRecipe, split: str) -> str:
         return f"data.sources ({split})"
     if recipe.path is not None:
         path, whole = Path(recipe.path), split_part(split)[0]
+        if whole in recipe.shares:
+            return f"{split_name(recipe, recipe.train_split)} ({whole})"
         return str(split_file(path, whole) or _aligned_name(path, whole))
     return f"{'embedded data' if recipe.embedded else recipe.name} ({split})"
 
@@ -216,8 +247,9 @@ def _of_another(path: Path, split: str) -> str:
     if split == "train" or split_file(path, "train") is None:
         return ""
     if split == "test":
-        return "; data.test_split=null leaves it out"
-    return f"; data.train_split=train[:90%] data.{split}_split=train[90%:] takes it from train"
+        return '; "data.split={test: 0.1}" takes it from train, data.test_split=null leaves it out'
+    more = "" if any(path.glob("test.*")) else ", test: 0.1"
+    return f'; "data.split={{validation: 0.1{more}}}" takes it from train'
 
 
 def _aligned_name(path: Path, split: str) -> Path:

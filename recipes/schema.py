@@ -77,6 +77,18 @@ class SourceRecipe(Settings):
 
 @strict
 @dataclass
+class SplitRecipe(Settings):
+    """Which shares of the rows to train on are the splits that have no rows of their own; by what the rows hold and the seed,
+    whatever their order."""
+
+    validation: float | None = share()
+    test: float | None = share()
+    stratify: str | None = None  # a column of whose values all have like shares; default: the label, where there is one
+    group: str | None = None  # a column whose values are not divided between splits: a speaker, a document
+
+
+@strict
+@dataclass
 class DataRecipe(Settings):
     """Where the examples come from: `embedded`, or `path`, or `name` where no path is given."""
 
@@ -90,6 +102,7 @@ class DataRecipe(Settings):
     train_split: str = "train"
     validation_split: str = "validation"
     test_split: str | None = "test"  # of each split a part can be taken: train[:90%], train[90%:]
+    split: SplitRecipe = field(default_factory=SplitRecipe)  # cuts the two from the train split, or from the one file
     columns: dict[str, str] = field(default_factory=dict)  # what the task wants: the column's name, where it is another
     # of CSV and TSV, default: what a file is found to have, which is said where it is not the usual
     delimiter: str | None = that(
@@ -104,6 +117,12 @@ class DataRecipe(Settings):
     sources: list[SourceRecipe] = field(default_factory=list)
     shuffle_buffer: int = positive(10_000)  # rows of a stream that are read, shuffled and packed together
     invalid_examples: Literal["error", "skip"] = "error"  # empty texts, unknown labels, texts that are too long
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the splits that are cut from the rows to train on: the name of each, and its share of them."""
+        names = {"validation": self.validation_split, "test": self.test_split}
+        return {str(name): part for kind, name in names.items() if (part := getattr(self.split, kind))}
 
     @property
     def is_joined(self) -> bool:
@@ -184,8 +203,9 @@ class TrainingRecipe(Settings):
     )
     compile: bool = False
     log_every: int = positive(10)
-    evaluate_every: int = positive(500)
-    save_every: int | None = positive()  # steps; default, without save_minutes: evaluate_every
+    # steps; default: ten times in a run, by whichever of the first three ends it, and at most 500 steps apart
+    evaluate_every: int | None = positive()
+    save_every: int | None = positive()  # steps; default, without save_minutes: when it is evaluated
     save_minutes: float | None = positive()  # of training
     keep_every: int | None = positive()  # checkpoints of steps that it divides stay for good; of others the newest two
     # a step is left out where its loss is not finite, or so many standard deviations above the mean of the last 128
@@ -278,6 +298,7 @@ def validate(recipe: Recipe, where: str) -> None:
             f"{where}: data needs one of name (a Hub data set), path (local files), sources (several of them) or "
             "embedded: true"
         )
+    _validate_split(data, where)
     _validate_stream(data, training, where)
     if len(places) > 1 and data.embedded:
         raise UserError(f"{where}: data.embedded excludes data.{places[0]}; set one of them")
@@ -306,6 +327,26 @@ def validate(recipe: Recipe, where: str) -> None:
         raise UserError(
             f"{where}: tokenizer.{idle[0]}={getattr(tokenizer, idle[0])!r} does nothing, because {bringer} brings a tokenizer; "
             f"leave it out (on the command line tokenizer='{{{kept}}}')"
+        )
+
+
+def _validate_split(data: DataRecipe, where: str) -> None:
+    if not data.shares:
+        if idle := [key for key in ("group", "stratify") if getattr(data.split, key) is not None]:
+            raise UserError(
+                f"{where}: data.split.{idle[0]} does nothing without a share; set data.split.validation=0.1"
+            )
+        return
+    if sum(data.shares.values()) >= 1:
+        raise UserError(f"{where}: data.split leaves nothing to train on; the shares must come to less than 1")
+    if data.split.test and data.test_split is None:
+        raise UserError(f"{where}: data.split.test={data.split.test} and data.test_split=null; set one of them")
+    if data.streaming or data.sources:
+        what = "sources" if data.sources else "streaming"
+        raise UserError(f"{where}: data.split is for rows of one place that ends, not for data.{what}; leave it out")
+    if data.train_split.endswith("]"):
+        raise UserError(
+            f"{where}: data.split cuts a whole split, and {data.train_split!r} is a part; leave one of them out"
         )
 
 

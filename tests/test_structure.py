@@ -66,8 +66,8 @@ COMMANDS = {
 RECIPE = {
     "": "language options output_dir overwrite seed task",
     "data": """
-        columns config embedded embedded_sizes invalid_examples max_train_examples name path revision shuffle_buffer
-        sources streaming test_split train_split validation_split
+        columns config delimiter embedded embedded_sizes encoding header invalid_examples max_train_examples name path revision
+        shuffle_buffer sources split streaming test_split train_split validation_split
     """,
     "tokenizer": "kind lowercase min_frequency path special_tokens stream_examples vocab_size",
     "model": "attn_implementation config init_from preset",

@@ -240,11 +240,12 @@ def load_splits(
         names["test"] = data.test_split
     if data.path is not None and Path(data.path).is_file():
         whole = [name for name in names.values() if "[" not in name]
-        if whole:
+        if data.shares and not data.split.test:
+            names.pop("test", None)
+        elif whole and not data.shares:
             raise UserError(
                 f"data.path={data.path!r} is one file, but {whole[0]!r} is a split of its own; give a folder with a file "
-                "for each split, or name parts: data.train_split=train[:90%] data.validation_split=train[90%:] "
-                "data.test_split=null"
+                'for each split, or cut the file: "data.split={validation: 0.1, test: 0.1}"'
             )
     # before one reads it for all: does each node have it?
     in_turns(accelerator, True, lambda: [split_name(data, name) for name in names.values()])

@@ -332,8 +332,8 @@ def test_a_folder_without_the_splits_file(write):
 @pytest.mark.parametrize(
     ("split", "remedy"),
     [
-        ("validation", "; data.train_split=train[:90%] data.validation_split=train[90%:] takes it from train"),
-        ("test", "; data.test_split=null leaves it out"),
+        ("validation", '; "data.split={validation: 0.1, test: 0.1}" takes it from train'),
+        ("test", '; "data.split={test: 0.1}" takes it from train, data.test_split=null leaves it out'),
         ("train", ""),
     ],
 )

@@ -395,13 +395,21 @@ def test_it_says_how_many_tokens_the_tokenizer_does_not_know(tmp_path, capsys, k
         assert bool(re.search(rf"[1-9]\d?\.\d\d% of the tokens for {split} are unknown to the token", shown)) is is_told
 
 
-def test_one_file_is_not_enough_to_train(tmp_path, write):
+def test_one_file_is_not_enough_to_train_unless_it_is_cut(tmp_path, write):
     data = local_data(write)
-    with pytest.raises(
-        UserError,
-        match=r"is one file, but 'train' is a split of its own; give a folder with a file for each split, or name parts",
-    ):
-        train(tiny_recipe(tmp_path / "run", data={**data, "path": str(Path(data["path"]) / "train.jsonl")}))
+    file = str(Path(data["path"]) / "train.jsonl")
+    with pytest.raises(UserError, match=r'one file, .* cut the file: "data.split={validation: 0.1, test: 0.1}"'):
+        train(tiny_recipe(tmp_path / "run", data={**data, "path": file}))
+    changes = {"training": {"max_steps": 1}, "data": {**data, "path": file, "split": {"validation": 0.1, "test": 0.2}}}
+    train(tiny_recipe(tmp_path / "run", **changes))
+    rows = [json.loads(line) for line in Path(file).read_text().splitlines()]
+    tested = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert abs(len(tested) - 0.2 * len(rows)) <= 1
+    assert len(evaluate(tmp_path / "run" / "best", split="validation")) == 5
+    del changes["data"]["split"]["test"]
+    assert "test" not in train(tiny_recipe(tmp_path / "other", **changes))
+    with pytest.raises(UserError, match=r"data.split: cuts no 'test', only validation"):
+        evaluate(tmp_path / "other" / "best")
 
 
 # --- when it ends
