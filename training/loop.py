@@ -24,7 +24,7 @@ from .checkpoints import load_state
 from .engine import Engine, full, local
 from .log import TrainingLog
 from .nodes import write_once
-from .optimization import Schedule, planned_steps, warmup_steps
+from .optimization import EVALUATIONS, Schedule, evaluation_interval, planned_steps, warmup_steps
 from .progress import TrainingProgress, timed
 from .run_folder import RunFolder
 from .throughput import Meter
@@ -45,10 +45,11 @@ class Position:
     best_loss: float = math.inf  # where metrics are equal, as they are while a hard one is still zero, the loss decides
     worse_evaluations: int = 0  # since the metric was last better
     evaluated_step: int = 0
+    evaluated_seconds: float = 0.0  # of training, before that
 
     def take_score(self, score: float, loss: float, evaluator: Evaluator) -> bool:
         """Note what a model scored at this step; whether it is the best so far."""
-        self.evaluated_step = self.step
+        self.evaluated_step, self.evaluated_seconds = self.step, self.seconds
         is_better = evaluator.is_better(score, self.best_metric)
         self.worse_evaluations = 0 if is_better else self.worse_evaluations + 1
         if not is_better and not (score == self.best_metric and loss < self.best_loss):
@@ -93,7 +94,11 @@ class TrainingLoop:
             accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
         self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
         self.data = make_data(self.share)
-        warmup = warmup_steps(recipe.optimization, self.planned_steps())
+        planned = self.planned_steps()
+        warmup, self.interval = (
+            warmup_steps(recipe.optimization, planned),
+            evaluation_interval(recipe.training, planned),
+        )
         self.model, self.optimizers = engine.prepare(model, recipe.optimization, checkpoint)
         self.writer = CheckpointWriter(
             run_folder.checkpoints,
@@ -138,8 +143,8 @@ class TrainingLoop:
                 self.position.epoch, self.position.batch, values["epoch"] = place
                 progress.step()
                 step, finished = self.position.step, self._finished()
-                evaluate = step % training.evaluate_every == 0 or (finished and not self.stopping)
-                save = self._save_is_due() or finished
+                evaluate = self._evaluation_is_due() or (finished and not self.stopping)
+                save = self._save_is_due(evaluate) or finished
                 labels = values.pop("labels")
                 if "loss" in values:
                     self.taken.append((values["loss"], labels))
@@ -172,14 +177,25 @@ class TrainingLoop:
         """A handler of signals: the step at work is finished."""
         self.stop_requested = True
 
-    def _save_is_due(self) -> bool:
+    def _evaluation_is_due(self) -> bool:
+        training, position = self.recipe.training, self.position
+        if training.evaluate_every is None and training.max_minutes is not None:
+            apart = 60 * training.max_minutes / EVALUATIONS
+            if position.seconds - position.evaluated_seconds >= apart:
+                return True
+        return position.step % self.interval == 0
+
+    def _save_is_due(self, evaluate: bool) -> bool:
         training, position, saved = self.recipe.training, self.position, self.saved
         if self.watch.is_skipping(position.step):  # if the weights are to blame, the checkpoint before is worth more
             return False
         if training.save_minutes is not None and position.seconds - saved.seconds >= 60 * training.save_minutes:
             return True
-        every = training.save_every or (training.evaluate_every if training.save_minutes is None else None)
-        return every is not None and position.step // every > saved.step // every
+        if training.save_every is None:
+            # also at the step at which it would have been evaluated, had the last one not been left out
+            passed = position.step // self.interval > saved.step // self.interval
+            return training.save_minutes is None and (evaluate or passed)
+        return position.step // training.save_every > saved.step // training.save_every
 
     def _finished(self) -> bool:
         training, position = self.recipe.training, self.position

@@ -14,6 +14,7 @@ from ..recipes.schema import OptimizationRecipe, TrainingRecipe
 from .muon import Muon
 
 WARMUP, FAR = 400, 10**9  # steps
+EVALUATIONS, MOST_APART = 10, 500  # of a run that says nothing of them, and steps from one to the next
 
 
 def make_optimizers(model: nn.Module, recipe: OptimizationRecipe, is_fused: bool = True) -> list[torch.optim.Optimizer]:
@@ -101,6 +102,16 @@ def warmup_steps(recipe: OptimizationRecipe, steps: int | None) -> int:
             f"{usual}, or train longer"
         )
     return recipe.warmup_steps
+
+
+def evaluation_interval(recipe: TrainingRecipe, steps: int | None) -> int:
+    """Steps from one evaluation to the next: those that the recipe says, or else a tenth of the run, at most 500.
+
+    Args:
+        steps: Of the run, where only minutes bound it None.
+    """
+    usual = MOST_APART if steps is None else max(1, min(MOST_APART, steps // EVALUATIONS))
+    return recipe.evaluate_every or usual
 
 
 class Schedule:

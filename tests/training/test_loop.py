@@ -415,3 +415,21 @@ def test_a_gradient_of_one_process_that_is_no_number_ends_both(tmp_path):
     assert process.returncode == 0, process.stderr
     assert "going on from step 12 " in process.stderr
     assert list(losses(run)) == list(range(1, 21))
+
+
+USUAL = {"evaluate_every": None, "save_every": None}
+
+
+def entries(folder, key):
+    return [entry["step"] for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines()) if key in entry]
+
+
+def test_a_run_that_does_not_say_when_is_evaluated_and_saved_ten_times(tmp_path):
+    train(tiny_recipe(tmp_path / "run", training=USUAL))
+    assert entries(tmp_path / "run", "validation_loss") == [*range(2, 21, 2)]
+    assert entries(tmp_path / "run", "checkpoint_seconds") == [*range(2, 21, 2)]
+
+
+def test_one_that_minutes_end_is_too(tmp_path):
+    train(tiny_recipe(tmp_path / "run", training=USUAL | {"max_steps": None, "max_minutes": 1 / 60}))
+    assert 4 <= len(entries(tmp_path / "run", "validation_loss")) <= 11

@@ -7,7 +7,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
 from trefoil.recipes.schema import OptimizationRecipe, TrainingRecipe
 from trefoil.training.muon import Muon
-from trefoil.training.optimization import Schedule, make_optimizers, planned_steps, warmup_steps
+from trefoil.training.optimization import Schedule, evaluation_interval, make_optimizers, planned_steps, warmup_steps
 
 
 def names_of(model, parameters):
@@ -246,3 +246,11 @@ def test_a_warm_up_that_is_longer_than_the_run_is_refused():
 @pytest.mark.parametrize(("steps", "expected"), [(None, 400), (10_000, 400), (4_000, 400), (500, 50), (5, 0)])
 def test_a_warm_up_that_nobody_set_suits_the_run(steps, expected):
     assert warmup_steps(OptimizationRecipe(), steps) == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "steps", "expected"),
+    [(None, 260, 26), (None, 7, 1), (None, 100_000, 500), (None, None, 500), (40, 260, 40)],
+)
+def test_a_run_is_evaluated_ten_times_unless_it_is_long_or_says_otherwise(asked, steps, expected):
+    assert evaluation_interval(TrainingRecipe(evaluate_every=asked), steps) == expected
