@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """A user's mistake: one line that names what was wrong, where, and what would be right.
+    """A user's mistake: one line that names what was wrong, where, and what would be right; of several mistakes, a line each.
 
     The command line prints it without a stack trace and exits with code 2.
     """

@@ -4,10 +4,10 @@ import codecs
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from huggingface_hub.dataclasses import strict
@@ -228,9 +228,27 @@ class EvaluationRecipe(Settings):
     max_new_tokens: int | None = positive()  # default: the model's positions
 
 
+# what other trainers call the keys
+OTHER_NAMES = {
+    "batch_size": "batches.tokens_per_batch", "train_batch_size": "batches.tokens_per_batch",
+    "per_device_train_batch_size": "batches.tokens_per_device", "gradient_accumulation_steps": "batches.tokens_per_device",
+    "max_length": "batches.max_source_length", "max_seq_length": "batches.max_source_length",
+    "lr": "optimization.learning_rate", "warmup": "optimization.warmup_steps", "lr_scheduler_type": "optimization.schedule",
+    "scheduler": "optimization.schedule", "label_smoothing_factor": "optimization.label_smoothing",
+    "epochs": "training.max_epochs", "num_epochs": "training.max_epochs", "num_train_epochs": "training.max_epochs",
+    "steps": "training.max_steps", "minutes": "training.max_minutes", "early_stopping": "training.patience",
+    "fp16": "training.mixed_precision", "bf16": "training.mixed_precision", "precision": "training.mixed_precision",
+    "eval_steps": "training.evaluate_every", "save_steps": "training.save_every", "logging_steps": "training.log_every",
+    "beams": "evaluation.num_beams", "dropout": "model.config.hidden_dropout", "hidden_dropout": "model.config.hidden_dropout",
+    "hidden_size": "model.config.hidden_size", "num_hidden_layers": "model.config.num_hidden_layers",
+    "sep": "data.delimiter", "separator": "data.delimiter", "labels": "options.names",
+}  # fmt: skip
+
+
 @strict
 @dataclass
 class Recipe(Settings):
+    other_names: ClassVar[dict[str, str]] = OTHER_NAMES
     task: str = "translation"
     options: dict[str, Any] = field(default_factory=dict)  # the task's own, see tasks/
     language: list[str] = field(
@@ -289,71 +307,69 @@ def validate(recipe: Recipe, where: str) -> None:
     """What no field says alone: which keys are needed, and which exclude each other.
 
     Raises:
-        UserError: Names the file, the keys and what would be right.
+        UserError: Names the file and, of each mistake in a line, the keys and what would be right.
     """
+    if mistakes := [*_mistakes(recipe)]:
+        raise UserError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
+
+
+def _mistakes(recipe: Recipe) -> Iterator[str]:
     data, model, training = recipe.data, recipe.model, recipe.training
     places = [name for name in ("name", "path", "sources", "embedded") if getattr(data, name)]
     if not places:
-        raise UserError(
-            f"{where}: data needs one of name (a Hub data set), path (local files), sources (several of them) or "
-            "embedded: true"
+        yield (
+            "data needs one of name (a Hub data set), path (local files), sources (several of them) or embedded: true"
         )
-    _validate_split(data, where)
-    _validate_stream(data, training, where)
+    yield from _mistakes_of_split(data)
+    yield from _mistakes_of_stream(data, training)
     if len(places) > 1 and data.embedded:
-        raise UserError(f"{where}: data.embedded excludes data.{places[0]}; set one of them")
+        yield (f"data.embedded excludes data.{places[0]}; set one of them")
     for number, source in enumerate(data.sources):
         if (source.name is None) == (source.path is None):
-            raise UserError(
-                f"{where}: data.sources[{number}] needs one of name (a Hub data set) and path (local files)"
-            )
+            yield (f"data.sources[{number}] needs one of name (a Hub data set) and path (local files)")
         if source.weight != 1 and not data.streaming:
-            raise UserError(
-                f"{where}: data.sources[{number}].weight is for a stream, and joined rows all come once in an epoch; set "
+            yield (
+                f"data.sources[{number}].weight is for a stream, and joined rows all come once in an epoch; set "
                 "data.streaming=true, or leave it out"
             )
     if training.max_steps is None and training.max_epochs is None and training.max_minutes is None:
-        raise UserError(f"{where}: training needs max_steps, max_epochs or max_minutes, or it would never end")
+        yield ("training needs max_steps, max_epochs or max_minutes, or it would never end")
     if model.preset is None and model.init_from is None:
-        raise UserError(f"{where}: model needs preset (to start from nothing) or init_from (to start from weights)")
+        yield ("model needs preset (to start from nothing) or init_from (to start from weights)")
     if model.preset is not None and model.init_from is not None:
-        raise UserError(
-            f"{where}: model.preset={model.preset!r} starts from nothing and model.init_from={model.init_from!r} from "
+        yield (
+            f"model.preset={model.preset!r} starts from nothing and model.init_from={model.init_from!r} from "
             "weights; set one of them (on the command line model.preset=null)"
         )
     tokenizer = recipe.tokenizer
     if (bringer := recipe.ready_tokenizer()) and (idle := sorted(tokenizer.given - {"path"})):
         kept = "" if tokenizer.path is None else f"path: {tokenizer.path}"
-        raise UserError(
-            f"{where}: tokenizer.{idle[0]}={getattr(tokenizer, idle[0])!r} does nothing, because {bringer} brings a tokenizer; "
+        yield (
+            f"tokenizer.{idle[0]}={getattr(tokenizer, idle[0])!r} does nothing, because {bringer} brings a tokenizer; "
             f"leave it out (on the command line tokenizer='{{{kept}}}')"
         )
 
 
-def _validate_split(data: DataRecipe, where: str) -> None:
+def _mistakes_of_split(data: DataRecipe) -> Iterator[str]:
     if not data.shares:
         if idle := [key for key in ("group", "stratify") if getattr(data.split, key) is not None]:
-            raise UserError(
-                f"{where}: data.split.{idle[0]} does nothing without a share; set data.split.validation=0.1"
-            )
+            yield (f"data.split.{idle[0]} does nothing without a share; set data.split.validation=0.1")
         return
     if sum(data.shares.values()) >= 1:
-        raise UserError(f"{where}: data.split leaves nothing to train on; the shares must come to less than 1")
+        yield ("data.split leaves nothing to train on; the shares must come to less than 1")
     if data.split.test and data.test_split is None:
-        raise UserError(f"{where}: data.split.test={data.split.test} and data.test_split=null; set one of them")
+        yield (f"data.split.test={data.split.test} and data.test_split=null; set one of them")
     if data.streaming or data.sources:
         what = "sources" if data.sources else "streaming"
-        raise UserError(f"{where}: data.split is for rows of one place that ends, not for data.{what}; leave it out")
+        yield (f"data.split is for rows of one place that ends, not for data.{what}; leave it out")
     if data.train_split.endswith("]"):
-        raise UserError(
-            f"{where}: data.split cuts a whole split, and {data.train_split!r} is a part; leave one of them out"
-        )
+        yield (f"data.split cuts a whole split, and {data.train_split!r} is a part; leave one of them out")
 
 
-def _validate_stream(data: DataRecipe, training: TrainingRecipe, where: str) -> None:
+def _mistakes_of_stream(data: DataRecipe, training: TrainingRecipe) -> Iterator[str]:
     if not data.streaming:
         if "shuffle_buffer" in data.given:
-            raise UserError(f"{where}: data.shuffle_buffer is for a stream; set data.streaming=true, or leave it out")
+            yield ("data.shuffle_buffer is for a stream; set data.streaming=true, or leave it out")
         return
     refused = {
         "data.embedded": (data.embedded, "is made in memory"),
@@ -362,7 +378,7 @@ def _validate_stream(data: DataRecipe, training: TrainingRecipe, where: str) -> 
     }
     for key, (value, why) in refused.items():
         if value:
-            raise UserError(f"{where}: {key} {why}; with data.streaming=true leave it out, and set training.max_steps")
+            yield (f"{key} {why}; with data.streaming=true leave it out, and set training.max_steps")
     for split in [source.split for source in data.sources] or [data.train_split]:
         if split.endswith("]"):
-            raise UserError(f"{where}: the split {split!r} is a part, and a stream has no length; name a whole split")
+            yield (f"the split {split!r} is a part, and a stream has no length; name a whole split")

@@ -6,7 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import validated_field
 from huggingface_hub.errors import StrictDataclassFieldValidationError
@@ -18,6 +18,7 @@ class Settings:
     """What `build` makes of a mapping; the classes are strict dataclasses."""
 
     given = frozenset[str]()  # the keys that somebody wrote; the others have their defaults
+    other_names: ClassVar[dict[str, str]] = {}  # what others call keys that lie in it, at any depth
 
 
 # --- fields, whose value is checked unless it is None
@@ -64,32 +65,66 @@ def build(kind: Any, content: Any, where: str, prefix: str = "") -> Any:
     """A dataclass from nested mappings, every key and value checked.
 
     Raises:
-        UserError: Names the file, the key and what would be right.
+        UserError: Names the file and, of each mistake in a line, the key and what would be right.
     """
+    mistakes: list[str] = []
+    built = _built(kind, content, prefix, kind, mistakes)
+    if mistakes:
+        raise UserError("\n".join(f"{where}: {mistake}" for mistake in mistakes))
+    return built
+
+
+def _built(kind: Any, content: Any, prefix: str, whole: Any, mistakes: list[str]) -> Any:
     if not isinstance(content, dict):
-        raise UserError(f"{where}: {prefix.rstrip('.') or 'the recipe'} must be a mapping, not {content!r}")
+        mistakes.append(f"{prefix.rstrip('.') or 'the recipe'} must be a mapping, not {content!r}")
+        return None
     hints = typing.get_type_hints(kind)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
     values = {}
     for key, value in content.items():
         if key not in fields:
-            raise UserError(f"{where}: unknown key {prefix}{key}{nearest(str(key), list(fields))}")
-        hint = fields[key]
+            mistakes.append(f"unknown key {prefix}{key}{_meant_key(str(key), list(fields), whole)}")
+            continue
+        hint, before = fields[key], len(mistakes)
         (of_list,) = typing.get_args(hint) if typing.get_origin(hint) is list else (None,)
         if dataclasses.is_dataclass(hint):
-            values[key] = build(hint, value, where, f"{prefix}{key}.")
+            made = _built(hint, value, f"{prefix}{key}.", whole, mistakes)
         elif dataclasses.is_dataclass(of_list) and isinstance(value, list):
-            values[key] = [build(of_list, one, where, f"{prefix}{key}[{at}].") for at, one in enumerate(value)]
+            made = [_built(of_list, one, f"{prefix}{key}[{at}].", whole, mistakes) for at, one in enumerate(value)]
         else:
-            values[key] = _meant(value, hint)
-    try:
-        built = kind(**values)
-    except StrictDataclassFieldValidationError as error:
-        name = str(error).split("'")[1]
-        right = error.__cause__ if isinstance(error.__cause__, ValueError) else f"is not {_describe(fields[name])}"
-        raise UserError(f"{where}: {prefix}{name}={values.get(name)!r} {right}") from None
+            made = _meant(value, hint)
+        if len(mistakes) > before:
+            continue
+        try:
+            kind(**{key: made})
+        except StrictDataclassFieldValidationError as error:
+            cause = error.__cause__
+            right = cause if isinstance(cause, ValueError) else f"is not {_describe(hint)}"
+            mistakes.append(f"{prefix}{key}={made!r} {right}")
+            continue
+        values[key] = made
+    built = kind(**values)
     built.given = frozenset(values)
     return built
+
+
+def _meant_key(key: str, here: list[str], whole: Any) -> str:
+    """The end of a message about an unknown key: where a key of that name lies, or the nearest."""
+    elsewhere = {name.rpartition(".")[2]: name for name in reversed(_keys(whole))}
+    elsewhere |= getattr(whole, "other_names", {})
+    if key not in elsewhere and not difflib.get_close_matches(key, here, n=1, cutoff=0.75):
+        key = next(iter(difflib.get_close_matches(key, elsewhere, n=1, cutoff=0.75)), key)
+    return f"; did you mean {elsewhere[key]}?" if key in elsewhere else nearest(key, here)
+
+
+def _keys(kind: Any, prefix: str = "") -> list[str]:
+    """All that a mapping may hold, as `section.key`."""
+    hints = typing.get_type_hints(kind)
+    keys: list[str] = []
+    for field in dataclasses.fields(kind):
+        inner, name = hints[field.name], f"{prefix}{field.name}"
+        keys += _keys(inner, f"{name}.") if dataclasses.is_dataclass(inner) else [name]
+    return keys
 
 
 def _kinds(hint: Any) -> tuple[Any, ...]:

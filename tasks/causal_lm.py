@@ -108,6 +108,7 @@ class CausalLMScorer(SentenceScorer):
 
 CAUSAL_LM = Task(
     name="causal-lm",
+    also_called=("clm", "lm", "language-model", "language-modeling", "text-generation", "gpt"),
     pipeline_tag="text-generation",
     auto_class=AutoModelForCausalLM,
     families=("trefoil_decoder",),

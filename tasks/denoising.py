@@ -316,6 +316,7 @@ def sentence_places(tokenizer: PreTrainedTokenizerBase) -> tuple[np.ndarray, np.
 
 DENOISING = Task(
     name="denoising",
+    also_called=("seq2seq-pretraining", "bart-pretraining", "span-corruption"),
     pipeline_tag="text-generation",
     auto_class=AutoModelForSeq2SeqLM,
     families=("trefoil_encoder_decoder",),

@@ -226,6 +226,7 @@ class ImageCaptioningEvaluator(TextToTextEvaluator):
 
 IMAGE_CAPTIONING = Task(
     name="image-captioning",
+    also_called=("captioning", "caption", "image-to-text"),
     pipeline_tag="image-to-text",
     auto_class=VisionEncoderDecoderModel,
     families=("vision-encoder-decoder",),

@@ -149,6 +149,7 @@ class MaskedLMScorer(SentenceScorer):
 
 MASKED_LM = Task(
     name="masked-lm",
+    also_called=("mlm", "fill-mask", "masked-language-modeling", "masked-language-model", "pretraining"),
     pipeline_tag="fill-mask",
     auto_class=AutoModelForMaskedLM,
     families=("trefoil_encoder",),

@@ -295,6 +295,7 @@ def _elsewhere(context: str, text: str) -> str:
 
 QUESTION_ANSWERING = Task(
     name="question-answering",
+    also_called=("qa", "squad", "extractive-qa", "reading-comprehension"),
     pipeline_tag="question-answering",
     auto_class=AutoModelForQuestionAnswering,
     families=("trefoil_encoder",),

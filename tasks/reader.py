@@ -1,6 +1,7 @@
 """What reads raw rows: which columns they have, what is wrong with them, and what they tell a model."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import datasets
@@ -136,6 +137,25 @@ class Reader:
         if not isinstance(text, str):
             return f"column {self.column(role)!r} holds {shortened(repr(text))}, not a text"
         return None if text.strip() else f"column {self.column(role)!r} is empty"
+
+    def mistakes(self, examples: datasets.Dataset, place: Callable[[int], str]) -> dict[str, tuple[str, int]]:
+        """What is wrong with rows, whatever the tokenizer and the model: of each kind the first, and how many there are.
+
+        Args:
+            examples: As `prepared`.
+            place: What a row is called in messages, by its index.
+        """
+        found: dict[str, tuple[str, int]] = {}
+        index = 0
+        for rows in self.batches(examples):
+            for problem in self.problems(rows):
+                if problem is not None:
+                    # of one kind are those that differ in a value that is shown
+                    kind = re.sub(r"(column '[^']*')|'[^']*'|\d+", lambda match: match[1] or "…", problem)
+                    first, count = found.get(kind, (f"{place(index)}: {problem}", 0))
+                    found[kind] = first, count + 1
+                index += 1
+        return found
 
     def shown(self, row: dict[str, Any]) -> dict[str, Any]:
         """A raw row as it is written beside the prediction, in JSON."""

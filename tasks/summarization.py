@@ -49,6 +49,7 @@ class SummarizationEvaluator(TextToTextEvaluator):
 
 SUMMARIZATION = Task(
     name="summarization",
+    also_called=("summarize", "summarise", "summarisation", "summary", "summaries"),
     pipeline_tag="summarization",
     auto_class=AutoModelForSeq2SeqLM,
     families=FAMILIES,

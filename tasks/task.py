@@ -28,6 +28,7 @@ class Task:
 
     Args:
         name: As in a recipe's `task`.
+        also_called: What else people call it, in lower case; a recipe does not.
         pipeline_tag: What the Hub and `pipeline` call it.
         auto_class: The class that loads a model with the head.
         families: Model types that can do this.
@@ -43,6 +44,7 @@ class Task:
     """
 
     name: str
+    also_called: tuple[str, ...] = ()
     pipeline_tag: str
     auto_class: Any
     families: tuple[str, ...]
@@ -80,5 +82,12 @@ def get_task(name: str) -> Task:
         UserError: Unknown; names the nearest one.
     """
     if name not in TASKS:
-        raise UserError(f"task={name!r}: unknown task{nearest(name, list(TASKS))}")
+        meant = f"; did you mean {own}?" if (own := usual_name(name)) else nearest(name, list(TASKS))
+        raise UserError(f"task={name!r}: unknown task{meant}")
     return TASKS[name]
+
+
+def usual_name(called: str) -> str | None:
+    """What a recipe calls a task, by that name or one of those that it is also called."""
+    called = called.lower().replace("_", "-").replace(" ", "-")
+    return next((name for name, task in TASKS.items() if called in (name, *task.also_called)), None)

@@ -54,6 +54,11 @@ class TextClassificationReader(LabelledReader):
     def text_roles(self) -> tuple[str, ...]:
         return "text", "text_pair"
 
+    def problems(self, rows: Rows) -> list[str | None]:
+        empty = f"column {self.column('label')!r} is empty"
+        found = zip(super().problems(rows), rows["label"], strict=True)
+        return [problem or (empty if _is_empty(label) else None) for problem, label in found]
+
     def own_names(self, examples: datasets.Dataset) -> list[str] | None:
         return None if self.options.problem_type == "regression" else super().own_names(examples)
 
@@ -122,8 +127,6 @@ class TextClassificationPreprocessor(LabelledPreprocessor):
     def _encode_label(self, value: Any) -> tuple[Any, str | None]:
         """What the model is to say, or what is wrong with a label."""
         column = self.reader.column("label")
-        if _is_empty(value):
-            return None, f"column {column!r} is empty"
         if self.problem_type == "regression":
             try:
                 number = float(value)
@@ -210,6 +213,15 @@ def _in_order(values: Iterable) -> list:
 
 TEXT_CLASSIFICATION = Task(
     name="text-classification",
+    also_called=(
+        "classification",
+        "sequence-classification",
+        "sentiment",
+        "sentiment-analysis",
+        "nli",
+        "regression",
+        "topic",
+    ),
     pipeline_tag="text-classification",
     auto_class=AutoModelForSequenceClassification,
     families=("trefoil_encoder", "trefoil_decoder"),

@@ -88,6 +88,9 @@ class TokenClassificationReader(LabelledReader):
             f"(O, B-TYPE or I-TYPE){hint}"
         )
 
+    def problems(self, rows: Rows) -> list[str | None]:
+        return [row if isinstance(row, str) else None for row in self.read(rows)]
+
     def read(self, rows: Rows, kinds: Collection[str] | None = None) -> list[TaggedText | str]:
         """Rows, or what is wrong with them.
 
@@ -389,6 +392,7 @@ def complete(tags: Sequence[str | None], sources: Sequence[int]) -> list[str]:
 
 TOKEN_CLASSIFICATION = Task(
     name="token-classification",
+    also_called=("ner", "tagging", "pos", "pos-tagging", "named-entity-recognition", "chunking"),
     pipeline_tag="token-classification",
     auto_class=AutoModelForTokenClassification,
     families=("trefoil_encoder", "trefoil_decoder"),

@@ -162,6 +162,7 @@ def _mean(of_directions: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 TRANSLATION = Task(
     name="translation",
+    also_called=("translate", "mt", "nmt", "machine-translation", "seq2seq", "text2text"),
     pipeline_tag="translation",
     auto_class=AutoModelForSeq2SeqLM,
     families=FAMILIES,

@@ -203,13 +203,23 @@ def _attention(recipe: Recipe) -> dict[str, str]:
     return {} if chosen is None else {"attn_implementation": chosen}
 
 
-def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
-    fields = {"vocab_size": len(told.tokenizer), **recipe.model.config}
+def config_of_preset(recipe: Recipe, task: Task, vocab_size: int) -> PreTrainedConfig:
+    """
+    Raises:
+        UserError: A field that the preset's configuration has not, or a value that it may not have; a preset of another family
+            than the task's.
+    """
+    fields = {"vocab_size": vocab_size, **recipe.model.config}
     try:
         config = preset_config(str(recipe.model.preset), **fields)
     except (StrictDataclassError, ValueError) as error:
         raise UserError(f"model: {reason(error)}") from None
-    _check_family(config, told.task, f"model.preset={recipe.model.preset!r}")
+    _check_family(config, task, f"model.preset={recipe.model.preset!r}")
+    return config
+
+
+def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
+    config = config_of_preset(recipe, told.task, len(told.tokenizer))
     told.tell(config)
     return told.task.auto_class.from_config(config, **_attention(recipe))
 

@@ -5,13 +5,15 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list, set_seed
@@ -19,7 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
 from ..data.batching import Share
-from ..data.loading import first_rows, load_rows, sources_without, split_name
+from ..data.encoded import compute_once
+from ..data.loading import first_rows, load_rows, row_place, sources_without, split_name
 from ..data.mixture import sample
 from ..data.progress import duration, say
 from ..data.streaming import Source, open_sources
@@ -34,7 +37,7 @@ from .activations import recompute_within
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .engine import Engine, require_known_engine
 from .loop import Position, TrainingLoop
-from .models import LOADING_ERRORS, Told, make_model, model_of, pretrained_tokenizer, set_generation
+from .models import LOADING_ERRORS, Told, config_of_preset, make_model, model_of, pretrained_tokenizer, set_generation
 from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
 from .precision import accelerates, mixed_precision, recipe_handlers
@@ -56,7 +59,7 @@ def train(recipe: Recipe) -> dict[str, Any]:
     Raises:
         UserError: Anything that the recipe or the data got wrong.
     """
-    reader = make_reader(recipe)
+    reader = make_checked_reader(recipe)
     run_folder = RunFolder(recipe.output_dir)
     accelerator = make_accelerator(recipe, run_folder)
     engine = make_engine(accelerator)
@@ -95,6 +98,51 @@ def make_reader(recipe: Recipe) -> Reader:
     return task.reader(task, recipe)
 
 
+def make_checked_reader(recipe: Recipe) -> Reader:
+    """The same, for a run that has not begun.
+
+    Raises:
+        UserError: What the recipe says does not suit the task, or a preset cannot be what it asks for; a line for each.
+    """
+    task, mistakes = get_task(recipe.task), list[str]()
+    checks: list[Callable[[], object]] = [lambda: make_reader(recipe)]
+    if recipe.model.preset is not None:
+        checks.append(lambda: config_of_preset(recipe, task, recipe.tokenizer.vocab_size))
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise UserError("\n".join(mistakes))
+    return make_reader(recipe)
+
+
+def require_valid(reader: Reader, raw: dict[str, datasets.Dataset]) -> None:
+    """
+    Raises:
+        UserError: Rows are invalid whatever the tokenizer and the model; names the first of each kind, in a line each.
+    """
+    data, lines = reader.recipe.data, list[str]()
+    for kind, rows in raw.items():
+        where = split_name(data, getattr(data, f"{kind}_split"))
+        prepared = reader.prepared(rows, where)
+        find = partial(_mistakes, reader, prepared, row_place(data, prepared, where))
+        lines += compute_once(
+            prepared, ["valid", where, reader.task.name, data.columns, reader.recipe.options], find
+        ).tolist()
+    if lines:
+        mend = "mend it" if len(lines) == 1 else "mend them"
+        raise UserError("\n".join(lines) + f"; {mend} or set data.invalid_examples=skip")
+
+
+def _mistakes(reader: Reader, rows: datasets.Dataset, place: Callable[[int], str]) -> np.ndarray:
+    found = reader.mistakes(rows, place).values()
+    return np.array(
+        [first + (f" (and {count - 1:,} more like it)" if count > 1 else "") for first, count in found], dtype=str
+    )
+
+
 @dataclass
 class Prepared:
     """All that is there before the first step: what a run trains, and on what."""
@@ -116,6 +164,9 @@ def prepare(reader: Reader, engine: Engine, run_folder: RunFolder) -> Prepared:
         sources = in_turns(accelerator, True, lambda: open_sources(reader.recipe.data, reader.column_names()))
     raw = load_splits(reader, accelerator, sources)
     learned = reader.learn(raw["train"])
+    if reader.recipe.data.invalid_examples == "error":
+        known = {kind: rows for kind, rows in raw.items() if kind != "train" or not sources}
+        on_first(accelerator, lambda: require_valid(reader, known))
     tokenizer = make_tokenizer(reader, raw["train"], run_folder, accelerator)
     told = Told(reader, tokenizer, learned)
     checkpoint = on_first(accelerator, lambda: latest_checkpoint(run_folder.checkpoints, say))

@@ -1,3 +1,4 @@
+import dataclasses
 import re
 from importlib import resources
 from pathlib import Path
@@ -6,7 +7,7 @@ import pytest
 
 from trefoil import recipes
 from trefoil.configuration.errors import UserError
-from trefoil.recipes.schema import Recipe, load_recipe
+from trefoil.recipes.schema import OTHER_NAMES, Recipe, load_recipe
 
 MINIMAL = """\
 data:
@@ -257,7 +258,6 @@ def test_not_yaml(file):
         (b"just words", "a recipe is a mapping of keys to values, not a str"),
         (b"task: \xff", "not UTF-8 at byte 6; save the recipe as UTF-8"),
         (b"\ttask: x", "line 1: not YAML: found character '\\t' that cannot start any token"),
-        (b"", "data needs one of name"),
         (b"7: x", "unknown key 7; "),
     ],
 )
@@ -277,3 +277,47 @@ def test_no_such_file(tmp_path):
 def test_no_is_a_word_where_a_word_is_wanted(tmp_path):
     recipe = load_recipe("encoder-decoder-translation-multi30k", ["training.mixed_precision=no"])
     assert recipe.training.mixed_precision == "no"
+
+
+def test_all_mistakes_are_told_at_once(file):
+    file.write_text("taks: x\ntraining: {max_steps: -1, max_epochs: 1.5}\nbatches: []\n")
+    with pytest.raises(UserError) as error:
+        load_recipe(file)
+    assert str(error.value).splitlines() == [
+        f"{file}: unknown key taks; did you mean task?",
+        f"{file}: training.max_steps=-1 must be positive",
+        f"{file}: training.max_epochs=1.5 is not int | None",
+        f"{file}: batches must be a mapping, not []",
+    ]
+    file.write_text("")
+    with pytest.raises(UserError) as error:
+        load_recipe(file)
+    assert [line.split(": ", 1)[1].split(" ")[0] for line in str(error.value).splitlines()] == [
+        "data",
+        "training",
+        "model",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("learning_rate=1e-4", "optimization.learning_rate"),
+        ("learing_rate=1e-4", "optimization.learning_rate"),
+        ("training.learning_rate=1e-4", "optimization.learning_rate"),
+        ("batch_size=32", "batches.tokens_per_batch"),
+        ("lr=1", "optimization.learning_rate"),
+        ("epochs=3", "training.max_epochs"),
+        ("path=x.csv", "data.path"),
+        ("optimisation.learning_rate=1", "optimization"),
+    ],
+)
+def test_a_key_without_its_section_or_by_another_name(override, meant):
+    with pytest.raises(UserError, match=rf"did you mean {meant}\?"):
+        load_recipe("encoder-text-classification-embedded", [override])
+
+
+def test_other_names_are_of_keys_that_there_are():
+    known = {f"{section.name}.{key.name}" for section in dataclasses.fields(Recipe) if dataclasses.is_dataclass(section.type)
+             for key in dataclasses.fields(section.type)}  # fmt: skip
+    assert {meant for meant in OTHER_NAMES.values() if not meant.startswith(("model.config.", "options."))} <= known

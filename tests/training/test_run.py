@@ -412,6 +412,60 @@ def test_one_file_is_not_enough_to_train_unless_it_is_cut(tmp_path, write):
         evaluate(tmp_path / "other" / "best")
 
 
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"model": {"config": {"hiden_size": 3}}}, ["model: encoder-decoder-tiny: unknown field 'hiden_size' of"]),
+        (
+            {"model": {"preset": "encoder-tiny"}, "options": {"direction": []}},
+            [
+                "task translation: unknown key options.direction",
+                "model.preset='encoder-tiny' is a trefoil_encoder; the task",
+            ],
+        ),
+        ({"task": "ner"}, ["task='ner': unknown task; did you mean token-classification?"]),
+    ],
+)
+def test_a_recipe_that_does_not_suit_is_refused_before_anything_is_written(tmp_path, changes, messages):
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(tmp_path / "run", **changes))
+    for line, message in zip(str(error.value).splitlines(), messages, strict=True):
+        assert line.startswith(message)
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_each_kind_of_invalid_row_the_first_is_told_before_a_tokenizer_is_trained(tmp_path, write):
+    rows = [{"text": f"{number} 🙂 좋다", "label": "ab"[number % 2]} for number in range(9)]
+    rows += [
+        {"text": "a", "label": " "},
+        {"text": None, "label": "a"},
+        {"text": "b", "label": None},
+        {"text": "", "label": "a"},
+    ]
+    train_file = write("train.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    file = write("validation.jsonl", json.dumps({"text": 7, "label": "a"}) + "\n")
+    data = {"path": str(file.parent), "test_split": None, "embedded": False, "embedded_sizes": None, "columns": None}
+    content = tiny_content(
+        tmp_path / "run",
+        task="text-classification",
+        data=data,
+        model={"preset": "encoder-tiny"},
+        evaluation={"metric": None},
+    )
+    content["data"]["columns"], content["language"] = {}, ["ko"]
+    recipe = build(Recipe, content, "tiny.yaml")
+    for _ in range(2):  # what was found is found again
+        with pytest.raises(UserError) as error:
+            train(recipe)
+        assert str(error.value).splitlines() == [
+            f"{train_file} example 10: column 'label' is empty (and 1 more like it)",
+            f"{train_file} example 11: column 'text' holds None, not a text",
+            f"{train_file} example 13: column 'text' is empty",
+            f"{file} example 1: column 'text' holds 7, not a text; mend them or set data.invalid_examples=skip",
+        ]
+        assert not (tmp_path / "run" / "tokenizer").exists()
+
+
 # --- when it ends
 
 
