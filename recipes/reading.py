@@ -11,6 +11,12 @@ from .. import recipes
 from ..configuration.errors import UserError
 
 
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    folder = Path(str(resources.files(recipes)))
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
 def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict, str]:
     """What a recipe's file says, overridden, and which file that is.
 
@@ -22,14 +28,13 @@ def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict,
         UserError: An unreadable file or override.
     """
     path = Path(path)
-    packaged = Path(str(resources.files(recipes))) / f"{path.name.removesuffix('.yaml')}.yaml"
-    if not path.exists() and len(path.parts) == 1 and packaged.exists():
-        path = packaged
+    packaged = packaged_recipes()
+    if not path.exists() and len(path.parts) == 1:
+        path = packaged.get(path.name.removesuffix(".yaml"), path)
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        names = ", ".join(sorted(file.stem for file in packaged.parent.glob("*.yaml")))
-        raise UserError(f"{path}: no such recipe; give a YAML file or one of {names}") from None
+        raise UserError(f"{path}: no such recipe; give a YAML file or one of {', '.join(packaged)}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: a folder, not a recipe; give a YAML file") from None
     except UnicodeDecodeError as error:

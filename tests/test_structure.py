@@ -44,7 +44,10 @@ PRESETS = """
 """
 
 COMMANDS = {
-    "train": "--stopped-code overrides recipe",
+    "new": "--data --minutes -o overrides task",
+    "recipes": "name",
+    "debug": "overrides recipe",
+    "train": "--dry-run --stopped-code overrides recipe",
     "launch": "-o name",
     "evaluate": "--minimal-pairs --predictions --split folder overrides",
     "harness": "--tasks -o folder overrides",

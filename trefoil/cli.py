@@ -1,4 +1,5 @@
-"""The command line: `trefoil train | launch | evaluate | harness | publish | predict | translate | demo | attend | import | export`."""
+"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | demo | attend | import |
+export`."""
 
 import argparse
 import gc
@@ -45,9 +46,27 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"trefoil {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
+    new = commands.add_parser("new", help="write a recipe for your own data, by looking at it")
+    new.add_argument("task", help="what the model is to do: classification, ner, translation …")
+    new.add_argument("overrides", nargs="*", metavar="key=value", help="what you know better: data.columns.label=mood")
+    new.add_argument("--data", required=True, metavar="FILE|FOLDER", help="a file, or a folder with train.csv …")
+    new.add_argument("--minutes", type=_minutes, metavar="M", help="that it may train")
+    new.add_argument("-o", "--output", type=Path, default="recipe.yaml", metavar="FILE", help="default: recipe.yaml")
+    new.set_defaults(run=_new)
+
+    recipes = commands.add_parser("recipes", help="list the recipes that come with the package, or print one")
+    recipes.add_argument("name", nargs="?", help="default: list them")
+    recipes.set_defaults(run=_recipes)
+
+    debug = commands.add_parser("debug", help="tell what a recipe's data and model are like, and train nothing")
+    debug.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with the package")
+    debug.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    debug.set_defaults(run=_debug)
+
     train = commands.add_parser("train", help="train a model as a recipe says, or go on where it was left")
     train.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with the package")
     train.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
+    train.add_argument("--dry-run", action="store_true", help="take three steps and evaluate a few rows; keep nothing")
     add_stopped_code(train)
     train.set_defaults(run=_train)
 
@@ -216,6 +235,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _minutes(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes")
+    return float(text)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, an integer from 1 to 65535")
@@ -234,8 +259,45 @@ def _size(text: str) -> str:
     return text
 
 
+def _new(arguments: argparse.Namespace) -> int:
+    from .new import new_recipe
+
+    for line in new_recipe(arguments.task, arguments.data, arguments.minutes, arguments.output, arguments.overrides):
+        print(line)
+    print(f"{arguments.output} is written; look at it, then:")
+    print(f"  trefoil debug {arguments.output}")
+    print(f"  trefoil train {arguments.output}")
+    return 0
+
+
+def _recipes(arguments: argparse.Namespace) -> int:
+    from .recipes.reading import packaged_recipes
+
+    recipes = packaged_recipes()
+    if arguments.name is None:
+        width = max(map(len, recipes))
+        for name, file in recipes.items():
+            print(f"{name:<{width}}  {what_for(file)}")
+        return 0
+    name = arguments.name.removesuffix(".yaml")
+    if name not in recipes:
+        raise UserError(f"trefoil recipes {name}: no such recipe; there are {', '.join(recipes)}")
+    print(recipes[name].read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _debug(arguments: argparse.Namespace) -> int:
+    from .recipes.schema import load_recipe
+    from .training.debug import describe
+
+    for line in describe(load_recipe(arguments.recipe, arguments.overrides)):
+        print(line, flush=True)
+    return 0
+
+
 def _train(arguments: argparse.Namespace) -> int:
     from .recipes.schema import load_recipe
+    from .training.debug import dry_run
     from .training.run import train
     from .training.stopping import heard
 
@@ -246,7 +308,7 @@ def _train(arguments: argparse.Namespace) -> int:
         print(f"started again (restart {restarts} of {os.environ['TORCHELASTIC_MAX_RESTARTS']})", file=sys.stderr)
     # asked to stop before the first step or after the last, it ends alike; a launcher's processes end at once
     with nullcontext() if by_torch() else heard(signal.default_int_handler):
-        train(recipe)
+        (dry_run if arguments.dry_run else train)(recipe)
     return 0
 
 

@@ -60,6 +60,9 @@ def test_help_names_every_command(capsys):
     assert ends(["--help"]) == 0
     shown = capsys.readouterr().out
     for command in (
+        "new",
+        "recipes",
+        "debug",
         "train",
         "launch",
         "evaluate",
@@ -86,6 +89,22 @@ def test_the_module_can_be_run():
 
 
 # --- what goes right
+
+
+def test_recipes(capsys):
+    assert ends(["recipes"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert any(re.match(r"encoder-text-classification-nsmc +Sentiment of Korean film reviews", line) for line in shown)
+    assert ends(["recipes", "encoder-text-classification-nsmc.yaml"]) == 0
+    assert "task: text-classification\n" in capsys.readouterr().out
+    assert ends(["recipes", "nsmc"]) == 2
+    assert "no such recipe; there are decoder-causal-lm-" in capsys.readouterr().err
+
+
+def test_debug(recipe, tmp_path, capsys):
+    assert ends(["debug", recipe, "data.embedded_sizes={train: 40, validation: 5, test: 5}"]) == 0
+    assert "parameters" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
 
 
 def test_train(recipe, tmp_path, capsys):

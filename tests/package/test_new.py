@@ -1,0 +1,159 @@
+"""`trefoil new`: what it takes for what, and that what it writes runs."""
+
+import json
+import random
+
+import pytest
+import yaml
+
+from trefoil.cli import main
+from trefoil.recipes.schema import load_recipe
+
+WORDS = ["영화", "정말", "좋다", "나쁜", "배우", "음악", "😀", "연출", "장면", "감동"]
+
+
+def sentence(number, length=6):
+    return " ".join(random.Random(number).choices(WORDS, k=length)) + f" {number}"
+
+
+def table(header, rows, delimiter=","):
+    return "".join(delimiter.join(map(str, row)) + "\n" for row in ([header] if header else []) + rows)
+
+
+def new(tmp_path, task, data, *more):
+    code = main(["new", task, *more, "--data", str(data), "-o", str(tmp_path / "my.yaml")])
+    return load_recipe(tmp_path / "my.yaml") if code == 0 else code
+
+
+REVIEWS = [[sentence(number), number, "긍정" if number % 3 else "부정"] for number in range(90)]
+
+
+@pytest.mark.parametrize("task", ["text-classification", "sentiment", "classification", "Sentiment Analysis"])
+def test_a_table_of_reviews(tmp_path, write, capsys, task):
+    file = write("reviews.csv", table(["내용", "id", "감정"], REVIEWS, ";").encode("cp949", "ignore"))
+    recipe = new(tmp_path, task, file, "--minutes", "2.5")
+    assert (recipe.task, recipe.language, recipe.model.preset) == ("text-classification", ["ko"], "encoder-tiny")
+    assert recipe.data.columns == {"text": "내용", "label": "감정"}
+    assert (recipe.data.split.validation, recipe.data.split.test, recipe.training.max_minutes) == (0.1, 0.1, 2.5)
+    shown = capsys.readouterr().out
+    assert ("is the task text-classification" in shown) == (task != "text-classification")
+    assert "text is the column '내용', by its name (data.columns.text)" in shown
+    assert "2 labels: 긍정 67%, 부정 33%" in shown
+    assert all(
+        f"# - {line}" in (tmp_path / "my.yaml").read_text()
+        for line in shown.splitlines()[1 if "is the task" in shown else 0 : -3]
+    )
+
+
+def test_what_it_writes_runs(tmp_path, write, capsys):
+    new(tmp_path, "sentiment", write("reviews.csv", table(["내용", "id", "감정"], [*REVIEWS, ["", 7, "부정"]])))
+    before = {*tmp_path.rglob("*")}
+    assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
+    assert {*tmp_path.rglob("*")} == before
+    assert "step 3/3" in capsys.readouterr().err
+
+
+def test_columns_by_what_they_hold_are_said_with_what_else_they_could_be(tmp_path, write, capsys):
+    file = write(
+        "a.csv", table(["a", "b", "c", "d"], [[n, sentence(n), sentence(-n, 3), "xyz"[n % 3]] for n in range(60)])
+    )
+    assert new(tmp_path, "classification", file).data.columns == {"text": "b", "label": "d"}
+    shown = capsys.readouterr().out
+    assert "text is the column 'b', by what it holds; it could be c, a (data.columns.text)" in shown
+    (tmp_path / "my.yaml").unlink()
+    assert new(tmp_path, "classification", file, "data.columns.text=c").data.columns == {"text": "c", "label": "d"}
+
+
+def test_a_table_without_a_header(tmp_path, write):
+    recipe = new(
+        tmp_path, "classification", write("a.tsv", table(None, [[sentence(n), n % 2] for n in range(40)], "\t"))
+    )
+    assert recipe.data.header == ["column 1", "column 2"]
+    assert recipe.data.columns == {"text": "column 1", "label": "column 2"}
+
+
+def test_a_folder_with_splits_of_other_names(tmp_path, write):
+    for name, count in (("train", 30), ("dev", 10)):
+        rows = [{"tokens": ["서울", "좋다"], "ner_tags": ["B-LOC", "O"]}] * count
+        folder = write(f"{name}.jsonl", "".join(json.dumps(row) + "\n" for row in rows)).parent
+    recipe = new(tmp_path, "ner", folder)
+    assert (recipe.task, recipe.data.validation_split, recipe.data.test_split) == ("token-classification", "dev", None)
+    assert recipe.data.columns == {"tags": "ner_tags"}
+    assert not recipe.data.shares
+
+
+def test_a_folder_with_one_file_or_several(tmp_path, write, capsys):
+    folder = write("poems.txt", "".join(f"{sentence(n)}\n" for n in range(300))).parent
+    recipe = new(tmp_path, "language-model", folder)
+    assert (recipe.task, recipe.data.path) == ("causal-lm", str(folder / "poems.txt"))
+    write("more.txt", "a\n")
+    assert main(["new", "lm", "--data", str(folder), "-o", str(tmp_path / "other.yaml")]) == 2
+    assert "holds more.txt, poems.txt; which is to train on?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["lines", "tmx", "csv"])
+def test_pairs_of_sentences(tmp_path, write, kind):
+    pairs = [(sentence(number), f"sentence {number}") for number in range(50)]
+    if kind == "lines":
+        write("train.ko", "".join(f"{ko}\n" for ko, _ in pairs))
+        data = write("train.en", "".join(f"{en}\n" for _, en in pairs)).parent
+    elif kind == "tmx":
+        unit = '<tu><tuv xml:lang="ko"><seg>{}</seg></tuv><tuv xml:lang="en"><seg>{}</seg></tuv></tu>'
+        data = write("a.tmx", f"<tmx>{''.join(unit.format(*pair) for pair in pairs)}</tmx>")
+    else:
+        data = write("a.csv", table(["ko", "en"], pairs))
+    recipe = new(tmp_path, "translate", data)
+    columns = [recipe.data.columns[role] for role in ("source", "target")]
+    assert sorted(columns) == ["en", "ko"]
+    assert recipe.language == columns
+    assert recipe.model.preset == "encoder-decoder-tiny"
+
+
+def test_questions_in_the_form_of_squad(tmp_path, write):
+    qas = [{"id": str(n), "question": f"{n}?", "answers": [{"text": "서울", "answer_start": 0}]} for n in range(40)]
+    file = write("dev.json", json.dumps({"data": [{"paragraphs": [{"context": "서울에 산다", "qas": qas}]}]}))
+    assert new(tmp_path, "qa", file).data.columns == {}
+
+
+def test_more_text_asks_for_more(tmp_path, write):
+    found = []
+    for count in (100, 40_000):
+        file = write(f"{count}.txt", "".join(f"{sentence(n, 12)}\n" for n in range(count)))
+        recipe = new(tmp_path, "mlm", file)
+        found.append((recipe.tokenizer.vocab_size, recipe.batches.tokens_per_batch, -recipe.training.max_epochs))
+        (tmp_path / "my.yaml").unlink()
+    assert all(less < more for less, more in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        ("clasification", "text,label\na,b\n", "task='clasification': unknown task; did you mean text-classification?"),
+        (
+            "ner",
+            "text,label\na,b\n",
+            "no telling which column is 'tokens' of text, label; say it before --data: data.columns.tokens=NAME",
+        ),
+        ("classification", "text,label\n", "no rows"),
+        ("classification", "", "no rows"),
+    ],
+)
+def test_what_cannot_be_told(tmp_path, write, capsys, task, content, message):
+    assert new(tmp_path, task, write("a.csv", content)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "my.yaml").exists()
+
+
+def test_a_file_that_is_there_is_kept(tmp_path, write, capsys):
+    (tmp_path / "my.yaml").write_text("mine")
+    assert main(["new", "ner", "--data", "x", "-o", str(tmp_path / "my.yaml")]) == 2
+    assert (tmp_path / "my.yaml").read_text() == "mine"
+    assert main(["new", "ner", "--data", str(tmp_path / "none.csv"), "-o", str(tmp_path / "new.yaml")]) == 2
+    assert "none.csv: no such file or folder" in capsys.readouterr().err
+
+
+def test_other_keys_that_are_known_better(tmp_path, write):
+    file = write("a.csv", table(["text", "label"], [[sentence(n), n % 2] for n in range(40)]))
+    recipe = new(tmp_path, "classification", file, "seed=7", "training.max_epochs=2", "data.split.group=label")
+    assert (recipe.seed, recipe.training.max_epochs, recipe.data.split.group) == (7, 2, "label")
+    assert yaml.safe_load((tmp_path / "my.yaml").read_text())["data"]["split"]["validation"] == 0.1

@@ -1,0 +1,205 @@
+"""A look at a run before it is one: what its data and its model are like, or its first steps; nothing is kept."""
+
+import hashlib
+import os
+import resource
+import statistics
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from ..data.loading import row_place, split_name
+from ..data.progress import duration, say
+from ..data.splitting import row_keys
+from ..data.whole_files import remove
+from ..recipes.schema import Recipe
+from ..tasks.labelled import LabelledReader
+from ..tasks.preprocessor import Preprocessor, Split
+from ..tasks.reader import Reader, shortened
+from .optimization import planned_steps
+from .run import Prepared, load_splits, make_accelerator, make_checked_reader, make_loop, prepare, train
+from .run_folder import RunFolder
+from .zero import make_engine
+
+FEW = 64  # rows that a dry run evaluates
+STEPS = 3  # that it takes
+MEASURED = 5  # steps by which time and memory are told, after a first that is slower
+SHOWN = 10  # invalid rows, and labels
+
+
+def dry_run(recipe: Recipe) -> None:
+    """Train for three steps, evaluate a few rows, and delete what was written; but for token ids, which the run would make
+    again.
+
+    Raises:
+        UserError: As of a run.
+    """
+    place = hashlib.blake2b(os.path.abspath(recipe.output_dir).encode(), digest_size=8).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"trefoil-dry-run-{place}"  # of all processes of a launch
+    recipe.output_dir, recipe.overwrite, recipe.data.test_split = str(folder), True, None
+    training, evaluation = recipe.training, recipe.evaluation
+    training.max_steps, training.max_epochs, training.max_minutes = STEPS, None, None
+    training.log_every, training.evaluate_every, training.save_every, training.save_minutes = 1, STEPS, STEPS, None
+    training.average_checkpoints, training.trackers, recipe.optimization.warmup_steps = 1, [], None
+    evaluation.max_examples = min(FEW, evaluation.max_examples or FEW)
+    is_main = int(os.environ.get("RANK", 0)) == 0
+    if is_main:
+        say(
+            f"dry run: {STEPS} steps and an evaluation of {evaluation.max_examples} rows at most, in a folder that is then deleted"
+        )
+    try:
+        train(recipe)
+    finally:
+        if is_main:
+            remove(folder)
+
+
+def describe(recipe: Recipe) -> Iterator[str]:
+    """What a person should know of a recipe's data and model, in lines. Invalid rows are told and left out.
+
+    Raises:
+        UserError: As of a run, before its first step.
+    """
+    reader = make_checked_reader(recipe)
+    recipe.data.invalid_examples, recipe.training.trackers = "skip", []
+    with tempfile.TemporaryDirectory() as folder:
+        run_folder = RunFolder(folder)
+        accelerator = make_accelerator(recipe, run_folder)
+        engine = make_engine(accelerator)
+        engine.require(recipe)
+        set_seed(recipe.seed)
+        prepared = prepare(reader, engine, run_folder)
+        raw = load_splits(reader, accelerator, prepared.sources)
+        yield from _of_rows(reader, raw)
+        for kind, split in prepared.splits.items():
+            yield from _of_lengths(kind, split, prepared.preprocessor)
+        yield from _of_examples(prepared)
+        yield from _of_steps(prepared, make_loop(prepared, engine, run_folder), accelerator)
+
+
+def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
+    """How many there are of each split, what they are labelled, which are invalid, and which come twice."""
+    data, texts = (
+        reader.recipe.data,
+        [name for role in reader.text_roles() if (name := reader.column(role)) is not None],
+    )
+    keys = {kind: row_keys(rows, texts) for kind, rows in raw.items()}
+    for kind, rows in raw.items():
+        where = split_name(data, getattr(data, f"{kind}_split"))
+        yield f"{kind}: {len(rows):,} rows ({where})"
+        rows = reader.prepared(rows, where)
+        if isinstance(reader, LabelledReader):
+            yield f"  labels: {_balance(rows[str(reader.column(reader.label_role))], reader)}"
+        invalid = [*_invalid(reader, rows, row_place(data, rows, where))]
+        if invalid:
+            yield f"  {len(invalid):,} invalid rows; the run stops at them, unless data.invalid_examples=skip"
+            yield from (f"    {line}" for line in invalid[:SHOWN])
+        if twice := len(rows) - len(np.unique(keys[kind])):
+            yield f"  {twice:,} rows whose text stands in a row before"
+        for other in [other for other in raw if other != kind] if kind == "train" else []:
+            if leaks := int(np.isin(keys[other], keys[kind]).sum()):
+                share = leaks / len(keys[other])
+                yield f"  {leaks:,} rows of {other} ({share:.1%}) have a text that is trained on: scores will be too good"
+
+
+def _balance(values: list, reader: LabelledReader) -> str:
+    flat = Counter(
+        str(reader.name_of(one))
+        for value in values
+        for one in (value if isinstance(value, list) else [value])
+        if one is not None
+    )
+    more = f" and {len(flat) - SHOWN:,} more" if len(flat) > SHOWN else ""
+    return ", ".join(f"{name} {count:,} ({count / flat.total():.1%})" for name, count in flat.most_common(SHOWN)) + more
+
+
+def _invalid(reader: Reader, rows: datasets.Dataset, place: Callable[[int], str]) -> Iterator[str]:
+    index = 0
+    for batch in reader.batches(rows):
+        for problem in reader.problems(batch):
+            if problem is not None:
+                yield f"{place(index)}: {problem}"
+            index += 1
+
+
+def _of_lengths(kind: str, split: Split, preprocessor: Preprocessor) -> Iterator[str]:
+    lengths = preprocessor.lengths(split.examples)
+    for side, of_side in zip(preprocessor.sides, lengths.T, strict=False):
+        half, most, nearly_all = np.quantile(of_side, [0.5, 0.9, 0.99])
+        yield (
+            f"{kind}, {side}: {of_side.sum():,} tokens in {len(of_side):,} examples; half have at most {half:.0f}, 90% {most:.0f}, "
+            f"99% {nearly_all:.0f}, the longest {of_side.max()}"
+        )
+    yield from split.remarks()
+
+
+def _of_examples(prepared: Prepared) -> Iterator[str]:
+    """Three of the first, as the model sees them."""
+    preprocessor, tokenizer = prepared.preprocessor, prepared.preprocessor.tokenizer
+    indices = np.arange(min(3, len(prepared.splits["train"].examples)))
+    rows = preprocessor.randomize(prepared.splits["train"].examples[indices], indices, 0)
+    batch = preprocessor.collate(rows)
+    for row in indices:
+        yield f"example {row + 1}, as the model sees it"
+        for name in ("input_ids", *preprocessor.label_names):
+            if name not in batch:
+                continue
+            values = batch[name][row]
+            if name == "input_ids" or preprocessor.reader.predicts_tokens:
+                here = (
+                    batch["attention_mask"][row] > 0
+                    if name == "input_ids" and "attention_mask" in batch
+                    else values >= 0
+                )
+                # a token for itself: byte for byte, nobody reads Korean
+                shown = "|".join(tokenizer.decode([number]) for number in values[here].tolist())
+            else:
+                shown = _labels(values, preprocessor)
+            yield f"  {name}: {shortened(shown, 400)}"
+
+
+def _labels(values: torch.Tensor, preprocessor: Preprocessor) -> str:
+    names: list[str] = getattr(preprocessor, "labels", [])
+    if values.is_floating_point() or not names:
+        return str(values.tolist())
+    return " ".join("-" if value < 0 else names[value] for value in values.reshape(-1).tolist())
+
+
+def _of_steps(prepared: Prepared, loop: Any, accelerator: Accelerator) -> Iterator[str]:
+    """The model's size, and the time and memory of its first steps."""
+    model, training = prepared.model, prepared.preprocessor.recipe.training
+    trained = sum(one.numel() for one in model.parameters() if one.requires_grad)
+    yield f"{type(model).__name__}: {model.num_parameters():,} parameters, {trained:,} of them trained"
+    steps = loop.data.steps(0, 0)
+    found = [loop.step(micro_batches) | {"seconds": loop.elapsed} for micro_batches, _ in islice(steps, 1 + MEASURED)]
+    seconds = statistics.median(one["seconds"] for one in found[1:] or found)
+    tokens = statistics.mean(one["tokens"] for one in found)
+    losses = [one["loss"] for one in found if "loss" in one]
+    yield (
+        f"steps of {tokens:,.0f} tokens, padding included, take {seconds:.2g} s: {tokens / seconds:,.0f} tokens a second "
+        f"on {accelerator.device.type}" + (f"; the first loss is {losses[0]:.3g}" if losses else "")
+    )
+    planned = planned_steps(training, loop.data.steps_per_epoch, 0, 0)
+    within = "" if training.max_minutes is None else f", cut at {training.max_minutes:g} minutes"
+    if planned is not None:
+        yield f"the run takes {planned:,} steps, about {duration(planned * seconds)}{within}; evaluation not counted"
+    elif within:
+        yield f"the run takes about {60 * (training.max_minutes or 0) / seconds:,.0f} steps{within}"
+    yield f"memory so far: {_memory(accelerator)}"
+
+
+def _memory(accelerator: Accelerator) -> str:
+    if accelerator.device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB of the device at most"
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of this process at most"

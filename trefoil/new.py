@@ -1,0 +1,369 @@
+"""`trefoil new`: a recipe for one's own data, written by looking at it. What was taken for what stands in its comments."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+import yaml
+
+from .configuration.errors import UserError
+from .data.formats import FORMATS, load_file, suffix_of
+from .data.loading import load_split, split_file
+from .data.whole_files import write_file
+from .pipelines.translation import is_language
+from .recipes.reading import override_mapping
+from .recipes.schema import DataRecipe, Recipe, build, validate
+from .tasks import Task, get_task
+from .tasks.labelled import LabelledReader
+from .tasks.reader import Reader, shortened
+from .tasks.task import usual_name
+from .training.run import make_checked_reader
+
+LOOKED_AT = 20_000  # rows
+SPLITS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev", "eval"),
+    "test": ("test", "testing"),
+}
+HELD_OUT = {"validation": 2000, "test": 2000}  # rows at most, a tenth where there are fewer
+# what people call the columns, by the role
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "text": ("text", "sentence", "review", "document", "content", "comment", "message", "body", "caption", "tweet", "문장", "본문", "내용", "리뷰"),
+    "text_pair": ("text_pair", "sentence2", "hypothesis", "text2"),
+    "label": ("label", "labels", "category", "class", "sentiment", "intent", "topic", "target", "score", "rating", "stars", "라벨", "레이블", "감정", "분류", "평점"),
+    "tokens": ("tokens", "words"),
+    "tags": ("tags", "ner_tags", "pos_tags", "labels"),
+    "question": ("question", "질문"),
+    "context": ("context", "passage", "paragraph", "본문"),
+    "answers": ("answers", "answer"),
+    "source": ("source", "src", "document", "article", "dialogue", "text", "원문"),
+    "target": ("target", "tgt", "summary", "highlights", "abstract", "translation", "title", "번역문", "요약"),
+    "image": ("image", "file_name", "picture"),
+}  # fmt: skip
+FIRST_OF_PAIR = ("sentence1", "premise", "text1")  # what is text where there is a pair
+SCRIPTS = {
+    "ko": "가-힣",
+    "ja": "ぁ-ヿ",
+    "zh": "一-鿿",
+    "ru": "а-я",
+    "ar": "ء-ي",
+    "el": "α-ω",
+    "he": "א-ת",
+    "th": "ก-ฮ",
+    "hi": "अ-ह",
+}
+SIZES = (("tiny", 2e6, 1e-3), ("small", 5e7, 5e-4), ("base", math.inf, 3e-4))  # up to so many tokens; learning rate
+WINDOWED = ("token-classification", "question-answering")  # which read long texts piece by piece
+LANGUAGE_MODELS = ("masked-lm", "causal-lm", "denoising")
+
+
+@dataclass
+class Data:
+    """What there is to train on.
+
+    Args:
+        keys: Of the recipe's `data`.
+        rows: To train on, or their first.
+        notes: Lines on what was taken for what.
+    """
+
+    keys: dict[str, Any]
+    rows: datasets.Dataset
+    count: int
+    notes: list[str] = field(default_factory=list)
+
+
+def new_recipe(called: str, path: str, minutes: float | None, output: Path, overrides: Sequence[str] = ()) -> list[str]:
+    """Write a recipe that runs as it is.
+
+    Args:
+        called: The task, by its name or another that people use.
+        path: A file, or a folder.
+        minutes: That it may train.
+        overrides: `key.sub=value`, what is known better.
+
+    Returns:
+        What was taken for what, in lines.
+
+    Raises:
+        UserError: No such task or data, or no telling which column is which; there is such a file already.
+    """
+    if output.exists():
+        raise UserError(f"{output}: exists already; name another file with -o")
+    if not output.absolute().parent.is_dir():
+        raise UserError(f"{output}: its folder does not exist")
+    own = usual_name(called)
+    task = get_task(own or called)
+    given: dict[str, Any] = {}
+    override_mapping(given, overrides)
+    data = find_data(task, path, given.get("data") or {})
+    text = written(task, data, minutes, given)
+    recipe = build(Recipe, yaml.safe_load(text), str(output))
+    validate(recipe, str(output))
+    make_checked_reader(recipe)
+    write_file(output, text)
+    return ([f"{called} is the task {task.name}"] if own != called else []) + data.notes
+
+
+# --- the data
+
+
+def find_data(task: Task, path: str, given: dict[str, Any]) -> Data:
+    """Where each split is, and which column is what."""
+    place, notes = Path(path), list[str]()
+    keys: dict[str, Any] = {"path": path}
+    if place.is_dir():
+        found = {kind: name for kind, names in SPLITS.items() for name in reversed(names) if has_split(place, name)}
+        if "train" in found:
+            keys |= {f"{kind}_split": name for kind, name in found.items() if name != kind}
+            notes += [f"{kind}: {name}" for kind, name in found.items() if kind != "train"]
+        else:
+            place = only_file(place)
+            found, keys["path"] = {}, str(place)
+    elif place.is_file():
+        found = {}
+    else:
+        raise UserError(f"{path}: no such file or folder")
+    form: dict[str, Any] = {key: given[key] for key in ("delimiter", "encoding", "header") if key in given}
+    keys |= form
+    rows = read(task, place, keys.get("train_split", "train"), form)
+    if suffix_of(place) in (".csv", ".tsv", ".xlsx") and "header" not in form and lacks_header(rows):
+        form["header"] = keys["header"] = [f"column {number}" for number in range(1, len(rows.column_names) + 1)]
+        notes.append(f"the first row is no header, by what it holds; columns are called {', '.join(form['header'])}")
+        rows = read(task, place, "train", form)
+    if not len(rows):
+        raise UserError(f"{place}: no rows")
+    count, rows = len(rows), rows.select(range(min(LOOKED_AT, len(rows))))
+    columns = chosen_columns(task, rows, given.get("columns") or {}, notes)
+    if taken := {role: name for role, name in columns.items() if name != role}:
+        keys["columns"] = taken
+    cut = {kind: share_of(count, most) for kind, most in HELD_OUT.items() if kind not in found}
+    if "validation" in found and "test" in cut:
+        keys["test_split"] = None
+        notes.append("there is no test split; only validation is scored")
+    elif cut:
+        keys["split"] = cut
+        shares = " and ".join(f"{share:.1%} for {kind}" for kind, share in cut.items())
+        notes.append(
+            f"of the {count:,} rows {shares}, by what they hold; data.split.group keeps rows of one group together"
+        )
+    return Data(keys, rows, count - round(count * sum(cut.values() if "split" in keys else ())), notes)
+
+
+def has_split(folder: Path, name: str) -> bool:
+    return split_file(folder, name) is not None or len(line_files(folder, name)) == 2
+
+
+def line_files(folder: Path, split: str) -> list[str]:
+    """The suffixes of files whose lines belong together."""
+    names = [file.name.removesuffix(".gz").removeprefix(f"{split}.") for file in sorted(folder.glob(f"{split}.*"))]
+    return [name for name in names if is_language(name)]
+
+
+def only_file(folder: Path) -> Path:
+    files = [file for file in sorted(folder.iterdir()) if suffix_of(file) in FORMATS]
+    if len(files) == 1:
+        return files[0]
+    names = ", ".join(file.name for file in sorted(folder.iterdir())) or "nothing"
+    raise UserError(
+        f"{folder}: holds {names}; which is to train on? Call it train.csv, train.jsonl …, or name the file"
+    )
+
+
+def read(task: Task, place: Path, split: str, form: dict[str, Any]) -> datasets.Dataset:
+    file = split_file(place, split)
+    if file is None or file.is_dir():
+        columns = line_files(place, split) if file is None else list(task.roles)
+        return load_split(DataRecipe(path=str(place)), split, columns, task.name, 0)
+    # of a file in the form of SQuAD, what is wanted tells that it is one
+    wanted = list(task.roles) if suffix_of(file) == ".json" and "answers" in task.roles else []
+    return load_file(file, wanted, form)
+
+
+def lacks_header(rows: datasets.Dataset) -> bool:
+    """Whether the names of columns are values: numbers, sentences, or what stands below them as well."""
+    known = {name for names in COLUMNS.values() for name in names}
+    if any(name.lower() in known for name in rows.column_names):
+        return False
+    first = rows[:1000]
+    return any(
+        len(name) > 40 or re.fullmatch(r"-?\d+([.,]\d+)?", name) is not None or name in values
+        for name, values in first.items()
+    )
+
+
+def share_of(count: int, most: int) -> float:
+    return float(f"{min(0.1, most / count):.2g}")
+
+
+# --- its columns
+
+
+def chosen_columns(task: Task, rows: datasets.Dataset, given: dict[str, str], notes: list[str]) -> dict[str, str]:
+    """Role -> column: as is given, by its name, or by what it holds."""
+    chosen = dict(given)
+    left = [name for name in rows.column_names if name not in chosen.values()]
+    lower = {name.lower(): name for name in reversed(left)}
+    pair = next((lower[name] for name in COLUMNS["text_pair"] if name in lower), None)
+    if pair is not None and "text_pair" in task.optional_roles:
+        first = [lower[name] for name in FIRST_OF_PAIR if name in lower]
+        chosen = {"text_pair": pair} | ({"text": first[0]} if first else {}) | chosen
+    for role in task.roles:
+        named = [
+            lower[name]
+            for name in (role, *COLUMNS.get(role, ()))
+            if name in lower and lower[name] not in chosen.values()
+        ]
+        if role not in chosen and named:
+            chosen[role] = named[0]
+    unnamed = [role for role in task.roles if role not in chosen]
+    sample = rows[:1000]
+    for role in sorted(unnamed, key=lambda role: role == "text"):  # what is no label is text
+        fitting = fitting_columns(role, {name: sample[name] for name in left if name not in chosen.values()})
+        if not fitting:
+            raise UserError(
+                f"no telling which column is {role!r} of {', '.join(rows.column_names)}; say it before --data: data.columns.{role}=NAME"
+            )
+        chosen[role] = fitting[0]
+        others = f"; it could be {', '.join(fitting[1:4])}" if len(fitting) > 1 else ""
+        notes.append(f"{role} is the column {fitting[0]!r}, by what it holds{others} (data.columns.{role})")
+    for role in (*task.roles, "text_pair"):
+        if role in chosen and role not in unnamed and chosen[role] != role:
+            notes.append(f"{role} is the column {chosen[role]!r}, by its name (data.columns.{role})")
+    return chosen
+
+
+def fitting_columns(role: str, columns: dict[str, list]) -> list[str]:
+    """Columns that may have a role, the likeliest first."""
+    values = {name: [value for value in column if value is not None] for name, column in columns.items()}
+    values = {name: of for name, of in values.items() if of}
+    lists = [name for name, of in values.items() if isinstance(of[0], list)]
+    texts = {name: sum(map(len, of)) / len(of) for name, of in values.items() if isinstance(of[0], str)}
+    if role in ("tokens", "tags"):
+        kinds = {name: len({str(item) for items in values[name] for item in items}) for name in lists}
+        return sorted(kinds, key=lambda name: kinds[name], reverse=role == "tokens")
+    if role == "label":
+        kinds = {name: len(set(map(str, of))) for name, of in values.items() if name not in lists}
+        return sorted(
+            (name for name in kinds if 2 <= kinds[name] <= max(2, len(values[name]) // 2)), key=lambda n: kinds[n]
+        )
+    if role in ("source", "target"):  # the first of the two longest, and then the other
+        named = [name for name in texts if is_language(name.lower().partition("-")[0])]
+        two = sorted(texts, key=lambda name: -texts[name])[:2]
+        return [name for name in texts if name in (named if len(named) > 1 else two)]
+    return sorted(texts, key=lambda name: -texts[name]) if role == "text" else []
+
+
+# --- the recipe
+
+
+def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]) -> str:
+    """A recipe in YAML, with comments on what was chosen and why."""
+    content = {"task": task.name, "data": data.keys, "training": {"max_steps": 1}, "model": {"init_from": "any"}}
+    reader = task.reader(task, build(Recipe, content, "trefoil new"))
+    rows = reader.prepared(data.rows, data.keys["path"])
+    found = reader.mistakes(rows, lambda index: f"{data.keys['path']} example {index + 1}")
+    if found:
+        count = sum(count for _, count in found.values())
+        data.notes.append(
+            f"{count:,} of the first {len(rows):,} rows are invalid and left out, the first: {next(iter(found.values()))[0]}"
+        )
+    texts = [text for some in reader.texts(rows) for text in some]
+    characters = sum(map(len, texts)) * data.count / len(rows)
+    longest = max((len(text.encode()) for text in texts), default=0)
+    labels = label_note(reader, rows)
+    tokens = characters / 3
+    is_packed = task.name in LANGUAGE_MODELS
+    vocabulary = min(32_000, max(500, round(2.5 * math.sqrt(characters), -2)))
+    batch = 2 ** round(math.log2(min(8192, max(2048 if is_packed else 512, tokens / 100))))
+    steps = max(1.0, tokens / batch)
+    epochs = min(30, max(3, math.ceil(2000 / steps)))
+    family = (
+        "vision-encoder-decoder"
+        if "image" in task.roles
+        else task.families[0].removeprefix("trefoil_").replace("_", "-")
+    )
+    size, _, rate = next(one for one in SIZES if tokens <= one[1])
+    if minutes is not None and minutes < 60 and not torch.cuda.is_available():
+        size, _, rate = SIZES[0]
+    config: dict[str, Any] = {"hidden_dropout": 0.2 if tokens < 5e6 else 0.1}
+    config |= {"classifier_pooling": "mean"} if task.name == "text-classification" else {}
+    config |= {"max_position_embeddings": 256} if is_packed else {}
+    languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
+    truncates = longest > 1000 and not is_packed and task.name not in WINDOWED
+    name = re.sub(r"[^\w.-]+", "-", Path(data.keys["path"]).resolve().name.partition(".")[0]) or "run"
+    limits = {"max_epochs": (epochs, f"of about {steps:,.0f} steps each; sooner, where patience runs out")}
+    if minutes is not None:
+        limits["max_minutes"] = (minutes, "whichever comes first")
+    sections: dict[str, Any] = {
+        "task": (task.name, ""),
+        "language": (languages, "ISO 639 codes, for the model card" + ("" if languages else ": [en]")),
+        "output_dir": (f"runs/{name}", ""),
+        "data": {key: (value, "") for key, value in data.keys.items()}
+        | ({"invalid_examples": ("skip", "error: stop at the first")} if found else {}),
+        "tokenizer": {"vocab_size": (int(vocabulary), f"by the {characters:,.0f} characters of text")},
+        "model": {"preset": (f"{family}-{size}", "tiny, small or base"), "config": (config, "")},
+        "batches": {"tokens_per_batch": (batch, "of a step; small data wants small batches")}
+        | ({"truncate": (True, f"the longest text has {longest:,} bytes")} if truncates else {}),
+        "optimization": {
+            "learning_rate": (rate, ""),
+            "schedule": ("linear", "warm-up: a tenth of the run, at most 400 steps"),
+        },
+        "training": limits
+        | {
+            "patience": (5, "evaluations without a better score; there are ten in a run, at most 500 steps apart"),
+            "mixed_precision": ("auto", "bf16 where the device is made for it"),
+            "log_every": (min(50, max(1, int(steps * epochs) // 100)), "steps"),
+        },
+    }
+    for key, value in given.items():
+        if key not in sections or not isinstance(value, dict):
+            sections[key] = (value, "")
+            continue
+        for name, one in value.items():
+            before = sections[key].get(name, ({}, ""))[0]
+            sections[key][name] = ({**before, **one} if isinstance(one, dict) else one, "")
+    data.notes += [labels] if labels else []
+    data.notes.append(f"{data.count:,} rows to train on, about {tokens:,.0f} tokens")
+    head = [f"# {task.name} on {data.keys['path']}, as `trefoil new` found it:", "#"]
+    head += [f"# - {note}" for note in data.notes]
+    return "\n".join([*head, *(line for key, value in sections.items() for line in lines_of(key, value))]) + "\n"
+
+
+def lines_of(key: str, value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [f"{key}:", *(f"  {line}" for name, one in value.items() for line in lines_of(name, one))]
+    content, comment = value
+    shown = (
+        yaml.safe_dump(content, default_flow_style=True, allow_unicode=True, width=10**6).strip().removesuffix("\n...")
+    )
+    return [f"{key}: {shown}" + (f" # {comment}" if comment else "")]
+
+
+def label_note(reader: Reader, rows: datasets.Dataset) -> str | None:
+    if not isinstance(reader, LabelledReader):
+        return None
+    values = rows[str(reader.column(reader.label_role))]
+    flat = Counter(
+        str(one) for value in values for one in (value if isinstance(value, list) else [value]) if one is not None
+    )
+    shares = ", ".join(f"{name} {count / flat.total():.0%}" for name, count in flat.most_common(8))
+    return f"{len(flat):,} labels: {shortened(shares, 200)}"
+
+
+def languages_of(task: Task, columns: dict[str, str], reader: Reader, rows: datasets.Dataset) -> list[str]:
+    """By the columns' names, where they are languages, or by the script of most of their letters."""
+    found = []
+    for role in ("source", "target") if task.name == "translation" else reader.text_roles()[:1]:
+        code = columns.get(role, role).lower().partition("-")[0]
+        text = "".join(str(value) for value in rows[:200][str(reader.column(role))]).lower()
+        letters = sum(map(str.isalpha, text))
+        script = next((name for name, of in SCRIPTS.items() if 2 * len(re.findall(f"[{of}]", text)) > letters), None)
+        found.append(code if len(code) == 2 and is_language(code) else script)
+    return [code for code in found if code] if None not in found else []
