@@ -3,6 +3,7 @@
 import glob
 import re
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from ..configuration.errors import UserError, reason
 from ..recipes.schema import DataRecipe, SourceRecipe, source_names
 from .embedded import DEFAULT_SIZES, load_embedded
 from .formats import FORM, FORMATS, aligned, load_file, pictures, suffix_of
-from .formats.reading import READING_ERRORS
+from .formats.delimited import delimiter_of, open_table
+from .formats.reading import READING_ERRORS, encoding_of
 from .splitting import assignment
 from .streaming import SOURCE, columns_of
 
@@ -37,8 +39,16 @@ def load_rows(
         whole, part = split_part(split)
         if recipe.shares and (whole in (recipe.train_split, *recipe.shares) or Path(recipe.path or "").is_file()):
             rows = _cut(recipe, whole, columns, task, seed)
-            return rows if part is None else rows.select(range(len(rows))[part(len(rows))])
-        return load_split(recipe, split, list(columns.values()), task, seed)
+        else:
+            rows = load_split(recipe, whole, list(columns.values()), task, seed)
+        if part is None:
+            return rows
+        if NUMBER not in rows.column_names:
+            rows = rows.add_column(NUMBER, np.arange(len(rows)))
+        rows = rows.select(range(len(rows))[part(len(rows))])
+        if len(rows) == 0:
+            raise UserError(f"{split_name(recipe, split)}: the split {split!r} is empty; it needs at least one example")
+        return rows
     parts, without = [], [] if to_train else sources_without(recipe, split)
     for number, (source, called) in enumerate(zip(recipe.sources, source_names(recipe.sources), strict=True)):
         if called in without:
@@ -125,11 +135,14 @@ def row_place(recipe: DataRecipe, rows: datasets.Dataset, where: str) -> Callabl
     Args:
         where: What all are called.
     """
-    if NUMBER in rows.column_names:
-        numbers = rows.with_format("numpy", columns=[NUMBER])
-        return lambda index: f"{where} example {numbers[index][NUMBER] + 1}"
     if SOURCE not in rows.column_names:
-        return lambda index: f"{where} example {index + 1}"
+        numbers = rows.with_format("numpy", columns=[NUMBER]) if NUMBER in rows.column_names else None
+
+        def place_in_file(index: int) -> str:
+            number = index if numbers is None else int(numbers[index][NUMBER])
+            return f"{where} example {number + 1}{_line(recipe, where, number)}"
+
+        return place_in_file
     sources, names = rows.data.column(SOURCE).to_numpy(), source_names(recipe.sources)
 
     def place(index: int) -> str:
@@ -137,6 +150,16 @@ def row_place(recipe: DataRecipe, rows: datasets.Dataset, where: str) -> Callabl
         return f"{where}, {names[sources[index]]} example {index - first + 1}"
 
     return place
+
+
+def _line(recipe: DataRecipe, where: str, number: int) -> str:
+    """Of a row of a table, the line where it ends, which is counted when somebody wants to know; of others nothing."""
+    file = next((file for name in (where, where.rpartition(" (")[0]) if (file := Path(name)).is_file()), None)
+    if recipe.path is None or file is None or suffix_of(file) not in (".csv", ".tsv"):
+        return ""
+    encoding = encoding_of(file, recipe.encoding)
+    _, rows = open_table(file, [], delimiter_of(file, recipe.delimiter, encoding), encoding, recipe.header)
+    return f" (line {next(islice(rows, number, None))[0]})"
 
 
 def load_split(recipe: DataRecipe, split: str, columns: list[str], task: str, seed: int) -> datasets.Dataset:

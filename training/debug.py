@@ -7,7 +7,7 @@ import statistics
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -100,10 +100,10 @@ def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
         rows = reader.prepared(rows, where)
         if isinstance(reader, LabelledReader):
             yield f"  labels: {_balance(rows[str(reader.column(reader.label_role))], reader)}"
-        invalid = [*_invalid(reader, rows, row_place(data, rows, where))]
+        invalid, place = [*_invalid(reader, rows)], row_place(data, rows, where)
         if invalid:
             yield f"  {len(invalid):,} invalid rows; the run stops at them, unless data.invalid_examples=skip"
-            yield from (f"    {line}" for line in invalid[:SHOWN])
+            yield from (f"    {place(index)}: {problem}" for index, problem in invalid[:SHOWN])
         if twice := len(rows) - len(np.unique(keys[kind])):
             yield f"  {twice:,} rows whose text stands in a row before"
         for other in [other for other in raw if other != kind] if kind == "train" else []:
@@ -123,13 +123,9 @@ def _balance(values: list, reader: LabelledReader) -> str:
     return ", ".join(f"{name} {count:,} ({count / flat.total():.1%})" for name, count in flat.most_common(SHOWN)) + more
 
 
-def _invalid(reader: Reader, rows: datasets.Dataset, place: Callable[[int], str]) -> Iterator[str]:
-    index = 0
-    for batch in reader.batches(rows):
-        for problem in reader.problems(batch):
-            if problem is not None:
-                yield f"{place(index)}: {problem}"
-            index += 1
+def _invalid(reader: Reader, rows: datasets.Dataset) -> Iterator[tuple[int, str]]:
+    found = (problem for batch in reader.batches(rows) for problem in reader.problems(batch))
+    return ((index, problem) for index, problem in enumerate(found) if problem is not None)
 
 
 def _of_lengths(kind: str, split: Split, preprocessor: Preprocessor) -> Iterator[str]:

@@ -292,6 +292,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     size, _, rate = next(one for one in SIZES if tokens <= one[1])
     if minutes is not None and minutes < 60 and not torch.cuda.is_available():
         size, _, rate = SIZES[0]
+    if size == "tiny" and "decoder" in family:
+        rate *= 2
     config: dict[str, Any] = {"hidden_dropout": 0.2 if tokens < 5e6 else 0.1}
     config |= {"classifier_pooling": "mean"} if task.name == "text-classification" else {}
     config |= {"max_position_embeddings": 256} if is_packed else {}

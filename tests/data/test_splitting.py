@@ -105,6 +105,17 @@ def test_one_file_is_cut_and_rows_are_named_by_their_places_in_it(file):
     assert load(recipe, "test[:50%]")["text"] == rows["text"][:20]
 
 
+@pytest.mark.parametrize(("split", "first"), [("train", 1), ("train[50%:]", 3)])
+def test_a_row_of_a_table_is_named_with_its_line(write, split, first):
+    file = write("train.csv", 'text;label\na;1\n"b\nc";1\nd;1\ne;1\n')
+    recipe = DataRecipe(path=str(file.parent))
+    rows = load(recipe, split)
+    place = row_place(recipe, rows, split_name(recipe, split))
+    lines = {1: 2, 2: 4, 3: 5, 4: 6}
+    assert place(0) == f"{file} example {first} (line {lines[first]})"
+    assert place(len(rows) - 1) == f"{file} example 4 (line 6)"
+
+
 def test_a_folder_with_train_only_is_cut(file):
     train = file.rename(file.with_name("train.jsonl"))
     recipe = DataRecipe(path=str(file.parent), validation_split="dev", split=SplitRecipe(validation=0.1))
