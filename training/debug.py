@@ -1,10 +1,7 @@
 """A look at a run before it is one: what its data and its model are like, or its first steps; nothing is kept."""
 
-import hashlib
 import os
-import resource
 import statistics
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
@@ -14,6 +11,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
@@ -44,8 +42,9 @@ def dry_run(recipe: Recipe) -> None:
     Raises:
         UserError: As of a run.
     """
-    place = hashlib.blake2b(os.path.abspath(recipe.output_dir).encode(), digest_size=8).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"trefoil-dry-run-{place}"  # of all processes of a launch
+    # the processes of a launch have one parent
+    owner = os.getppid() if int(os.environ.get("WORLD_SIZE", 1)) > 1 else os.getpid()
+    folder = Path(tempfile.gettempdir()) / f"trefoil-dry-run-{owner}"
     recipe.output_dir, recipe.overwrite, recipe.data.test_split = str(folder), True, None
     training, evaluation = recipe.training, recipe.evaluation
     training.max_steps, training.max_epochs, training.max_minutes = STEPS, None, None
@@ -54,13 +53,12 @@ def dry_run(recipe: Recipe) -> None:
     evaluation.max_examples = min(FEW, evaluation.max_examples or FEW)
     is_main = int(os.environ.get("RANK", 0)) == 0
     if is_main:
-        say(
-            f"dry run: {STEPS} steps and an evaluation of {evaluation.max_examples} rows at most, in a folder that is then deleted"
-        )
+        rows = evaluation.max_examples
+        say(f"dry run: {STEPS} steps and an evaluation of {rows} rows at most, in a folder that is then deleted")
     try:
         train(recipe)
     finally:
-        if is_main:
+        if is_main and RunFolder(folder).marker.exists():
             remove(folder)
 
 
@@ -89,10 +87,8 @@ def describe(recipe: Recipe) -> Iterator[str]:
 
 def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
     """How many there are of each split, what they are labelled, which are invalid, and which come twice."""
-    data, texts = (
-        reader.recipe.data,
-        [name for role in reader.text_roles() if (name := reader.column(role)) is not None],
-    )
+    data = reader.recipe.data
+    texts = [name for role in reader.text_roles() if (name := reader.column(role)) is not None]
     keys = {kind: row_keys(rows, texts) for kind, rows in raw.items()}
     for kind, rows in raw.items():
         where = split_name(data, getattr(data, f"{kind}_split"))
@@ -191,11 +187,10 @@ def _of_steps(prepared: Prepared, loop: Any, accelerator: Accelerator) -> Iterat
         yield f"the run takes {planned:,} steps, about {duration(planned * seconds)}{within}; evaluation not counted"
     elif within:
         yield f"the run takes about {60 * (training.max_minutes or 0) / seconds:,.0f} steps{within}"
-    yield f"memory so far: {_memory(accelerator)}"
+    yield f"memory with these steps: {_memory(accelerator)}"
 
 
 def _memory(accelerator: Accelerator) -> str:
     if accelerator.device.type == "cuda":
-        return f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB of the device at most"
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9:.2f} GB of this process at most"
+        return f"{torch.cuda.max_memory_allocated() / 1e9:.2f} GB of the device"
+    return f"{psutil.Process().memory_info().rss / 1e9:.2f} GB of this process"

@@ -1,9 +1,12 @@
 """A look at a run before it is one."""
 
 import json
+import os
 
+import pytest
 from training_runs import tiny_content, tiny_recipe
 
+from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import Recipe, build
 from trefoil.training.debug import describe, dry_run
 
@@ -35,7 +38,7 @@ def test_a_recipe_is_described_and_nothing_is_trained(tmp_path, write):
         "  labels: b",
         "TrefoilEncoderForSequenceClassification: ",
         "the run takes 20 steps, about 0:0",
-        "memory so far: ",
+        "memory with these steps: ",
     ):
         assert line in shown
     assert not (tmp_path / "run").exists()
@@ -66,3 +69,13 @@ def test_a_dry_run_leaves_nothing(tmp_path, capsys):
     assert "step 3/3" in shown
     assert "validation at step 3" in shown
     assert [*tmp_path.iterdir()] == []
+
+
+def test_a_dry_run_deletes_nothing_that_is_not_its_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    foreign = tmp_path / f"trefoil-dry-run-{os.getpid()}"
+    foreign.mkdir()
+    (foreign / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="holds no run of Trefoil"):
+        dry_run(tiny_recipe(tmp_path / "run"))
+    assert (foreign / "mine.txt").read_text() == "mine"
