@@ -1,6 +1,5 @@
 """Recipes: everything that a run depends on, as one typed tree, read from YAML and overridable on the command line."""
 
-import codecs
 import dataclasses
 import math
 import re
@@ -29,7 +28,7 @@ def schedules() -> list[str]:
 
 def is_encoding(name: str) -> bool:
     try:
-        return bool(codecs.lookup(name))
+        return "".encode(name) is not None  # of text, which not all are that Python knows
     except LookupError:
         return False
 
@@ -106,7 +105,8 @@ class DataRecipe(Settings):
     columns: dict[str, str] = field(default_factory=dict)  # what the task wants: the column's name, where it is another
     # of CSV and TSV, default: what a file is found to have, which is said where it is not the usual
     delimiter: str | None = that(
-        lambda value: len(value) == 1, 'must be one character, such as ";" or, in quotes, "\\t"'
+        lambda value: len(value) == 1 and value not in '"\r\n',
+        'must be one character, such as ";" or, in quotes, "\\t"',
     )
     encoding: str | None = that(is_encoding, "is no encoding; utf-8, utf-16, cp1252 and cp949 are")  # also of text
     header: list[str] | None = None  # the names of the columns, where a file does not begin with them; also of Excel

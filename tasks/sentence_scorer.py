@@ -121,7 +121,8 @@ class SentenceScorer:
             made = [self.row(distinct[owners[index]], int(rows[index])) for index in indices]
             for which, values in enumerate(self._answers(made)):
                 np.add.at(found[which], owners[indices], values)
-        found = self.accelerator.reduce(torch.from_numpy(found).to(self.accelerator.device), "sum").cpu().numpy()
+        if self.accelerator.num_processes > 1:
+            found = self.accelerator.reduce(torch.from_numpy(found).to(self.accelerator.device), "sum").cpu().numpy()
         order = [numbers[sentence] for sentence in sentences]
         return found[0][order], found[1][order] == 0
 
@@ -138,7 +139,7 @@ class SentenceScorer:
             values = -nn.functional.cross_entropy(scores, wanted, reduction="none")
             wrong = (scores.argmax(dim=-1) != wanted).float()
             found[:, part].index_add_(1, asked.nonzero()[:, 0], torch.stack([values, wrong]))
-        return tuple(found.double().cpu().numpy())
+        return tuple(found.cpu().double().numpy())
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         padding = padding_id(self.tokenizer)

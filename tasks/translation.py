@@ -47,6 +47,11 @@ class TranslationReader(TextToTextReader):
         # of each source, the numbers of those that it is for
         self.directions_of: list[list[int]] = []
         for number, source in enumerate(recipe.data.sources):
+            if source.directions is not None and not are_directions(source.directions):
+                raise UserError(
+                    f"data.sources[{number}].directions={source.directions} must be pairs of two languages, each once; to leave "
+                    "a source out, delete it"
+                )
             for direction in source.directions or []:
                 if direction not in wanted:
                     raise UserError(

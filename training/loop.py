@@ -181,8 +181,8 @@ class TrainingLoop:
         training, position = self.recipe.training, self.position
         if training.evaluate_every is None and training.max_minutes is not None:
             apart = 60 * training.max_minutes / EVALUATIONS
-            if position.seconds - position.evaluated_seconds >= apart:
-                return True
+            is_long_ago = position.seconds - position.evaluated_seconds >= apart
+            return is_long_ago or position.step - position.evaluated_step >= self.interval
         return position.step % self.interval == 0
 
     def _save_is_due(self, evaluate: bool) -> bool:

@@ -449,7 +449,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             arguments.alignments,
         )
         if (seed := given.get("seed")) is not None:
-            set_seed(seed)
+            set_seed(seed)  # of a conversation
         if is_talk:
             return _talk(predictor, options)
         if arguments.truncate:
@@ -467,12 +467,15 @@ def _predict(arguments: argparse.Namespace) -> int:
         fields += tuple(name.removesuffix("s") for name in ("scores", "alignments") if given[name])
 
         def answers(batch: list, **more: Any) -> list:
+            if seed is not None:  # so that rows draw the same wherever a command goes on
+                set_seed((seed + batch[0].number) % 2**32)
             return predictor.answers([row.asked for row in batch], [row.place for row in batch], **options, **more)
 
         if output is not None:
             told = {"model": str(Path(predictor.name).resolve()), "task": task, "format": kind, **options, **fixed}
             told |= {"input": str(arguments.input), "columns": arguments.column, "seed": given.get("seed")}
-            told.pop("batch_size", None)  # changes how fast it is
+            if seed is None:
+                told.pop("batch_size", None)  # changes how fast it is
             records = Records(str(kind), task, rows.columns, fields)
             write_records(output, rows, records, answers, told, visible=not arguments.quiet)
             return 0

@@ -102,6 +102,7 @@ def new_recipe(called: str, path: str, minutes: float | None, output: Path, over
     task = get_task(own or called)
     given: dict[str, Any] = {}
     override_mapping(given, overrides)
+    build(Recipe, given, f"trefoil new {called}")
     data = find_data(task, path, given.get("data") or {})
     text = written(task, data, minutes, given)
     recipe = build(Recipe, yaml.safe_load(text), str(output))
@@ -207,6 +208,9 @@ def share_of(count: int, most: int) -> float:
 
 def chosen_columns(task: Task, rows: datasets.Dataset, given: dict[str, str], notes: list[str]) -> dict[str, str]:
     """Role -> column: as is given, by its name, or by what it holds."""
+    for role, name in given.items():
+        if name not in rows.column_names:
+            raise UserError(f"data.columns.{role}: no column {name!r}; there are {', '.join(rows.column_names)}")
     chosen = dict(given)
     left = [name for name in rows.column_names if name not in chosen.values()]
     lower = {name.lower(): name for name in reversed(left)}
@@ -333,9 +337,15 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
             sections[key][name] = ({**before, **one} if isinstance(one, dict) else one, "")
     data.notes += [labels] if labels else []
     data.notes.append(f"{data.count:,} rows to train on, about {tokens:,.0f} tokens")
-    head = [f"# {task.name} on {data.keys['path']}, as `trefoil new` found it:", "#"]
+    # what comes from the data must not end the comment
+    data.notes = [_one_line(note) for note in data.notes]
+    head = [_one_line(f"# {task.name} on {data.keys['path']}, as `trefoil new` found it:"), "#"]
     head += [f"# - {note}" for note in data.notes]
     return "\n".join([*head, *(line for key, value in sections.items() for line in lines_of(key, value))]) + "\n"
+
+
+def _one_line(text: str) -> str:
+    return "".join(one if one.isprintable() else " " for one in text)
 
 
 def lines_of(key: str, value: Any) -> list[str]:
@@ -345,7 +355,7 @@ def lines_of(key: str, value: Any) -> list[str]:
     shown = (
         yaml.safe_dump(content, default_flow_style=True, allow_unicode=True, width=10**6).strip().removesuffix("\n...")
     )
-    return [f"{key}: {shown}" + (f" # {comment}" if comment else "")]
+    return [f"{key}: {shown}" + (f" # {_one_line(comment)}" if comment else "")]
 
 
 def label_note(reader: Reader, rows: datasets.Dataset) -> str | None:

@@ -146,7 +146,12 @@ class Records:
 
     def __init__(self, kind: str, task: str, columns: Sequence[str], fields: Sequence[str]) -> None:
         self.kind, self.task = kind, task
-        self.names = {name: f"predicted_{name}" if name in columns else name for name in (LINE, *fields)}
+        self.names: dict[str, str] = {}
+        for name in (LINE, *fields):
+            free = name
+            while free in columns or free in self.names.values():
+                free = f"predicted_{free}"
+            self.names[name] = free
         self.header = [self.names[LINE], *columns, *(self.names[name] for name in fields)]
 
     def start(self) -> str:
@@ -239,10 +244,17 @@ def _opened(path: Path, command: dict[str, Any]) -> Iterator[tuple[BinaryIO, dic
             try:
                 progress = _progress(path, command)
                 with path.open("r+b" if progress["rows"] else "wb") as file:
+                    if not progress["rows"]:
+                        write_file(aside(path, PROGRESS), json.dumps(progress | {"file": _identity(path)}))
                     file.truncate(progress["bytes"])
                     file.seek(progress["bytes"])
                     yield file, progress
                 aside(path, PROGRESS).unlink()
+            except BaseException:
+                if _is_barren(path):
+                    path.unlink(missing_ok=True)
+                    aside(path, PROGRESS).unlink()
+                raise
             finally:
                 with suppress(OSError):
                     os.unlink(lock.lock_file)
@@ -254,13 +266,13 @@ def _opened(path: Path, command: dict[str, Any]) -> Iterator[tuple[BinaryIO, dic
 
 def _progress(path: Path, command: dict[str, Any]) -> dict[str, Any]:
     """How far the same command came."""
-    journal, new = aside(path, PROGRESS), {"rows": 0, "bytes": 0, "last": None, "command": command}
-    if not journal.is_file():
-        if path.exists() and (path.is_dir() or path.stat().st_size):
+    journal = aside(path, PROGRESS)
+    new: dict[str, Any] = {"rows": 0, "bytes": 0, "last": None, "command": command}
+    progress: dict[str, Any] = json.loads(journal.read_text(encoding="utf-8")) if journal.is_file() else new
+    if not progress["rows"]:
+        if path.exists() and not _is_barren(path) and (path.is_dir() or path.stat().st_size):
             raise UserError(f"{path}: exists already; name another file")
-        write_file(journal, json.dumps(new))
         return new
-    progress = json.loads(journal.read_text(encoding="utf-8"))
     there = progress["command"]
     for name in sorted({*command, *there}):
         if there.get(name) != command.get(name):
@@ -268,6 +280,19 @@ def _progress(path: Path, command: dict[str, Any]) -> dict[str, Any]:
                 f"{path}: was begun with {name}={there.get(name)!r}, not {command.get(name)!r}; name another file"
             )
     return progress if path.is_file() and path.stat().st_size >= progress["bytes"] else new
+
+
+def _is_barren(path: Path) -> bool:
+    """Whether a command of ours made the file, and no row of it is whole."""
+    journal = aside(path, PROGRESS)
+    if not (journal.is_file() and path.is_file()):
+        return False
+    progress = json.loads(journal.read_text(encoding="utf-8"))
+    return not progress["rows"] and progress.get("file") == _identity(path)
+
+
+def _identity(path: Path) -> list[int]:
+    return [path.stat().st_dev, path.stat().st_ino]
 
 
 def _keep(path: Path, file: BinaryIO, command: dict[str, Any], last: Row) -> None:

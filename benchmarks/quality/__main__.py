@@ -11,6 +11,7 @@ cores as threads, and are not done twice: a killed command goes on where it was.
 """
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import datasets
 
 from trefoil.configuration.errors import UserError
+from trefoil.configuration.version import __version__
 
 from . import report
 from .data import AS_WRITTEN, DATA, DataSet, write_splits
@@ -39,7 +41,8 @@ def chosen_models(data: DataSet, task: str, names: list[str] | None, is_curve: b
 
 def runs_of(data: DataSet, source: Path | None, arguments: argparse.Namespace) -> Iterator[Run]:
     """In turns: all models of a seed, then those of the next."""
-    task = data.recipe_of(source).task
+    recipe = data.recipe_of(source)
+    task, made_by = recipe.task, hashlib.sha256(f"{__version__} {recipe.to_yaml()}".encode()).hexdigest()[:8]
     for rows in arguments.rows or [None]:
         for seed in range(arguments.seeds):
             files = write_splits(data, source, arguments.output.absolute(), rows, seed)
@@ -49,7 +52,7 @@ def runs_of(data: DataSet, source: Path | None, arguments: argparse.Namespace) -
                     continue
                 yield Run(
                     task, data.name, name, seed, rows, arguments.minutes if is_timed else None, arguments.threads,
-                    data.recipe, (*data.changes, *AS_WRITTEN, f"data.path={files.folder}"), files.content, files.rows,
+                    data.recipe, (*data.changes, *AS_WRITTEN, f"data.path={files.folder}"), f"{files.content}-{made_by}", files.rows,
                 )  # fmt: skip
 
 

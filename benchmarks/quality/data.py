@@ -21,6 +21,7 @@ AS_WRITTEN = (
     "data.name=null", "data.embedded=false", "data.embedded_sizes=null",
     *(f"data.{split}_split={split}" for split in SPLITS),
     "training.trackers=[]",
+    "training.evaluate_every=null",  # as often as the Trainer
 )  # fmt: skip
 
 

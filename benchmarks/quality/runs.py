@@ -31,7 +31,7 @@ class Run:
         rows: Of the training split, as the command asked; None: all.
         minutes: Of training; None for what ends by itself.
         recipe, overrides: Ours; where the files are, what they hold and which task it is, a peer takes from it too.
-        content: A hash of the files.
+        content: Hashes of the files, and of the recipe with the version of the package.
         train_rows: That there are.
     """
 

@@ -17,7 +17,9 @@ from trefoil.training.run import Prepared
 from ..speed.models import counterpart
 from ..speed.texts import collator
 
-EVALUATIONS = 10  # on the validation split, of which the best counts, as in a run of ours
+# on the validation split, of which the best counts, as in a run of ours that does not say when: so many, and at most so many
+# steps apart
+EVALUATIONS, STEPS_APART = 10, 500
 WARMUP = 0.1  # of the time
 
 # rows of a batch and the highest learning rate. Of BERT: among those that Turc et al. 2019 fine-tune small ones with
@@ -36,7 +38,7 @@ class Clock(TrainerCallback):
 
     def __init__(self, seconds: float, model: PreTrainedModel, evaluator: Evaluator) -> None:
         self.limit, self.model, self.evaluator = seconds, model, evaluator
-        self.seconds, self.evaluations = 0.0, 0
+        self.seconds, self.evaluations, self.evaluated_step = 0.0, 0, 0
         self.best: float | None = None
         self.weights: dict[str, torch.Tensor] = {}
 
@@ -49,8 +51,9 @@ class Clock(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **options: Any) -> None:
         self.seconds += time.perf_counter() - self.began
-        if self.passed * EVALUATIONS >= self.evaluations + 1:
-            self.evaluations = math.floor(self.passed * EVALUATIONS)
+        is_long_ago = state.global_step - self.evaluated_step >= STEPS_APART
+        if is_long_ago or self.passed * EVALUATIONS >= self.evaluations + 1:
+            self.evaluations, self.evaluated_step = math.floor(self.passed * EVALUATIONS), state.global_step
             self._evaluate()
         control.should_training_stop = self.passed == 1
 

@@ -19,7 +19,7 @@ FEATURES = datasets.Features(
 
 def load(file: Path, columns: list[str], encoding: str | None = None) -> datasets.Dataset:
     encoding = encoding_of(file, encoding)
-    return stream(lambda: sentences(file, encoding), FEATURES, [file])
+    return stream(lambda: sentences(file, encoding), FEATURES, [file], encoding)
 
 
 def sentences(file: Path, encoding: str = UTF_8) -> Iterator[dict[str, list[str]]]:

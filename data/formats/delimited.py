@@ -43,7 +43,8 @@ def load(
     # every value is text, as it stands: else 007 would be read as 7, and NA and None as nothing
     as_text = {"converters": dict.fromkeys(names, str), "keep_default_na": False}
     own = {} if header is None else {"names": names, "header": None}
-    return build("csv", str(file), file, columns, delimiter=delimiter, encoding=encoding, **as_text, **own)
+    as_it_is = {"delimiter": delimiter, "encoding": encoding, "skip_blank_lines": False}
+    return build("csv", str(file), file, columns, **as_it_is, **as_text, **own)
 
 
 def open_table(

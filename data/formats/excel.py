@@ -25,7 +25,7 @@ def load(file: Path, columns: list[str], header: list[str] | None = None) -> dat
         say_once(f"{file}: of {others + 1} sheets the first is read, {sheet!r}")
     require_names(file, names or columns, columns)
     features = datasets.Features({name: datasets.Value("string") for name in names or columns})
-    return stream(lambda: _rows(file, names, header is None), features, [file])
+    return stream(lambda: _rows(file, names, header is None), features, [file], str(header))
 
 
 def _look(file: Path, header: list[str] | None) -> tuple[str, int, list[str]]:
@@ -66,7 +66,8 @@ def _workbook(file: Path, content: Any) -> Any:
 
 
 def _cells(sheet: Any) -> Iterator[list[str]]:
-    """The rows, without the empty cells at their ends."""
+    """The rows, without the empty cells at their ends; how many there are, some files say wrongly."""
+    sheet.reset_dimensions()
     for row in sheet.iter_rows(values_only=True):
         cells = [_text(value) for value in row]
         while cells and not cells[-1]:

@@ -90,6 +90,10 @@ def _find_encoding(file: Path) -> tuple[str, str]:
                     return encoding, ""
             lines.seek(0)
             for line in lines:
+                if b"\0" in line:
+                    raise UserError(
+                        f"{file}: holds bytes of zero; set data.encoding, perhaps to utf-16-le, or mend the file"
+                    )
                 if line.isascii() or _is(line, UTF_8):
                     right += not line.isascii()
                     continue
@@ -162,14 +166,17 @@ def build(builder: str, data_files: str, file: Path, columns: list[str], **optio
 
 
 def stream(
-    rows: Callable[[], Iterator[dict[str, Any]]], features: datasets.Features, files: list[Path]
+    rows: Callable[[], Iterator[dict[str, Any]]], features: datasets.Features, files: list[Path], *read_as: str
 ) -> datasets.Dataset:
     """Rows read from `files`, never all in memory: they are kept in the cache of `datasets` until a file changes.
+
+    Args:
+        read_as: What else the rows depend on.
 
     Raises:
         UserError: That of `rows`, or the cache could not be written.
     """
-    state = fingerprint(files, features)
+    state = fingerprint(files, [*features, *read_as])
     return _prepared(
         lambda: datasets.Dataset.from_generator(rows, features=features, fingerprint=state), files[0], list(features)
     )

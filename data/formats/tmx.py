@@ -52,6 +52,8 @@ def units(file: Path) -> Iterator[dict[str, str]]:
                 handler.parser.Parse(b"", True)
         except expat.ExpatError as error:
             raise UserError(f"{file} line {error.lineno}: not XML ({expat.ErrorString(error.code)})") from None
+        except (ValueError, LookupError) as error:  # of its encoding
+            raise UserError(f"{file}: {error}; convert the file to UTF-8") from None
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise UserError(f"{file}: a damaged gzip file ({error}); compress it again") from None
     yield from handler.taken()

@@ -1,6 +1,7 @@
 """Tables and translation memories as other programs write them: any delimiter and encoding, Excel, TMX."""
 
 import gzip
+import zipfile
 
 import pytest
 
@@ -225,3 +226,39 @@ def test_a_memory_of_any_size_is_never_in_memory_whole(write, monkeypatch):
 def test_a_memory_that_is_none(write, content, message):
     file = write("train.tmx", content)
     assert refused(file, ["ko", "en"]) == f"{file}{message}"
+
+
+def test_blank_rows_of_one_column_are_kept_as_invalid_rows_are(write):
+    assert load(write("train.csv", "text\na\n  \nb\n"), ["text"])["text"][:] == ["a", "  ", "b"]
+
+
+def test_a_sheet_that_says_it_is_smaller_is_read_whole(write, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["text", "label"], *([f"t{number}", "a"] for number in range(4))):
+        book.active.append(row)
+    book.save(tmp_path / "whole.xlsx")
+    file = tmp_path / "train.xlsx"
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(file, "w") as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name).replace(b'<dimension ref="A1:B5"', b'<dimension ref="A1:B2"'))
+    assert load(file)["text"][:] == ["t0", "t1", "t2", "t3"]
+
+
+def test_an_encoding_that_is_asked_for_after_another_was_found(write):
+    file = write("train.conll", "Привет B-X\n".encode("cp1251") * 3)
+    assert load(file, ["tokens"])["tokens"][0][0] != "Привет"
+    assert load(file, ["tokens"], encoding="cp1251")["tokens"][0][0] == "Привет"
+
+
+def test_utf_16_without_a_mark_is_no_utf_8(write):
+    message = "holds bytes of zero; set data.encoding"
+    file = write("train.txt", "hello\n".encode("utf-16-le"))
+    assert message in refused(file, ["text"])
+    assert load(file, ["text"], encoding="utf-16-le")["text"][:] == ["hello"]
+
+
+@pytest.mark.parametrize("encoding", ["euc-kr", "no-such"])
+def test_a_memory_in_an_encoding_that_cannot_be_read_is_refused(write, encoding):
+    file = write("train.tmx", f'<?xml version="1.0" encoding="{encoding}"?><tmx></tmx>')
+    assert refused(file, []).startswith(f"{file}")

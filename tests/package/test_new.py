@@ -157,3 +157,22 @@ def test_other_keys_that_are_known_better(tmp_path, write):
     recipe = new(tmp_path, "classification", file, "seed=7", "training.max_epochs=2", "data.split.group=label")
     assert (recipe.seed, recipe.training.max_epochs, recipe.data.split.group) == (7, 2, "label")
     assert yaml.safe_load((tmp_path / "my.yaml").read_text())["data"]["split"]["validation"] == 0.1
+
+
+def test_what_the_data_holds_writes_no_keys(tmp_path, write):
+    rows = [[f'"{sentence(number)}"', '"zgood\noverwrite: true #"' if number % 2 else "bad"] for number in range(60)]
+    recipe = new(tmp_path, "sentiment", write("a.csv", table(["text", "label"], rows)))
+    assert recipe.overwrite is False
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.columns.label=nope", "data.columns.label: no column 'nope'; there are text, label"),
+        ("data.columns=text", "data.columns='text' is not"),
+        ("data=5", "data must be a mapping, not 5"),
+    ],
+)
+def test_what_is_known_better_wrongly_is_refused_in_a_line(tmp_path, write, capsys, override, message):
+    assert new(tmp_path, "sentiment", write("a.csv", table(["text", "label"], [["a", 1], ["b", 0]])), override) == 2
+    assert message in capsys.readouterr().err

@@ -105,7 +105,7 @@ def test_plain_text_pairs_and_pictures(tmp_path):
         ("a.jsonl", "", "a.jsonl: is empty; it needs at least one row"),
         ("a.csv", "ko,en\na,b\n", "no column 'source'; there are ko, en; name the one with --column source=NAME"),
         ("a.jsonl", '{"source": "a"}\n[]\n', "line 2: a JSON list"),
-        ("a.txt", b"\xff\n", "line 1: not UTF-8"),
+        ("a.txt", b"\x81\n", "line 1: not UTF-8"),
         ("a.doc", "x", "unknown kind '.doc'; there are .jsonl, "),
     ],
 )
@@ -265,3 +265,38 @@ def test_memory_does_not_grow_with_the_text(tmp_path, monkeypatch):
         peaks.append(tracemalloc.get_traced_memory()[1] - (tmp_path / f"{count}").stat().st_size)
         tracemalloc.stop()
     assert peaks[1] < 1.5 * peaks[0]
+
+
+def refuse(rows):
+    raise UserError("too long")
+
+
+def test_a_command_whose_first_rows_fail_leaves_nothing_behind(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with pytest.raises(UserError, match="too long"):
+        written(path, answer=refuse)
+    assert not list(tmp_path.iterdir())
+    assert written(path, command=COMMAND | {"truncate": True})
+
+
+def test_of_a_command_killed_in_its_first_rows_the_file_is_its_own_and_anothers_is_not(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"half a ro")
+    journal = tmp_path / ".a.jsonl.trefoil-progress"
+    state = {"rows": 0, "bytes": 0, "last": None, "command": {}, "file": records._identity(path)}
+    journal.write_text(json.dumps(state))
+    whole = written(path)
+    assert b"half" not in whole
+    path.write_bytes(b"precious")
+    journal.write_text(json.dumps(state | {"file": [0, 0]}))
+    with pytest.raises(UserError, match="exists already; name another file"):
+        written(path)
+    assert path.read_bytes() == b"precious"
+
+
+def test_answers_to_answers_lose_no_column():
+    columns = ["line", "label", "predicted_line", "predicted_label"]
+    put = Records("csv", "text-classification", columns, ("label", "score"))
+    assert put.header == [
+        "predicted_predicted_line", *columns, "predicted_predicted_label", "score",
+    ]  # fmt: skip

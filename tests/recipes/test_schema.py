@@ -321,3 +321,18 @@ def test_other_names_are_of_keys_that_there_are():
     known = {f"{section.name}.{key.name}" for section in dataclasses.fields(Recipe) if dataclasses.is_dataclass(section.type)
              for key in dataclasses.fields(section.type)}  # fmt: skip
     assert {meant for meant in OTHER_NAMES.values() if not meant.startswith(("model.config.", "options."))} <= known
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "data.encoding=base64",
+        "data.encoding=rot13",
+        "data.encoding=no-such",
+        'data.delimiter="\\n"',
+        "data.delimiter='\"'",
+    ],
+)
+def test_what_no_table_can_have_is_refused(key):
+    with pytest.raises(UserError, match=key.partition("=")[0]):
+        load_recipe("encoder-text-classification-sst2", [key])
