@@ -35,20 +35,26 @@ def load_rows(
     Raises:
         UserError: As of `load_split`; or no source has the split.
     """
-    if not (recipe.is_joined or (to_train and recipe.sources)):
-        whole, part = split_part(split)
-        if recipe.shares and (whole in (recipe.train_split, *recipe.shares) or Path(recipe.path or "").is_file()):
-            rows = _cut(recipe, whole, columns, task, seed)
-        else:
-            rows = load_split(recipe, whole, list(columns.values()), task, seed)
-        if part is None:
-            return rows
-        if NUMBER not in rows.column_names:
-            rows = rows.add_column(NUMBER, np.arange(len(rows)))
-        rows = rows.select(range(len(rows))[part(len(rows))])
-        if len(rows) == 0:
-            raise UserError(f"{split_name(recipe, split)}: the split {split!r} is empty; it needs at least one example")
+    if recipe.is_joined or (to_train and recipe.sources):
+        return _joined(recipe, split, columns, task, seed, to_train)
+    whole, part = split_part(split)
+    if recipe.shares and (whole in (recipe.train_split, *recipe.shares) or Path(recipe.path or "").is_file()):
+        rows = _cut(recipe, whole, columns, task, seed)
+    else:
+        rows = load_split(recipe, whole, list(columns.values()), task, seed)
+    if part is None:
         return rows
+    if NUMBER not in rows.column_names:
+        rows = rows.add_column(NUMBER, np.arange(len(rows)))
+    rows = rows.select(range(len(rows))[part(len(rows))])
+    if len(rows) == 0:
+        raise UserError(f"{split_name(recipe, split)}: the split {split!r} is empty; it needs at least one example")
+    return rows
+
+
+def _joined(
+    recipe: DataRecipe, split: str, columns: dict[str, str], task: str, seed: int, to_train: bool
+) -> datasets.Dataset:
     parts, without = [], [] if to_train else sources_without(recipe, split)
     for number, (source, called) in enumerate(zip(recipe.sources, source_names(recipe.sources), strict=True)):
         if called in without:
