@@ -53,6 +53,12 @@ class LabelledReader(Reader):
         """A label by the name that the recipe gives it; one that has none as it is."""
         return self.names.get(str(label), label)
 
+    def label_counts(self, examples: datasets.Dataset) -> Counter[str]:
+        """How often rows have each label, by its name; of a list each counts."""
+        values = examples[str(self.column(self.label_role))]
+        each = (one for value in values for one in (value if isinstance(value, list) else [value]))
+        return Counter(str(self.name_of(one)) for one in each if one is not None)
+
     def own_names(self, examples: datasets.Dataset) -> list[str] | None:
         """The data's own names, where the column with the labels has numbers for them."""
         feature = examples.features[str(self.column(self.label_role))]

@@ -95,7 +95,7 @@ def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
         yield f"{kind}: {len(rows):,} rows ({where})"
         rows = reader.prepared(rows, where)
         if isinstance(reader, LabelledReader):
-            yield f"  labels: {_balance(rows[str(reader.column(reader.label_role))], reader)}"
+            yield f"  labels: {_balance(reader.label_counts(rows))}"
         invalid, place = [*_invalid(reader, rows)], row_place(data, rows, where)
         if invalid:
             yield f"  {len(invalid):,} invalid rows; the run stops at them, unless data.invalid_examples=skip"
@@ -108,15 +108,12 @@ def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
                 yield f"  {leaks:,} rows of {other} ({share:.1%}) have a text that is trained on: scores will be too good"
 
 
-def _balance(values: list, reader: LabelledReader) -> str:
-    flat = Counter(
-        str(reader.name_of(one))
-        for value in values
-        for one in (value if isinstance(value, list) else [value])
-        if one is not None
+def _balance(counts: Counter[str]) -> str:
+    more = f" and {len(counts) - SHOWN:,} more" if len(counts) > SHOWN else ""
+    return (
+        ", ".join(f"{name} {count:,} ({count / counts.total():.1%})" for name, count in counts.most_common(SHOWN))
+        + more
     )
-    more = f" and {len(flat) - SHOWN:,} more" if len(flat) > SHOWN else ""
-    return ", ".join(f"{name} {count:,} ({count / flat.total():.1%})" for name, count in flat.most_common(SHOWN)) + more
 
 
 def _invalid(reader: Reader, rows: datasets.Dataset) -> Iterator[tuple[int, str]]:

@@ -2,7 +2,6 @@
 
 import math
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -361,12 +360,9 @@ def lines_of(key: str, value: Any) -> list[str]:
 def label_note(reader: Reader, rows: datasets.Dataset) -> str | None:
     if not isinstance(reader, LabelledReader):
         return None
-    values = rows[str(reader.column(reader.label_role))]
-    flat = Counter(
-        str(one) for value in values for one in (value if isinstance(value, list) else [value]) if one is not None
-    )
-    shares = ", ".join(f"{name} {count / flat.total():.0%}" for name, count in flat.most_common(8))
-    return f"{len(flat):,} labels: {shortened(shares, 200)}"
+    counts = reader.label_counts(rows)
+    shares = ", ".join(f"{name} {count / counts.total():.0%}" for name, count in counts.most_common(8))
+    return f"{len(counts):,} labels: {shortened(shares, 200)}"
 
 
 def languages_of(task: Task, columns: dict[str, str], reader: Reader, rows: datasets.Dataset) -> list[str]:
