@@ -52,7 +52,7 @@ COMMANDS = {
     "evaluate": "--minimal-pairs --predictions --split folder overrides",
     "harness": "--tasks -o folder overrides",
     "publish": "--check --dtype --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
-    "demo": "--host --port model",
+    "demo": "--folder --host --port model",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
     "attend": "--to -o folder source target",

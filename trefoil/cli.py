@@ -118,8 +118,13 @@ def make_parser() -> argparse.ArgumentParser:
     publish.add_argument("--space", action="store_true", help="add a page to try it on, so that it runs as a Hub Space")
     publish.set_defaults(run=_publish)
 
-    demo = commands.add_parser("demo", help="open a page in the browser to try a model on")
-    demo.add_argument("model", help="a run's folder, a published one, or a Hub id")
+    demo = commands.add_parser("demo", help="open a page in the browser to try a model on, or to train one")
+    demo.add_argument(
+        "model", nargs="?", help="a run's folder, a published one, or a Hub id (default: train one on the page)"
+    )
+    demo.add_argument(
+        "--folder", type=Path, default="runs", metavar="DIR", help="where what is trained there lies (default: runs)"
+    )
     demo.add_argument("--host", default="127.0.0.1", help="the address to serve at (default: this machine only)")
     demo.add_argument("--port", type=_port, metavar="N", help="default: the first free one from 7860")
     demo.set_defaults(run=_demo)
@@ -398,15 +403,19 @@ def _demo(arguments: argparse.Namespace) -> int:
     from .training.run_folder import ModelFolder
     from .visualization.app import make_page, open_page
 
-    model = model_folder(arguments.model)
+    if arguments.model is None:
+        from .studio import make_studio
 
-    metadata = None
-    if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
-        metadata = metadata_of_run(model, title=Path(arguments.model).resolve().name)
-    try:
-        page = make_page(model, metadata)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+        page = make_studio(arguments.folder)
+    else:
+        model = model_folder(arguments.model)
+        metadata = None
+        if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
+            metadata = metadata_of_run(model, title=Path(arguments.model).resolve().name)
+        try:
+            page = make_page(model, metadata)
+        except ValueError as error:
+            raise UserError(str(error)) from None
     try:
         open_page(page, arguments.host, arguments.port)
     except OSError as error:

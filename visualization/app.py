@@ -47,7 +47,20 @@ def make_page(
         ValueError: The model does not load, or does nothing that a page could show; in one line.
     """
     model = os.fspath(model)
-    task, pipe, metadata = _load(model, metadata, trust_remote_code)
+    task, pipe, metadata = load_model(model, metadata, trust_remote_code)
+    title = metadata.get("title") or Path(model).name
+    with gr.Blocks(title=title, analytics_enabled=False) as page:
+        place_model(model, task, pipe, metadata)
+    return page
+
+
+def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: Mapping[str, Any]) -> None:
+    """Puts the parts of a model's page into the page that is being made.
+
+    Args:
+        model: What it was loaded from, of which messages speak.
+        task, pipe, metadata: What `load_model` gave.
+    """
     widget = metadata.get("widget")
     examples = [example for example in (widget if isinstance(widget, list) else []) if isinstance(example, Mapping)]
     boxes = dict(TASKS[task].boxes)
@@ -64,32 +77,43 @@ def make_page(
         print(f"{model}: of the card's parameters these are not used: {', '.join(left_out)}", file=sys.stderr)
 
     title = metadata.get("title") or Path(model).name
-    with gr.Blocks(title=title, analytics_enabled=False) as page:
-        spoken_task = task.replace("-", " ").capitalize()
-        gr.Markdown(f"# {title}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
-        inputs = [
-            gr.Textbox(label=label, lines=2, max_lines=12, autofocus=number == 0)
-            for number, label in enumerate(boxes.values())
-        ]
-        choices = []
-        if languages := getattr(pipe, "languages", []) if task == "translation" else []:
-            first = parameters.get("tgt_lang")
-            first = first if first in languages else languages[0]
-            choices = [gr.Dropdown(languages, value=first, label="Into the language")]
-        button = gr.Button(TASKS[task].button, variant="primary")
-        if rows:
-            gr.Examples(rows, inputs, cache_examples=False)
-        output = TASKS[task].output()
-        attention = gr.HTML(label="Attention")
-        gr.on(
-            [button.click, *(box.submit for box in inputs)],
-            make_response(pipe, task, boxes, parameters),
-            [*inputs, *choices],
-            [output, attention],
-            api_name="run",
-            concurrency_limit=1,  # drawing the map changes how the model attends, for as long as it takes
-        )
-    return page
+    spoken_task = task.replace("-", " ").capitalize()
+    gr.Markdown(f"# {title}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
+    inputs = [
+        gr.Textbox(label=label, lines=2, max_lines=12, autofocus=number == 0)
+        for number, label in enumerate(boxes.values())
+    ]
+    choices = []
+    if languages := getattr(pipe, "languages", []) if task == "translation" else []:
+        first = parameters.get("tgt_lang")
+        first = first if first in languages else languages[0]
+        choices = [gr.Dropdown(languages, value=first, label="Into the language")]
+    button = gr.Button(TASKS[task].button, variant="primary")
+    if rows:
+        gr.Examples(rows, inputs, cache_examples=False)
+    output = TASKS[task].output()
+    attention = gr.HTML(label="Attention")
+    gr.on(
+        [button.click, *(box.submit for box in inputs)],
+        make_response(pipe, task, boxes, parameters),
+        [*inputs, *choices],
+        [output, attention],
+        api_name="run",
+        concurrency_limit=1,  # drawing the map changes how the model attends, for as long as it takes
+    )
+
+
+def load_model(
+    model: str | os.PathLike, metadata: Mapping[str, Any] | None = None, trust_remote_code: bool = False
+) -> tuple[str, Pipeline, Mapping[str, Any]]:
+    """A model's task, its pipeline, and what its card says; arguments and errors as of `make_page`."""
+    model = os.fspath(model)
+    try:
+        metadata = read_card(model) if metadata is None else metadata
+        task, pipe = load_pipe(model, metadata.get("pipeline_tag"), trust_remote_code, list(TASKS))
+    except LOADING_ERRORS as error:
+        raise ValueError(f"{model}: no page for this model: {reason(error)}") from error
+    return task, pipe, metadata
 
 
 def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None) -> None:
@@ -172,17 +196,6 @@ def draw_attention(pipe: Pipeline, texts: list[str], written: str | None) -> str
 
 def note(text: str) -> str:
     return f"<p>{html.escape(text)}</p>"
-
-
-def _load(
-    model: str, metadata: Mapping[str, Any] | None, trust_remote_code: bool
-) -> tuple[str, Pipeline, Mapping[str, Any]]:
-    try:
-        metadata = read_card(model) if metadata is None else metadata
-        task, pipe = load_pipe(model, metadata.get("pipeline_tag"), trust_remote_code, list(TASKS))
-    except LOADING_ERRORS as error:
-        raise ValueError(f"{model}: no page for this model: {reason(error)}") from error
-    return task, pipe, metadata
 
 
 def main() -> None:
