@@ -7,6 +7,9 @@ DEMO := runs/demo
 DEMO_INSTALLED := $(VENV)/.demo
 INSTALLED := $(VENV)/.installed
 DEVELOPMENT := test,lint,ecosystem
+# an environment of its own: what these need would change what is tested
+RELEASE := .venv-release
+RELEASE_INSTALLED := $(RELEASE)/.installed
 
 # so that it stays below 5 MB
 REVIEWS := tokenizer.vocab_size=6000 model.config.hidden_size=160 model.config.intermediate_size=432 \
@@ -28,7 +31,7 @@ define train_model
 	$(BIN)/trefoil publish runs/models/$(1) models/$(1) --overwrite --dtype bfloat16 --license $(3)
 endef
 
-.PHONY: demo test test-all lint attention models models-code clean help
+.PHONY: demo test test-all lint attention models models-code dependencies audit clean help
 
 help:
 	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
@@ -37,6 +40,8 @@ help:
 	@echo "make attention  measure the claims of docs/attention.md anew (MULTI30K=folder for those on Multi30k)"
 	@echo "make models  train the models of models/ anew (NSMC=folder SHAKESPEARE=folder for those on such data)"
 	@echo "make models-code  give them the code as it is now"
+	@echo "make dependencies  write docs/dependencies.md, the licence of each, and dist/sbom.cdx.json"
+	@echo "make audit  look the pinned versions up among known vulnerabilities (needs pypi.org)"
 	@echo "make clean  delete the environment and the demo's files"
 
 $(DEMO_INSTALLED): pyproject.toml constraints.txt
@@ -88,5 +93,19 @@ models-code: $(DEMO_INSTALLED)
 		$(BIN)/trefoil publish runs/models-before/$$model models/$$model --overwrite --dtype bfloat16 --license $$license || exit 1; \
 	done
 
+$(RELEASE_INSTALLED):
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom pip-audit pip-licenses
+	@touch $@
+
+dependencies: $(INSTALLED) $(RELEASE_INSTALLED)
+	@mkdir -p dist
+	@(printf '# Dependencies\n\nWhat `make dependencies` found in the environment in which this is tested, with all extras for development: versions and\nlicences as the packages themselves name them. The base needs four of them: huggingface_hub, safetensors, torch, transformers.\n\n'; \
+	$(RELEASE)/bin/pip-licenses --python $(BIN)/python --with-system --format markdown --ignore-packages trefoil-transformers pip) > docs/dependencies.md
+	$(RELEASE)/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json
+
+audit: $(RELEASE_INSTALLED)
+	$(RELEASE)/bin/pip-audit -r constraints.txt --no-deps --disable-pip
+
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(RELEASE) $(DEMO)

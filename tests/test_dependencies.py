@@ -1,5 +1,6 @@
 """What runs where nothing is installed but the package's own dependencies."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -105,3 +106,18 @@ def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hi
 
 def test_the_package_says_that_it_is_typed():
     assert (Path(trefoil.__file__).parent / "py.typed").is_file()
+
+
+def test_the_list_of_licences_is_of_what_is_pinned():
+    root = Path(__file__).parents[1]
+    pinned = [line.split("==") for line in (root / "constraints.txt").read_text().splitlines() if "==" in line]
+    rows = [
+        line.split("|") for line in (root / "docs/dependencies.md").read_text().splitlines() if line.startswith("|")
+    ]
+    listed = {normalized(cells[1].strip()): cells[2].strip() for cells in rows}
+    missing = [name for name, version in pinned if listed.get(normalized(name), "").partition("+")[0] != version]
+    assert not missing, "run `make dependencies`"
+
+
+def normalized(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
