@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,43 @@ def test_reviews(tmp_path):
 def test_shakespeare(tmp_path):
     (tmp_path / "rows.txt").write_text(SONNET, encoding="utf-8")
     assert figure_of(ROOT / "models" / "shakespeare", tmp_path / "rows.txt") < 10
+
+
+@pytest.fixture(scope="module")
+def oldest_transformers(tmp_path_factory):
+    """A folder with the oldest release of transformers that pyproject.toml allows, and of what it depends on closely."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    bounds = " ".join(project["dependencies"] + project["optional-dependencies"]["train"])
+    names = ("transformers", "huggingface_hub", "safetensors", "tokenizers")
+    oldest = [f"{name}=={re.search(rf'{name}>=([0-9.]+)', bounds)[1]}" for name in names]
+    folder = tmp_path_factory.mktemp("oldest")
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *oldest]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"{', '.join(oldest)} cannot be installed here")
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_the_oldest_transformers_loads_it_alike(folder, oldest_transformers):
+    """Beside it stands the newest, in which all else is tested."""
+    code = (
+        "import sys, json; sys.path[:0] = sys.argv[2:]; import torch, transformers\n"
+        "sys.modules['trefoil'] = None\n"
+        "config = transformers.AutoConfig.from_pretrained(sys.argv[1], trust_remote_code=True)\n"
+        "name = next(n for n, c in config.auto_map.items() if c.endswith('.' + config.architectures[0]))\n"
+        "model = getattr(transformers, name).from_pretrained(sys.argv[1], trust_remote_code=True).eval()\n"
+        "ids = torch.arange(5, 13)[None]\n"
+        "more = {'decoder_input_ids': ids} if config.is_encoder_decoder else {}\n"
+        "with torch.no_grad(): logits = model(input_ids=ids, **more).logits\n"
+        "print(json.dumps([transformers.__version__, logits.flatten().tolist()]))"
+    )
+    found = {}
+    for beside in ([str(oldest_transformers)], []):
+        words = [sys.executable, "-I", "-c", code, str(folder), *beside]
+        process = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert process.returncode == 0, process.stderr
+        version, logits = json.loads(process.stdout.splitlines()[-1])
+        found[version] = logits
+    assert len(found) == 2
+    assert len({tuple(logits) for logits in found.values()}) == 1
