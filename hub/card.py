@@ -92,6 +92,7 @@ def render_card(
     stored_as: str | None = None,
     mask_token: str | None = None,
     metadata: Mapping[str, Any] | None = None,
+    adapter: str | None = None,
 ) -> str:
     """The text of `README.md`, with the metadata that the Hub reads.
 
@@ -105,6 +106,7 @@ def render_card(
         stored_as: The precision that the weights were rounded to after they were measured.
         mask_token: The tokenizer's, for masked language models.
         metadata: What else the head says, as of a Space.
+        adapter: Its kind, where it is one on `fields.base_model`, and not a whole model.
 
     Raises:
         UserError: The recipe's task is unknown.
@@ -116,7 +118,9 @@ def render_card(
     labels = labels_of(auto_class, config)
     language = next(iter(fields.language), None)
     calls, model_call = example_calls(use, labels, language, fields.example, fields.question, mask_token)
-    more = dict(metadata or {})
+    more = {"library_name": "transformers" if adapter is None else "peft", **(metadata or {})}
+    if adapter is not None:
+        fields = replace(fields, tags=[adapter.lower(), *fields.tags])
     if task == use.task:
         fields = replace(fields, tags=[*use.tags, *fields.tags])
         if has_tokenizer:
@@ -135,6 +139,8 @@ def render_card(
         auto_class=auto_class,
         has_tokenizer=has_tokenizer,
         labels=labels,
+        adapter=adapter,
+        base_options=_base_options(config, auto_class, labels),
         calls=calls if has_tokenizer and task == use.task else [],
         model_call=model_call,
         recipe=recipe and recipe.to_yaml().rstrip(),
@@ -197,7 +203,6 @@ def _metadata(
         **more,
         language=list(fields.language) or None,
         license=fields.license,
-        library_name="transformers",
         pipeline_tag=task,
         tags=["trefoil", *fields.tags],
         base_model=fields.base_model,
@@ -220,6 +225,15 @@ def _metadata(
         ]
         or None,
     )
+
+
+def _base_options(config: PreTrainedConfig, auto_class: str, labels: Sequence[str]) -> str:
+    """What a base must be told for it to have the head that an adapter brings the weights of."""
+    if auto_class not in ("AutoModelForSequenceClassification", "AutoModelForTokenClassification"):
+        return ""
+    head = f"id2label={dict(enumerate(labels))!r}" if labels else f"num_labels={config.num_labels}"
+    problem = "" if config.problem_type is None else f", problem_type={config.problem_type!r}"
+    return f", {head}{problem}, ignore_mismatched_sizes=True"
 
 
 _FAMILIES = {"trefoil_encoder_decoder": "encoder-decoder", "trefoil_recurrent": "recurrent encoder-decoder"}

@@ -21,6 +21,7 @@ from transformers.utils import logging
 from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
 from ..modeling.auto import AUTO_CLASSES
+from ..training.run_folder import ModelFolder
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
 from .folders import unexpected_files
@@ -71,6 +72,10 @@ def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) 
         UserError: It is no published folder at all.
     """
     folder = Path(os.path.abspath(folder))
+    if ModelFolder(folder).is_adapter:
+        raise UserError(
+            f"{folder}: is an adapter, of whose base nothing lies here; what publish --merge wrote can be checked"
+        )
     config = _read_config(folder)
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
     if config.get("model_type") not in families:

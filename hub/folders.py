@@ -15,7 +15,8 @@ from ..configuration.errors import UserError, reason
 from ..data.tokenizer import load_tokenizer as load_any_tokenizer
 from ..data.whole_files import whole_folder
 from ..modeling.auto import AUTO_CLASSES
-from ..training.run_folder import best_model
+from ..training.adapters import load_merged
+from ..training.run_folder import ModelFolder, best_model
 
 # Any of these makes a tokenizer
 TOKENIZER_FILES = (
@@ -26,7 +27,7 @@ TOKENIZER_FILES = (
 # Every file that a published folder may hold: what is written here, and what a download from the Hub adds.
 PUBLISHED_FILES = (
     "README.md", "LICENSE", ".gitattributes",
-    "config.json", "generation_config.json",
+    "config.json", "generation_config.json", "adapter_config.json", "adapter_model.safetensors", "model_config.json",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -38,12 +39,21 @@ PUBLISHED_FILES = (
 
 def is_published(folder: Path) -> bool:
     """Whether `publish` wrote this folder, and nothing else has been put into it."""
+    file, keys = config_file(folder), {"trefoil_version"}
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    written = isinstance(config, dict) and {"auto_map", "trefoil_version"} <= config.keys()
+    if file.name == "config.json":
+        keys |= {"auto_map"}
+    written = isinstance(config, dict) and keys <= config.keys()
     return written and not unexpected_files(folder)
+
+
+def config_file(folder: Path) -> Path:
+    """Where the configuration of a model lies, or that of the model that an adapter makes of its base."""
+    files = ModelFolder(folder)
+    return files.model_config if files.is_adapter else files.config
 
 
 def is_model_folder(folder: Path) -> bool:
@@ -111,8 +121,10 @@ def model_folder(source: Path) -> Path:
         UserError: There is no model, or no safetensors weights.
     """
     folder = Path(best_model(source))
-    if not (folder / "config.json").is_file():
+    if not ModelFolder(folder).holds_model:
         raise UserError(f"{source}: holds no model: there is no config.json, neither in it nor in its folder `best`")
+    if ModelFolder(folder).is_adapter:
+        return folder
     if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
         raise UserError(f"{folder}: holds no safetensors weights; write model.safetensors with model.save_pretrained")
     return folder
@@ -136,34 +148,39 @@ def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedMod
     Raises:
         UserError: It is of another kind.
     """
-    config = read_json(folder / "config.json")
+    file = config_file(folder)
+    if not file.is_file():
+        raise UserError(f"{folder}: is an adapter without model_config.json, which a run's has; merge it with PEFT")
+    config = read_json(file)
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
     if config.get("model_type") not in families:
         if config.get("model_type") == "vision-encoder-decoder":
             raise UserError(
-                f"{folder / 'config.json'}: a vision-encoder-decoder is neither published nor exported, since transformers finds "
+                f"{file}: a vision-encoder-decoder is neither published nor exported, since transformers finds "
                 "code beside the weights of a whole model only, not of its decoder; this folder itself loads with "
                 "`import trefoil` and from_pretrained"
             )
-        raise UserError(
-            f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
-        )
+        raise UserError(f"{file}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}")
     config_class = families[config["model_type"]]
     models = {model_class.__name__: model_class for model_class in AUTO_CLASSES[config_class].values()}
     architecture = (config.get("architectures") or [None])[0]
     if architecture not in models:
-        raise UserError(f"{folder / 'config.json'}: architectures {architecture!r} is not one of {', '.join(models)}")
+        raise UserError(f"{file}: architectures {architecture!r} is not one of {', '.join(models)}")
     return config_class, models[architecture]
 
 
 def load_model(
     model_class: type[PreTrainedModel], folder: Path, tokenizer: PreTrainedTokenizerBase | None
 ) -> PreTrainedModel:
-    """The model of a folder, checked against its tokenizer.
+    """The model of a folder, checked against its tokenizer; an adapter is merged into its base.
 
     Raises:
         UserError: It does not load, or weights, configuration and tokenizer do not fit together.
     """
+    if ModelFolder(folder).is_adapter:
+        model = load_merged(folder, model_class)
+        check_vocabulary(tokenizer, model, str(folder))
+        return model
     try:
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False

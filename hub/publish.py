@@ -1,8 +1,10 @@
 """From a trained model to a folder that loads anywhere, and from there to the Hub."""
 
+import dataclasses
 import json
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +12,14 @@ import huggingface_hub
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from huggingface_hub.utils import validate_repo_id
+from safetensors.torch import load_file
 from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
 from ..recipes.schema import load_recipe
-from ..training.run_folder import best_model
+from ..training.adapters import kind_of, read_adapter
+from ..training.run_folder import ModelFolder, best_model
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card
 from .folders import (
@@ -46,8 +50,10 @@ def publish(
     push_to_hub: str | None = None,
     private: bool = False,
     space: bool = False,
+    merge: bool = False,
 ) -> Path:
-    """Writes a folder that `transformers` alone can load, and pushes it to the Hub if asked to.
+    """Writes a folder that `transformers` alone can load, and pushes it to the Hub if asked to. An adapter stays one,
+    which PEFT loads on its base, unless it is merged.
 
     The folder appears complete or not at all. The same source gives the same bytes.
 
@@ -66,6 +72,7 @@ def publish(
         private: Make the Hub repository private, where it is not there yet.
         space: Add a page to try the model on, so that the folder also runs as a Space, and push it as a Space of the
             same name too.
+        merge: Of an adapter: publish the whole model that it makes of its base.
 
     Returns:
         The folder written.
@@ -79,6 +86,9 @@ def publish(
         _require_hub(push_to_hub)
     require_room(target, source, overwrite, is_published, "published")
     folder = model_folder(source)
+    adapter = read_adapter(folder) if ModelFolder(folder).is_adapter else None
+    if adapter is None and merge:
+        raise UserError(f"{folder}: is a whole model, with no adapter to merge; leave out merge (--merge)")
     config_class, model_class = classes_of(folder)
     extras = {name: path for name in ("recipe.yaml", "results.json", "curve.png") if (path := _find(name, source))}
     if metrics is None and "results.json" in extras:
@@ -90,6 +100,12 @@ def publish(
         own = load_recipe(extras["recipe.yaml"])
         places = places.with_those_of(own)
         recipe = places.recipe(own)
+    fields, kind = card or CardFields(), None
+    if adapter is not None and fields.base_model is None and places.is_on_hub(adapter.base_model_name_or_path):
+        fields = dataclasses.replace(fields, base_model=adapter.base_model_name_or_path)
+    if adapter is not None and not merge:
+        _require_adapter(folder, adapter, fields, dtype, space)
+        kind = kind_of(adapter)
     results = read_results(places.text(metrics), origin)
     written: dict[str, bytes] = {}
     if recipe is not None:
@@ -99,7 +115,7 @@ def publish(
     if "curve.png" in extras:
         written["curve.png"] = plain_picture(extras["curve.png"].read_bytes(), extras["curve.png"])
     model_id = push_to_hub or target.name
-    title = (card and card.title) or model_id.rpartition("/")[2]
+    title = fields.title or model_id.rpartition("/")[2]
     tokenizer = load_tokenizer(folder)
     if space:
         require_page(folder, head_of(model_class), tokenizer)
@@ -109,27 +125,33 @@ def publish(
         head_of(model_class),
         model_id=model_id,
         version=__version__,
-        fields=card,
+        fields=fields,
         results=results,
         recipe=recipe,
         has_tokenizer=tokenizer is not None,
         has_curve="curve.png" in extras,
         stored_as=dtype,
-        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        num_parameters=sum(one.numel() for one in (model.parameters() if kind is None else _weights(folder))),
         mask_token=getattr(tokenizer, "mask_token", None),
         metadata=space_fields(title) if space else None,
+        adapter=kind,
     )
 
     with written_aside(target) as new:
-        weights = None if dtype is None else rounded(model, STORED_AS[dtype])
-        model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)
-        _point_at_code(new / "config.json", config_class)
+        if kind is None:
+            weights = None if dtype is None else rounded(model, STORED_AS[dtype])
+            model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)
+            _point_at_code(new / "config.json", config_class)
+            written |= bundle_code(config_class)
+        else:
+            _write_adapter(folder, new)
+            written["adapter_config.json"] = _adapter_config(folder, fields.base_model)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
-        for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        for name in ("config.json", "model_config.json", "generation_config.json", "tokenizer_config.json"):
             if (new / name).is_file() and (content := read_json(new / name)) != (cut := places.config(content)):
                 (new / name).write_bytes(_json(cut))
-        written |= bundle_code(config_class) | (space_files(new) if space else {}) | {"README.md": readme.encode()}
+        written |= (space_files(new) if space else {}) | {"README.md": readme.encode()}
         for name, content in written.items():
             (new / name).write_bytes(content)
 
@@ -138,6 +160,35 @@ def publish(
         if space:
             _push(target, push_to_hub, private, repo_type="space")
     return target
+
+
+def _require_adapter(folder: Path, adapter: Any, fields: CardFields, dtype: str | None, space: bool) -> None:
+    """Raises a UserError where an adapter cannot be published as one, as it is asked for."""
+    if fields.base_model is None:
+        raise UserError(
+            f"{folder}: is an adapter on {adapter.base_model_name_or_path}, which nobody else has; publish the whole model "
+            "with merge (--merge), or say base_model (--base-model), the Hub id of that one"
+        )
+    asked = {"dtype (--dtype)": dtype, "space (--space)": space}
+    if option := next((option for option, value in asked.items() if value), None):
+        raise UserError(f"{folder}: {option} is for whole models, and this is an adapter; add merge (--merge)")
+
+
+def _write_adapter(folder: Path, new: Path) -> None:
+    files, written = ModelFolder(folder), ModelFolder(new)
+    shutil.copyfile(files.adapter_weights, written.adapter_weights)
+    written.model_config.write_bytes(_json(read_json(files.model_config) | {"trefoil_version": __version__}))
+    if (settings := folder / "generation_config.json").is_file():
+        shutil.copyfile(settings, new / settings.name)
+
+
+def _adapter_config(folder: Path, base: str | None) -> bytes:
+    content = read_json(ModelFolder(folder).adapter)
+    return _json(content | {"base_model_name_or_path": base, "inference_mode": True}, sort_keys=True)
+
+
+def _weights(folder: Path) -> Iterable[torch.Tensor]:
+    return load_file(ModelFolder(folder).adapter_weights).values()
 
 
 def rounded(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tensor]:

@@ -34,6 +34,7 @@ def is_encoding(name: str) -> bool:
 
 
 STREAM_KEYS = ("streaming", "shuffle_buffer")  # of data, which say nothing where it is no stream
+LORA_KEYS = ("r", "alpha", "dropout")  # of adapter, which IA3 has not
 ON_HUB, FOLDER = "on the Hub or a folder", "a folder"
 
 
@@ -160,6 +161,19 @@ class ModelRecipe(Settings):
 
 @strict
 @dataclass
+class AdapterRecipe(Settings):
+    """What is trained in place of all weights of `model.init_from`, which stay as they are; see training/adapters.py."""
+
+    kind: Literal["lora", "dora", "ia3"] | None = None  # default: all weights are trained
+    r: int = positive(16)  # the rank of an update
+    alpha: int = positive(32)  # an update is multiplied by alpha / r
+    dropout: float = share(0.05)  # of what an update reads
+    # the ends of names of linear layers, or all of them but heads and the output projection
+    targets: str | list[str] = that(bool, "must name linear layers, or be all-linear", "all-linear")
+
+
+@strict
+@dataclass
 class BatchRecipe(Settings):
     tokens_per_batch: int = positive(4096)  # padded source and target tokens of one optimiser step, over all processes
     tokens_per_device: int | None = positive()  # at most so many at once on one device; more are accumulated
@@ -241,6 +255,8 @@ OTHER_NAMES = {
     "eval_steps": "training.evaluate_every", "save_steps": "training.save_every", "logging_steps": "training.log_every",
     "beams": "evaluation.num_beams", "dropout": "model.config.hidden_dropout", "hidden_dropout": "model.config.hidden_dropout",
     "hidden_size": "model.config.hidden_size", "num_hidden_layers": "model.config.num_hidden_layers",
+    "lora": "adapter.kind", "lora_r": "adapter.r", "lora_alpha": "adapter.alpha", "lora_dropout": "adapter.dropout",
+    "rank": "adapter.r", "target_modules": "adapter.targets",
     "sep": "data.delimiter", "separator": "data.delimiter", "labels": "options.names",
 }  # fmt: skip
 
@@ -260,6 +276,7 @@ class Recipe(Settings):
     data: DataRecipe = field(default_factory=DataRecipe)
     tokenizer: TokenizerRecipe = field(default_factory=TokenizerRecipe)
     model: ModelRecipe = field(default_factory=ModelRecipe)
+    adapter: AdapterRecipe = field(default_factory=AdapterRecipe)
     batches: BatchRecipe = field(default_factory=BatchRecipe)
     optimization: OptimizationRecipe = field(default_factory=OptimizationRecipe)
     training: TrainingRecipe = field(default_factory=TrainingRecipe)
@@ -273,6 +290,11 @@ class Recipe(Settings):
             if not self.data.sources:
                 del content["data"]["sources"]
             del content["tokenizer"]["stream_examples"]
+        if self.adapter.kind is None:
+            del content["adapter"]
+        elif self.adapter.kind == "ia3":
+            for key in LORA_KEYS:
+                del content["adapter"][key]
         if self.ready_tokenizer() is not None:  # nor do those of a tokenizer to be trained
             content["tokenizer"] = {"path": self.tokenizer.path}
         return content
@@ -341,12 +363,43 @@ def _mistakes(recipe: Recipe) -> Iterator[str]:
             f"model.preset={model.preset!r} starts from nothing and model.init_from={model.init_from!r} from "
             "weights; set one of them (on the command line model.preset=null)"
         )
+    yield from _mistakes_of_adapter(recipe)
     tokenizer = recipe.tokenizer
     if (bringer := recipe.ready_tokenizer()) and (idle := sorted(tokenizer.given - {"path"})):
         kept = "" if tokenizer.path is None else f"path: {tokenizer.path}"
         yield (
             f"tokenizer.{idle[0]}={getattr(tokenizer, idle[0])!r} does nothing, because {bringer} brings a tokenizer; "
             f"leave it out (on the command line tokenizer='{{{kept}}}')"
+        )
+
+
+def _mistakes_of_adapter(recipe: Recipe) -> Iterator[str]:
+    adapter, source = recipe.adapter, recipe.model.init_from
+    if adapter.kind is None:
+        if idle := sorted(adapter.given - {"kind"}):
+            yield (
+                f"adapter.{idle[0]}={getattr(adapter, idle[0])!r} does nothing without a kind; set adapter.kind=lora"
+            )
+        return
+    if source is None:
+        yield (
+            f"adapter.kind={adapter.kind!r} is added to weights that are trained already; set model.init_from to their "
+            "place (on the command line model.preset=null)"
+        )
+    elif not isinstance(source, str):
+        yield (
+            f"adapter.kind={adapter.kind!r} is added to one model, and model.init_from joins two; join them in a run "
+            "without an adapter, and start from that"
+        )
+    if adapter.kind != "ia3":
+        return
+    if idle := sorted(adapter.given & {*LORA_KEYS}):
+        yield (
+            f"adapter.{idle[0]}={getattr(adapter, idle[0])!r} is of lora and dora; with adapter.kind=ia3 leave it out"
+        )
+    if recipe.optimization.optimizer == "muon":
+        yield (
+            "optimization.optimizer='muon' is for matrices, and ia3 trains vectors; set optimization.optimizer=adamw"
         )
 
 

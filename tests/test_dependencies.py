@@ -32,7 +32,7 @@ def names(requirements):
 EXTRAS = PROJECT["optional-dependencies"]
 HIDDEN = sorted(
     IMPORTED.get(name, name)
-    for name in names(EXTRAS["train"] + EXTRAS["demo"] + EXTRAS["harness"] + EXTRAS["test"] + EXTRAS["ecosystem"])
+    for name in set().union(*(names(EXTRAS[one]) for one in ("train", "adapters", "demo", "harness", "test", "ecosystem")))
     - BROUGHT - names(PROJECT["dependencies"]) - {"trefoil-transformers", "pytest-timeout", "pytest-xdist"}
 )  # fmt: skip
 

@@ -51,7 +51,10 @@ COMMANDS = {
     "launch": "-o name",
     "evaluate": "--minimal-pairs --predictions --split folder overrides",
     "harness": "--tasks -o folder overrides",
-    "publish": "--check --dtype --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
+    "publish": """
+        --base-model --check --dtype --license --max-shard-size --merge --overwrite --private --push-to-hub --space --title
+        --trust-remote-code output source
+    """,
     "demo": "--folder --host --port model",
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
@@ -74,6 +77,7 @@ RECIPE = {
     """,
     "tokenizer": "kind lowercase min_frequency path special_tokens stream_examples vocab_size",
     "model": "attn_implementation config init_from preset",
+    "adapter": "alpha dropout kind r targets",
     "batches": "max_source_length max_target_length token_dropout tokens_per_batch tokens_per_device truncate workers",
     "optimization": """
         beta1 beta2 epsilon label_smoothing learning_rate max_grad_norm optimizer schedule schedule_options

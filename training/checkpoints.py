@@ -1,7 +1,7 @@
 """Checkpoints: complete or absent, safetensors and JSON only, with everything that the next step depends on.
 
 A checkpoint is a folder `step-00001000`. Where the model is whole on a process, it holds the model as `save_pretrained`
-writes it and `optimizer.safetensors`; where it lies in parts, a file of each process's part (torch.distributed.checkpoint).
+writes it (with adapters `trained.safetensors`, since all else is in `model.init_from`) and `optimizer.safetensors`; where it lies in parts, a file of each process's part (torch.distributed.checkpoint).
 Both are read alike, by a run with as many processes or others and with whichever engine. `state.json` says the rest, with
 the names and sizes of the files. Random numbers need no state: they are drawn from (seed, step, rank).
 """
@@ -25,11 +25,25 @@ from torch.distributed.checkpoint.state_dict import (
 from ..configuration.errors import UserError, reason
 
 OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE = "optimizer.safetensors", "state.json", "config.json"
+TRAINED_FILE = "trained.safetensors"
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder, oldest first."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+def has_adapters(model: torch.nn.Module) -> bool:
+    return getattr(model, "_hf_peft_config_loaded", False)
+
+
+def held_weights(model: torch.nn.Module) -> dict[str, Any]:
+    """The weights that a checkpoint of a model holds, by name: all of them, but with adapters those that are trained."""
+    weights: dict[str, Any] = get_model_state_dict(model)
+    bare = getattr(model, "module", model)
+    if not has_adapters(bare):
+        return weights
+    return {name: weights[name] for name, parameter in bare.named_parameters() if parameter.requires_grad}
 
 
 def first_names(model: torch.nn.Module) -> dict[str, str]:
@@ -146,7 +160,7 @@ def load_tensors(checkpoint: Path, wanted: dict[str, torch.Tensor]) -> None:
 
 def _weights(stored: dict[str, Any], model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """A model's weights by the names that they have in the checkpoint, where what is tied is stored once."""
-    weights: dict[str, Any] = get_model_state_dict(model)
+    weights = held_weights(model)
     firsts = first_names(getattr(model, "module", model))
     there = {firsts.get(name, name): name for name in weights if name in stored}
     return {there.get(name, name): weights[name] for name in weights if firsts.get(name, name) == name}

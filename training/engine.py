@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_optimizer_state_dict
+from safetensors.torch import save_file
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
 from torch.distributed.tensor import DTensor, Partial, Replicate, Shard
 from torch.nn.functional import pad
 from torch.nn.parallel import DistributedDataParallel
@@ -31,7 +32,8 @@ from ..configuration.errors import UserError
 from ..modeling.attention import MultiHeadAttention
 from ..modeling.positions import POSITION_CLASSES, Positions, ScorePositions
 from ..recipes.schema import OptimizationRecipe, Recipe
-from .checkpoints import load_checkpoint
+from .adapters import save_model
+from .checkpoints import TRAINED_FILE, has_adapters, held_weights, load_checkpoint
 from .optimization import make_optimizers
 
 FUSED_ON = ("cpu", "cuda", "hpu", "mps", "mtia", "xpu")  # devices for which torch has AdamW as one kernel
@@ -121,6 +123,11 @@ class Engine:
             raise UserError(
                 f"optimization.optimizer='muon' works on whole matrices, of which {self.name} leaves each process a part; "
                 "set optimization.optimizer=adamw, or launch with DDP"
+            )
+        if self.shards and recipe.adapter.kind is not None:
+            raise UserError(
+                f"adapter.kind={recipe.adapter.kind!r} does not go with {self.name}, of which no adapter is gathered; launch "
+                "with DDP"
             )
         if recipe.training.compile and self.tensor_parallel > 1:
             raise UserError(
@@ -216,8 +223,8 @@ class Engine:
         self.accelerator.free_memory()
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The weights by name, and what the optimisers hold. Every process asks."""
-        return get_model_state_dict(self.model), get_optimizer_state_dict(self.model, self.optimizers)
+        """What a checkpoint holds of the weights, by name, and of the optimisers. Every process asks."""
+        return held_weights(self.model), get_optimizer_state_dict(self.model, self.optimizers)
 
     def settle(self, batch: dict[str, torch.Tensor]) -> None:
         """After its first backward pass, DDP sorts the gradients that it sums anew, and more than two then add up to other
@@ -311,13 +318,15 @@ class Engine:
 
     def save(self, folder: Path, weights: dict[str, torch.Tensor] | None, model: PreTrainedModel | None = None) -> None:
         """Write a model as `save_pretrained` does: one of `whole`, or this one with weights that are whole; with neither,
-        all but the weights."""
+        all but the weights. Of a model with adapters, weights that are given are written by the names that they have."""
         bare = self.bare
         if model is not None:
-            model.save_pretrained(folder)
-        elif weights is not None:
+            save_model(model, folder)
+        elif weights is not None and not has_adapters(bare):
             bare.save_pretrained(folder, state_dict=weights, save_original_format=False)  # by the names that they have
         else:
+            if weights is not None:
+                save_file(weights, folder / TRAINED_FILE)
             self.config.save_pretrained(folder)
             if bare.can_generate():
                 bare.generation_config.save_pretrained(folder)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -29,10 +28,9 @@ from ..recipes.schema import Recipe
 from ..tasks.preprocessor import Preprocessor, Split, special_token_ids, tell_model, text_configs
 from ..tasks.reader import Reader
 from ..tasks.task import Task
-from .run_folder import best_model
+from .adapters import LOADING_ERRORS, add_adapter
+from .run_folder import ModelFolder, best_model
 
-# what the files of a folder, or fields that do not fit together, make transformers raise
-LOADING_ERRORS = (StrictDataclassError, SafetensorError, OSError, ValueError, RuntimeError, KeyError)
 # at most so many are compiled: for encoder and decoder, windows or none, each mask or none, one row or more
 KINDS_OF_LAYERS = 32
 
@@ -116,7 +114,8 @@ def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:
         model = model_of(checkpoint, told, recipe)
         told.tell(model.config)
     elif recipe.model.init_from is not None:
-        model = _pretrained(recipe, told)
+        model, report = _pretrained(recipe, told)
+        _say_what_is_new(recipe, report)
     else:
         model = _from_preset(recipe, told)
     _check_token_ids(model.config, told.tokenizer)
@@ -160,11 +159,13 @@ def _layers(model: PreTrainedModel, wanted: str) -> list[GradientCheckpointingLa
 
 
 def model_of(checkpoint: Path, told: Told, recipe: Recipe) -> PreTrainedModel:
-    """The model that a checkpoint is of, its weights not yet read.
+    """The model that a checkpoint is of, its weights not yet read; with adapters, those of its base are.
 
     Raises:
         UserError: What the checkpoint says of it cannot be read.
     """
+    if recipe.adapter.kind is not None:
+        return _pretrained(recipe, told)[0]
     try:
         config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
         with no_init_weights():
@@ -224,8 +225,17 @@ def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
     return told.task.auto_class.from_config(config, **_attention(recipe))
 
 
-def _pretrained(recipe: Recipe, told: Told) -> PreTrainedModel:
+Report = dict[str, set[str]]  # names of weights: those that are new, and those that are not used
+
+
+def _pretrained(recipe: Recipe, told: Told) -> tuple[PreTrainedModel, Report]:
     source, fields = recipe.model.init_from, dict(recipe.model.config)
+    for place in source.values() if isinstance(source, dict) else [source]:
+        if ModelFolder(best_model(str(place))).is_adapter:
+            raise UserError(
+                f"model.init_from={source!r}: {place} is an adapter; trefoil publish {place} FOLDER --merge makes a whole "
+                "model of it"
+            )
     try:
         if isinstance(source, dict):
             model, report = _joined(source, told, fields)
@@ -235,16 +245,22 @@ def _pretrained(recipe: Recipe, told: Told) -> PreTrainedModel:
             model, report = _loaded(best_model(str(source)), told, fields, _attention(recipe))
     except LOADING_ERRORS as error:
         raise UserError(f"model.init_from={source!r}: {reason(error)}") from None
+    if recipe.adapter.kind is not None:
+        add_adapter(model, recipe.adapter, best_model(str(source)), told.task.auto_class, report["new"])
+    return model, report
+
+
+def _say_what_is_new(recipe: Recipe, report: Report) -> None:
+    source = recipe.model.init_from
     if report["new"]:
         say(f"new weights, not in {source}: {', '.join(sorted(report['new']))}")
     if report["unused"]:
         say(f"weights of {source} that are not used: {', '.join(sorted(report['unused']))}")
-    return model
 
 
 def _loaded(
     source: str, told: Told, fields: dict[str, Any], attention: dict[str, str]
-) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+) -> tuple[PreTrainedModel, Report]:
     """The task's model with the weights of `source`, as far as it has them, and which are new and which not used."""
     config = AutoConfig.from_pretrained(source, trust_remote_code=False)
     _check_family(config, told.task, f"model.init_from={source!r}")
@@ -279,7 +295,7 @@ def _loaded(
     return model, {"new": new, "unused": unused}
 
 
-def _joined(source: dict[str, str], told: Told, fields: dict[str, Any]) -> tuple[PreTrainedModel, dict[str, set[str]]]:
+def _joined(source: dict[str, str], told: Told, fields: dict[str, Any]) -> tuple[PreTrainedModel, Report]:
     """An encoder-decoder whose halves were trained apart."""
     halves = {half: best_model(folder) for half, folder in source.items()}
     joined_class = told.task.joined_class
@@ -324,8 +340,12 @@ def _check_sizes(mismatched: Iterable[tuple], source: str | dict[str, str]) -> N
 
 
 def _check_family(config: PreTrainedConfig, task: Task, where: str) -> None:
-    if config.model_type not in task.families:
-        raise UserError(f"{where} is a {config.model_type}; the task {task.name} needs {' or '.join(task.families)}")
+    if config.model_type in task.families:
+        return
+    problem = f"{where} is a {config.model_type}; the task {task.name} needs {' or '.join(task.families)}"
+    if not config.model_type.startswith("trefoil_"):
+        problem += "; trefoil import SOURCE FOLDER makes such a model of many a stock one"
+    raise UserError(problem)
 
 
 def _check_token_ids(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -19,7 +19,7 @@ EVALUATIONS, MOST_APART = 10, 500  # of a run that says nothing of them, and ste
 
 def make_optimizers(model: nn.Module, recipe: OptimizationRecipe, is_fused: bool = True) -> list[torch.optim.Optimizer]:
     """AdamW (Loshchilov & Hutter 2019), or Muon (Jordan et al. 2024) on the matrices inside the layers with AdamW on
-    the rest. Weight decay goes to matrices only, not to biases, norms and embeddings.
+    the rest, of what is trained. Weight decay goes to matrices only, not to biases, norms, embeddings and what scales activations.
 
     Args:
         is_fused: Whether AdamW reads and writes each parameter and its moments once a step, by one kernel.
@@ -39,13 +39,14 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe, is_fused: bool
         if isinstance(module, nn.Embedding)
         for parameter in module.parameters()
     }
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         if id(parameter) in embedding_ids:
             embeddings.append(parameter)
         else:
-            (matrices if parameter.ndim >= 2 else vectors).append(parameter)
+            is_matrix = parameter.ndim >= 2 and ".ia3_" not in name  # whose vectors have a second dimension of 1
+            (matrices if is_matrix else vectors).append(parameter)
     adamw: dict[str, Any] = {
         "lr": recipe.learning_rate,
         "betas": (recipe.beta1, recipe.beta2),
@@ -61,7 +62,8 @@ def make_optimizers(model: nn.Module, recipe: OptimizationRecipe, is_fused: bool
     hidden = [parameter for parameter in matrices if id(parameter) in inside_layers]
     rest = [parameter for parameter in matrices if id(parameter) not in inside_layers]
     muon = Muon(hidden, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    return [muon, torch.optim.AdamW(rest + embeddings + vectors, weight_decay=0.0, **adamw)]
+    others = rest + embeddings + vectors  # of which adapters may train none
+    return [muon, *([torch.optim.AdamW(others, weight_decay=0.0, **adamw)] if others else [])]
 
 
 def planned_steps(recipe: TrainingRecipe, steps_per_epoch: int | None, step: int, seconds: float) -> int | None:

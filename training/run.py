@@ -34,6 +34,7 @@ from ..tasks.evaluator import Evaluator
 from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
 from .activations import recompute_within
+from .adapters import load_merged, require_peft, save_model
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .engine import Engine, require_known_engine
 from .loop import Position, TrainingLoop
@@ -106,6 +107,8 @@ def make_checked_reader(recipe: Recipe) -> Reader:
     """
     task, mistakes = get_task(recipe.task), list[str]()
     checks: list[Callable[[], object]] = [lambda: make_reader(recipe)]
+    if recipe.adapter.kind is not None:
+        checks.append(lambda: require_peft(f"adapter.kind={recipe.adapter.kind!r}"))
     if recipe.model.preset is not None:
         checks.append(lambda: config_of_preset(recipe, task, recipe.tokenizer.vocab_size))
     for check in checks:
@@ -352,6 +355,11 @@ def make_tokenizer(
     return load_tokenizer(folder)
 
 
+def _parameters(model: PreTrainedModel) -> str:
+    total, trained = model.num_parameters(), model.num_parameters(only_trainable=True)
+    return f"{total:,} parameters" if trained == total else f"{trained:,} of {total:,} parameters trained"
+
+
 def _say_what(
     model: PreTrainedModel, preprocessor: Preprocessor, splits: dict[str, Split], sources: list[Source], seconds: float
 ) -> None:
@@ -360,7 +368,7 @@ def _say_what(
     mixed = ", ".join(f"{source.weight / weights:.1%} {source.name}" for source in sources)
     examples = f"{len(train):,} training examples with {preprocessor.token_count(train):,} tokens"
     say(
-        f"{preprocessor.reader.task.name}: {model.num_parameters():,} parameters, {len(preprocessor.tokenizer):,} token types, "
+        f"{preprocessor.reader.task.name}: {_parameters(model)}, {len(preprocessor.tokenizer):,} token types, "
         f"{f'a stream of {mixed}' if sources else examples}, "
         f"{len(validation.rows):,} for validation (encoded in {duration(seconds)})"
     )
@@ -392,7 +400,7 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
         def fill(folder: Path) -> None:
             model = model_of(averaged[-1], told, recipe)
             average_weights(averaged, model)
-            model.save_pretrained(folder)
+            save_model(model, folder)
             preprocessor.save(folder)
 
         write_once(accelerator, run_folder.averaged, fill)
@@ -488,17 +496,16 @@ def require_folder_of(file: str | None) -> None:
 
 
 def load_model(folder: Path | str, told: Told, accelerator: Accelerator) -> PreTrainedModel:
-    """A saved model in the precision and with the settings of the published one."""
+    """A saved model in the precision and with the settings of the published one; adapters are merged into its base."""
     try:
-        model = (
-            told.task.auto_class.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
-            .to(accelerator.device)
-            .eval()
-        )
+        if ModelFolder(folder).is_adapter:
+            model = load_merged(folder, told.task.auto_class)
+        else:
+            model = told.task.auto_class.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
     except LOADING_ERRORS as error:
         raise UserError(f"{folder}: the model does not load: {reason(error)}") from None
     told.tell(model.config)
-    return model
+    return model.to(accelerator.device).eval()
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, Any]:

@@ -43,9 +43,22 @@ class ModelFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.config = self.path / "config.json"
+        # of an adapter, which transformers would take for a whole model where there is a config.json
+        self.adapter = self.path / "adapter_config.json"
+        self.adapter_weights = self.path / "adapter_model.safetensors"
+        self.model_config = self.path / "model_config.json"
         self.recipe = self.path / "recipe.yaml"
         self.results = self.path / "results.json"
         self.curve = self.path / "curve.png"
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it holds, in place of a model, what PEFT adds to one."""
+        return self.adapter.is_file() and not self.config.is_file()
+
+    @property
+    def holds_model(self) -> bool:
+        return self.config.is_file() or self.is_adapter
 
     def read_results(self) -> dict[str, Any]:
         """What `results.json` says of the model; nothing where there is none.

@@ -102,6 +102,10 @@ def make_parser() -> argparse.ArgumentParser:
     publish.add_argument("output", nargs="?", help="the folder to write")
     publish.add_argument("--check", metavar="FOLDER", help="check a published folder instead, in a clean process")
     publish.add_argument("--trust-remote-code", action="store_true", help="with --check: let any code in FOLDER run")
+    publish.add_argument(
+        "--merge", action="store_true", help="of an adapter: merge it into its base, and publish the whole model"
+    )
+    publish.add_argument("--base-model", metavar="NAME/MODEL", help="the Hub id of what it was fine-tuned from")
     publish.add_argument("--overwrite", action="store_true", help="replace a published folder")
     publish.add_argument("--push-to-hub", metavar="NAME/MODEL", help="also push it to the Hub")
     publish.add_argument("--private", action="store_true", help="make a new Hub repository private")
@@ -341,6 +345,7 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .predict import model_folder
+    from .training.adapters import whole_model
     from .training.run import evaluate
     from .training.scoring import evaluate_minimal_pairs
 
@@ -348,7 +353,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if pairs is None:
         scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions)
     elif arguments.split is None:
-        scores = evaluate_minimal_pairs(folder, pairs, arguments.overrides, arguments.predictions)
+        with whole_model(folder) as place:
+            scores = evaluate_minimal_pairs(place, pairs, arguments.overrides, arguments.predictions)
     else:
         raise UserError("trefoil evaluate: give either --split or --minimal-pairs FILE")
     return _print_scores(scores)
@@ -356,11 +362,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _harness(arguments: argparse.Namespace) -> int:
     from .predict import model_folder
+    from .training.adapters import whole_model
     from .training.harness import run_harness
 
-    return _print_scores(
-        run_harness(model_folder(arguments.folder), arguments.tasks, arguments.overrides, arguments.output)
-    )
+    with whole_model(model_folder(arguments.folder)) as place:
+        return _print_scores(run_harness(place, arguments.tasks, arguments.overrides, arguments.output))
 
 
 def _print_scores(scores: dict | None) -> int:
@@ -391,37 +397,45 @@ def _publish(arguments: argparse.Namespace) -> int:
         push_to_hub=arguments.push_to_hub,
         private=arguments.private,
         space=arguments.space,
-        card=CardFields(title=arguments.title, license=arguments.license),
+        merge=arguments.merge,
+        card=CardFields(title=arguments.title, license=arguments.license, base_model=arguments.base_model),
     )
     print(f"published {arguments.source} in {folder}", file=sys.stderr)
     return 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from .hub.space import metadata_of_run
-    from .predict import model_folder
-    from .training.run_folder import ModelFolder
-    from .visualization.app import make_page, open_page
+    from .visualization.app import open_page
 
     if arguments.model is None:
         from .studio import make_studio
 
         page = make_studio(arguments.folder)
     else:
-        model = model_folder(arguments.model)
-        metadata = None
-        if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
-            metadata = metadata_of_run(model, title=Path(arguments.model).resolve().name)
-        try:
-            page = make_page(model, metadata)
-        except ValueError as error:
-            raise UserError(str(error)) from None
+        page = _page_of(arguments.model)
     try:
         open_page(page, arguments.host, arguments.port)
     except OSError as error:
         port = "" if arguments.port is None else f", port {arguments.port}"
         raise UserError(f"cannot serve at {arguments.host}{port}: {error.strerror or error}") from None
     return 0
+
+
+def _page_of(name: str) -> Any:
+    from .hub.space import metadata_of_run
+    from .predict import model_folder
+    from .training.adapters import whole_model
+    from .training.run_folder import ModelFolder
+    from .visualization.app import make_page
+
+    metadata = None
+    with whole_model(model_folder(name)) as model:
+        if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
+            metadata = metadata_of_run(model, title=Path(name).resolve().name)
+        try:
+            return make_page(model, metadata)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
 
 # options by which a model is asked, and of which its messages speak
@@ -569,6 +583,7 @@ def _attend(arguments: argparse.Namespace) -> int:
 
     from .pipelines.translation import with_language
     from .predict import model_folder
+    from .training.adapters import whole_model
     from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
@@ -578,7 +593,8 @@ def _attend(arguments: argparse.Namespace) -> int:
     folder = model_folder(arguments.folder)
     most_weights = MOST_WEIGHTS if output.suffix == ".html" else None
     try:
-        model, tokenizer = load_for_attention(str(folder))
+        with whole_model(folder) as place:
+            model, tokenizer = load_for_attention(str(place))
         source = arguments.source
         if arguments.to is not None:
             source = with_language(tokenizer, source, tgt_lang=arguments.to)

@@ -11,6 +11,7 @@ from .configuration.errors import UserError, reason
 from .data.progress import say
 from .pipelines.by_length import predict_by_length
 from .pipelines.translation import languages_of, with_language
+from .training.adapters import whole_model
 from .training.run_folder import ModelFolder, best_model
 from .visualization.asking import (
     LOADING_ERRORS,
@@ -220,7 +221,8 @@ def load(model: str | os.PathLike, task: str | None = None, trust_remote_code: b
     of_recipe = str(recipe.get("task") or "")
     said = task or OF_RECIPES.get(of_recipe, of_recipe) or read_card(folder).get("pipeline_tag")
     try:
-        found, pipe = load_pipe(folder, said, trust_remote_code)
+        with whole_model(folder) as place:
+            found, pipe = load_pipe(str(place), said, trust_remote_code)
     except LOADING_ERRORS as error:
         missing = "" if Path(folder).is_dir() else "no such folder, and no Hub id that can be loaded: "
         raise UserError(f"{folder}: {missing}{reason(error)}") from None
@@ -243,7 +245,7 @@ def model_folder(folder: str) -> Path | str:
     best = Path(best_model(folder))
     if not best.is_dir():
         return folder
-    if best == Path(folder) and not (best / "config.json").is_file():
+    if best == Path(folder) and not ModelFolder(best).holds_model:
         raise UserError(f"{folder}: no model; give a run's folder that has best/, or a folder with config.json")
     return best
 

