@@ -6,6 +6,7 @@ DEMO := runs/demo
 # a stamp for each set of packages; `make demo` needs no more than training does
 DEMO_INSTALLED := $(VENV)/.demo
 INSTALLED := $(VENV)/.installed
+DOCS_INSTALLED := $(VENV)/.docs
 DEVELOPMENT := test,lint,ecosystem
 # an environment of its own: what these need would change what is tested
 RELEASE := .venv-release
@@ -31,7 +32,7 @@ define train_model
 	$(BIN)/trefoil publish runs/models/$(1) models/$(1) --overwrite --dtype bfloat16 --license $(3)
 endef
 
-.PHONY: demo test test-all lint attention models models-code dependencies audit clean help
+.PHONY: demo test test-all lint attention models models-code docs dist dependencies audit clean help
 
 help:
 	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
@@ -42,6 +43,8 @@ help:
 	@echo "make models-code  give them the code as it is now"
 	@echo "make dependencies  write docs/dependencies.md, the licence of each, and dist/sbom.cdx.json"
 	@echo "make audit  look the pinned versions up among known vulnerabilities (needs pypi.org)"
+	@echo "make docs   build the documentation's site in site/"
+	@echo "make dist   build a wheel in dist/, of which the same commit gives the same bytes"
 	@echo "make clean  delete the environment and the demo's files"
 
 $(DEMO_INSTALLED): pyproject.toml constraints.txt
@@ -50,6 +53,11 @@ $(DEMO_INSTALLED): pyproject.toml constraints.txt
 $(INSTALLED): pyproject.toml constraints.txt
 	$(call install,$(DEVELOPMENT))
 	@touch $(DEMO_INSTALLED)
+
+$(DOCS_INSTALLED): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt mkdocs-material "mkdocstrings[python]"
+	@touch $@
 
 demo: $(DEMO_INSTALLED)
 	@echo "== training a Korean-English transformer from nothing, on data that the package generates"
@@ -107,5 +115,13 @@ dependencies: $(INSTALLED) $(RELEASE_INSTALLED)
 audit: $(RELEASE_INSTALLED)
 	$(RELEASE)/bin/pip-audit -r constraints.txt --no-deps --disable-pip
 
+docs: $(DOCS_INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+dist:
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@rm -rf build dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) PIP_CONSTRAINT=constraints.txt $(BIN)/python -m pip wheel --quiet --no-deps -w dist .
+
 clean:
-	rm -rf $(VENV) $(RELEASE) $(DEMO)
+	rm -rf $(VENV) $(RELEASE) $(DEMO) build site

@@ -2,16 +2,10 @@
 
 import copy
 import difflib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from transformers import CONFIG_MAPPING, VisionEncoderDecoderConfig
-from transformers.configuration_utils import PreTrainedConfig
-
-from .decoder import TrefoilDecoderConfig
-from .encoder import TrefoilEncoderConfig
-from .encoder_decoder import TrefoilEncoderDecoderConfig
-from .halves import attend_to, reads_patches
-from .recurrent import TrefoilRecurrentConfig
+if TYPE_CHECKING:  # whoever asks for the names only does not wait for transformers
+    from transformers import PreTrainedConfig
 
 # Vaswani et al. 2017: table 3, row "base"; §5.4 for the dropout
 VASWANI: dict[str, Any] = {
@@ -61,9 +55,11 @@ SIZES: dict[str, dict[str, int]] = {
     "base": {"hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 8},
 }  # fmt: skip
 
-ENCODER, DECODER, ENCODER_DECODER = TrefoilEncoderConfig, TrefoilDecoderConfig, TrefoilEncoderDecoderConfig
+ENCODER, DECODER, ENCODER_DECODER = "trefoil_encoder", "trefoil_decoder", "trefoil_encoder_decoder"
+RECURRENT, VISION_ENCODER_DECODER = "trefoil_recurrent", "vision-encoder-decoder"
 
-PRESETS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
+# name -> the model_type, and fields of its configuration
+PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "vaswani-base": (ENCODER_DECODER, VASWANI),
     "bert-base": (ENCODER, BERT),
     "gpt2": (DECODER, GPT2),
@@ -72,15 +68,12 @@ PRESETS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     **{f"encoder-{size}": (ENCODER, fields) for size, fields in SIZES.items()},
     **{f"decoder-{size}": (DECODER, fields) for size, fields in SIZES.items()},
     **{f"encoder-decoder-{size}": (ENCODER_DECODER, fields) for size, fields in SIZES.items()},
-    **{
-        f"recurrent-{size}": (TrefoilRecurrentConfig, {"hidden_size": fields["hidden_size"]})
-        for size, fields in SIZES.items()
-    },
-    **{f"vision-encoder-decoder-{size}": (VisionEncoderDecoderConfig, fields) for size, fields in SIZES.items()},
+    **{f"recurrent-{size}": (RECURRENT, {"hidden_size": fields["hidden_size"]}) for size, fields in SIZES.items()},
+    **{f"vision-encoder-decoder-{size}": (VISION_ENCODER_DECODER, fields) for size, fields in SIZES.items()},
 }
 
 
-def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
+def preset_config(name: str, **overrides: Any) -> "PreTrainedConfig":
     """The configuration that a preset names, with some fields changed.
 
     Args:
@@ -94,13 +87,14 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     """
     if name not in PRESETS:
         raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
-    config_class, fields = PRESETS[name]
+    model_type, fields = PRESETS[name]
     fields, overrides = copy.deepcopy(fields), copy.deepcopy(overrides)
-    if config_class is VisionEncoderDecoderConfig:
+    if model_type == VISION_ENCODER_DECODER:
         return _behind_vision(name, fields | overrides)
+    config_class = _config_class(model_type)
     halves = getattr(config_class, "sub_configs", {})
-    allowed = set(config_class.__dataclass_fields__)  # type: ignore[attr-defined]
-    stack_fields = set(TrefoilDecoderConfig.__dataclass_fields__) if halves else allowed  # type: ignore[attr-defined]
+    allowed = set(config_class.__dataclass_fields__)
+    stack_fields = set(_config_class(DECODER).__dataclass_fields__) if halves else allowed
     nested = set().union(*(set(overrides.get(half) or {}) for half in halves)) - stack_fields
     _refuse_unknown(
         name, (set(overrides) - allowed - stack_fields) | nested, allowed | stack_fields, config_class.__name__
@@ -114,6 +108,14 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
     return config_class(**whole, **{half: shared | per_half[half] for half in halves})
 
 
+def _config_class(model_type: str) -> Any:
+    from transformers import CONFIG_MAPPING
+
+    from . import auto  # noqa: F401  # registers ours
+
+    return CONFIG_MAPPING[model_type]
+
+
 def _refuse_unknown(name: str, unknown: set[str], known: set[str], where: str) -> None:
     if unknown:
         close = difflib.get_close_matches(min(unknown), known, n=1)
@@ -121,8 +123,12 @@ def _refuse_unknown(name: str, unknown: set[str], known: set[str], where: str) -
         raise ValueError(f"{name}: unknown field {min(unknown)!r} of {where}{hint}")
 
 
-def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:
+def _behind_vision(name: str, fields: dict[str, Any]) -> "PreTrainedConfig":
     """Our decoder behind a vision encoder of transformers; a field goes to whichever of them has it."""
+    from transformers import CONFIG_MAPPING
+
+    from .halves import attend_to, reads_patches
+
     encoder_fields, decoder_fields = (fields.pop(half, None) or {} for half in ("encoder", "decoder"))
     for half, own in (("encoder", encoder_fields), ("decoder", decoder_fields)):
         if not isinstance(own, dict):
@@ -130,7 +136,7 @@ def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:
     model_type = encoder_fields.pop("model_type", "vit")
     if model_type not in CONFIG_MAPPING:
         raise ValueError(f"{name}: encoder.model_type={model_type!r} is no model of transformers; the usual one is vit")
-    classes: list[Any] = [CONFIG_MAPPING[model_type], TrefoilDecoderConfig]
+    classes = [_config_class(model_type), _config_class(DECODER)]
     known = [set(config_class.__dataclass_fields__) for config_class in classes]
     for given, allowed, where in (
         (encoder_fields, known[0], classes[0].__name__),
@@ -145,4 +151,4 @@ def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:
     if not reads_patches(encoder):
         raise ValueError(f"{name}: a {model_type} does not read pictures in patches; the usual encoder is vit")
     attend_to(decoder, encoder)
-    return VisionEncoderDecoderConfig(encoder=encoder.to_dict(), decoder=decoder.to_dict())
+    return _config_class(VISION_ENCODER_DECODER)(encoder=encoder.to_dict(), decoder=decoder.to_dict())

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from datasets.fingerprint import Hasher
 
 from ..configuration.version import __version__
+from .progress import SOON, LogLines, shows_bars
 
 PROBLEM, NOTES = "problem", "notes"  # columns: why a row is invalid, and what else there is to say of it
 
@@ -47,7 +48,12 @@ def encode_once(
         workers: Processes that encode, beside this one.
     """
 
+    processes = workers if workers > 1 and len(rows) > 1000 * workers else 1
+    lines = LogLines(f"encoding {where}", len(rows), SOON)
+
     def as_stored(batch: dict[str, list], indices: list[int]) -> dict[str, list]:
+        if not shows_bars() and indices[0] * processes < len(rows):  # where there are several, the first speaks for all
+            lines.show(indices[0] * processes)
         return _as_stored(encode_batch(batch, indices))
 
     fingerprint = Hasher.hash([rows._fingerprint, repr(features), identity, __version__])
@@ -61,7 +67,7 @@ def encode_once(
         cache_file_name=str(folder / f"{fingerprint}.arrow"),
         new_fingerprint=fingerprint,
         load_from_cache_file=True,
-        num_proc=workers if workers > 1 and len(rows) > 1000 * workers else None,
+        num_proc=processes if processes > 1 else None,
         writer_batch_size=10_000,
         desc=f"encoding {where}",
     )

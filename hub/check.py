@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from transformers.utils import logging
 
 from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
+from ..data.progress import SOON, progress_bar
 from ..modeling.auto import AUTO_CLASSES
 from ..training.run_folder import ModelFolder
 from . import clean_process
@@ -49,11 +52,12 @@ class Check:
         return f"ok      {self.name}: {self.message}" if self.ok else f"FAILED  {self.name}: {self.message}"
 
 
-def print_checks(checks: Iterable[Check]) -> int:
+def print_checks(checks: Iterable[Check], only_failed: bool = False) -> int:
     """Prints one line a check; returns the exit code: 1 if any failed."""
     failed = False
     for check in checks:
-        print(check)
+        if not (check.ok and only_failed):
+            print(check)
         failed |= not check.ok
     return int(failed)
 
@@ -288,17 +292,30 @@ def _run_clean_process(folder: Path, scratch: Path) -> tuple[dict[str, str | Non
             env=environment, cwd=scratch, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=stderr,
         )  # fmt: skip
         try:
-            code = process.wait(TIME_LIMIT)
+            loaded = _loaded(process, scratch / clean_process.LOADED)
+            deque(progress_bar(loaded, "loading in a clean process", first_after=SOON), maxlen=0)
         except subprocess.TimeoutExpired:
             return f"did not end within {TIME_LIMIT} s", {}
         finally:
             process.kill()
             process.communicate()
-    if code != 0:
+    if (code := process.returncode) != 0:
         last = (errors.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["without a word"])[-1]
         return f"ended with code {code}: {last}", {}
     report = json.loads((scratch / "report.json").read_text(encoding="utf-8"))
     return report, load_file(scratch / "outputs.safetensors")
+
+
+def _loaded(process: subprocess.Popen, file: Path) -> Iterator[str]:
+    """The things that a process has loaded, as it tells of each in a line of a file, until it ends."""
+    told, deadline = 0, time.monotonic() + TIME_LIMIT
+    while process.poll() is None:
+        if time.monotonic() > deadline:
+            raise subprocess.TimeoutExpired(process.args, TIME_LIMIT)
+        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+        yield from lines[told:]
+        told = len(lines)
+        time.sleep(0.1)
 
 
 def _lay_out_as_hub_cache(folder: Path, cache: Path) -> None:

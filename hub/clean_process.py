@@ -26,6 +26,7 @@ STOCK_PIPELINES = {
 }
 AGGREGATION_STRATEGIES = ("none", "simple", "first", "average", "max")
 TEXT = "one two three"
+LOADED = "loaded.txt"  # has a line for each thing that was tried
 
 
 def load_and_run(auto_class: str, model: str, trust_remote_code: bool) -> dict[str, Any]:
@@ -159,8 +160,11 @@ def main(package: str, folder: str, repo_id: str, output_folder: str, num_thread
     has_tokenizer = any(Path(folder, name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
     report: dict[str, str | None] = {}
     tensors: dict[str, Any] = {}
+    loaded = Path(output_folder, LOADED)
 
     def attempt(name: str, action: Callable[[], Any]) -> Any:
+        with loaded.open("a", encoding="utf-8") as file:
+            file.write(f"{name}\n")
         try:
             result = action()
         except Exception as error:

@@ -17,6 +17,7 @@ from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
+from ..data.progress import in_steps
 from ..recipes.schema import load_recipe
 from ..training.adapters import kind_of, read_adapter
 from ..training.run_folder import ModelFolder, best_model
@@ -119,46 +120,50 @@ def publish(
     tokenizer = load_tokenizer(folder)
     if space:
         require_page(folder, head_of(model_class), tokenizer)
-    model = load_model(model_class, folder, tokenizer)
-    readme = render_card(
-        model.config,
-        head_of(model_class),
-        model_id=model_id,
-        version=__version__,
-        fields=fields,
-        results=results,
-        recipe=recipe,
-        has_tokenizer=tokenizer is not None,
-        has_curve="curve.png" in extras,
-        stored_as=dtype,
-        num_parameters=sum(one.numel() for one in (model.parameters() if kind is None else _weights(folder))),
-        mask_token=getattr(tokenizer, "mask_token", None),
-        metadata=space_fields(title) if space else None,
-        adapter=kind,
-    )
+    with in_steps(f"publishing {source}", 3) as begin:
+        begin("reading the weights")
+        model = load_model(model_class, folder, tokenizer)
+        readme = render_card(
+            model.config,
+            head_of(model_class),
+            model_id=model_id,
+            version=__version__,
+            fields=fields,
+            results=results,
+            recipe=recipe,
+            has_tokenizer=tokenizer is not None,
+            has_curve="curve.png" in extras,
+            stored_as=dtype,
+            num_parameters=sum(one.numel() for one in (model.parameters() if kind is None else _weights(folder))),
+            mask_token=getattr(tokenizer, "mask_token", None),
+            metadata=space_fields(title) if space else None,
+            adapter=kind,
+        )
 
-    with written_aside(target) as new:
-        if kind is None:
-            weights = None if dtype is None else rounded(model, STORED_AS[dtype])
-            model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)
-            _point_at_code(new / "config.json", config_class)
-            written |= bundle_code(config_class)
-        else:
-            _write_adapter(folder, new)
-            written["adapter_config.json"] = _adapter_config(folder, fields.base_model)
-        if tokenizer is not None:
-            tokenizer.save_pretrained(new)
-        for name in ("config.json", "model_config.json", "generation_config.json", "tokenizer_config.json"):
-            if (new / name).is_file() and (content := read_json(new / name)) != (cut := places.config(content)):
-                (new / name).write_bytes(_json(cut))
-        written |= (space_files(new) if space else {}) | {"README.md": readme.encode()}
-        for name, content in written.items():
-            (new / name).write_bytes(content)
+        begin(f"writing {target}")
+        with written_aside(target) as new:
+            if kind is None:
+                weights = None if dtype is None else rounded(model, STORED_AS[dtype])
+                model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)
+                _point_at_code(new / "config.json", config_class)
+                written |= bundle_code(config_class)
+            else:
+                _write_adapter(folder, new)
+                written["adapter_config.json"] = _adapter_config(folder, fields.base_model)
+            if tokenizer is not None:
+                tokenizer.save_pretrained(new)
+            for name in ("config.json", "model_config.json", "generation_config.json", "tokenizer_config.json"):
+                if (new / name).is_file() and (content := read_json(new / name)) != (cut := places.config(content)):
+                    (new / name).write_bytes(_json(cut))
+            written |= (space_files(new) if space else {}) | {"README.md": readme.encode()}
+            for name, content in written.items():
+                (new / name).write_bytes(content)
 
-    if push_to_hub is not None:
-        _push(target, push_to_hub, private)
-        if space:
-            _push(target, push_to_hub, private, repo_type="space")
+        if push_to_hub is not None:
+            begin(f"pushing to {push_to_hub}")
+            _push(target, push_to_hub, private)
+            if space:
+                _push(target, push_to_hub, private, repo_type="space")
     return target
 
 

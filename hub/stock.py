@@ -21,6 +21,7 @@ from transformers.core_model_loading import (
 
 from .. import modeling
 from ..configuration.errors import UserError
+from ..data.progress import in_steps
 from .architectures import ARCHITECTURES, Architecture
 from .architectures.architecture import Options
 from .folders import (
@@ -69,13 +70,17 @@ def import_stock(source: str | os.PathLike, output: str | os.PathLike, *, overwr
     """
     target = Path(os.path.abspath(output))
     require_room(target, Path(source), overwrite, is_model_folder, "model")
-    folder = local_folder(source)
-    stock, notes = load_stock(folder, str(source))
-    tokenizer = load_tokenizer(folder)
-    check_vocabulary(tokenizer, stock, str(source))
-    converted = to_trefoil(stock, str(source))
-    converted.notes[:0] = notes
-    _write(converted, tokenizer, target)
+    with in_steps(f"importing {source}", 3) as begin:
+        begin("reading the weights")
+        folder = local_folder(source)
+        stock, notes = load_stock(folder, str(source))
+        tokenizer = load_tokenizer(folder)
+        check_vocabulary(tokenizer, stock, str(source))
+        begin("converting and comparing")
+        converted = to_trefoil(stock, str(source))
+        converted.notes[:0] = notes
+        begin(f"writing {target}")
+        _write(converted, tokenizer, target)
     return converted
 
 
@@ -102,12 +107,17 @@ def export_stock(
     folder = model_folder(source)
     _, model_class = classes_of(folder)
     tokenizer = load_tokenizer(folder)
-    converted = to_stock(load_model(model_class, folder, tokenizer), to, str(folder))
-    if tokenizer is not None and tokenizer.unk_token is None and ARCHITECTURES[to].unknown_token:
-        # as in GPT-2, where no text has unknown tokens either; CTranslate2 reads no such model without one
-        tokenizer.unk_token = tokenizer.eos_token
-        converted.notes.append(f"the tokenizer has no unknown token; the checkpoint's is {tokenizer.eos_token}")
-    _write(converted, tokenizer, target)
+    with in_steps(f"exporting {source}", 3) as begin:
+        begin("reading the weights")
+        model = load_model(model_class, folder, tokenizer)
+        begin("converting and comparing")
+        converted = to_stock(model, to, str(folder))
+        if tokenizer is not None and tokenizer.unk_token is None and ARCHITECTURES[to].unknown_token:
+            # as in GPT-2, where no text has unknown tokens either; CTranslate2 reads no such model without one
+            tokenizer.unk_token = tokenizer.eos_token
+            converted.notes.append(f"the tokenizer has no unknown token; the checkpoint's is {tokenizer.eos_token}")
+        begin(f"writing {target}")
+        _write(converted, tokenizer, target)
     return converted
 
 

@@ -1,7 +1,9 @@
 """From a YAML file and overrides of the command line to a mapping, whatever its keys mean."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,20 @@ def packaged_recipes() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
 
 
-def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict, str]:
+def read_mapping(path: str | PathLike | Mapping, overrides: Sequence[str] = ()) -> tuple[dict, str]:
     """What a recipe's file says, overridden, and which file that is.
 
     Args:
-        path: A YAML file, or the name of a recipe that comes with the package.
+        path: A YAML file, the name of a recipe that comes with the package, or what such a file would say.
         overrides: `key.sub=value`, the value in YAML; in a list `key[0].sub=value`.
 
     Raises:
         UserError: An unreadable file or override.
     """
+    if isinstance(path, Mapping):
+        content = copy.deepcopy(dict(path))
+        override_mapping(content, overrides)
+        return content, "the recipe"
     path = Path(path)
     packaged = packaged_recipes()
     if not path.exists() and len(path.parts) == 1:

@@ -3,8 +3,9 @@
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,11 +20,11 @@ from .settings import Settings, build, name_of_a, nearest, not_negative, positiv
 __all__ = ["Recipe", "build", "load_recipe", "nearest", "validate"]
 
 
-def schedules() -> list[str]:
-    """The schedules of transformers that ask for nothing but the step."""
-    from transformers.trainer_utils import SchedulerType
-
-    return [kind.value for kind in SchedulerType if kind.value not in ("reduce_lr_on_plateau", "greedy")]
+# of transformers, those that ask for nothing but the step; a list, so that a recipe is checked before that is imported
+SCHEDULES = [
+    "linear", "cosine", "cosine_with_restarts", "polynomial", "constant", "constant_with_warmup", "inverse_sqrt",
+    "cosine_with_min_lr", "cosine_warmup_with_min_lr", "warmup_stable_decay",
+]  # fmt: skip
 
 
 def is_encoding(name: str) -> bool:
@@ -193,7 +194,9 @@ class OptimizationRecipe(Settings):
     beta1: float = share(0.9)
     beta2: float = share(0.98)
     epsilon: float = not_negative(1e-9)
-    schedule: str = name_of_a("schedule", schedules, "inverse_sqrt")  # a name that transformers.get_scheduler knows
+    schedule: str = name_of_a(
+        "schedule", lambda: SCHEDULES, "inverse_sqrt"
+    )  # a name that transformers.get_scheduler knows
     schedule_options: dict[str, Any] = field(default_factory=dict)
     warmup_steps: int | None = not_negative()  # default: 400, or a tenth of a run that is shorter than ten times that
     max_grad_norm: float | None = positive(1.0)
@@ -308,11 +311,11 @@ class Recipe(Settings):
         return next((key for key, place in keys.items() if place is not None), None)
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | PathLike | Mapping[str, Any], overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe.
 
     Args:
-        path: A YAML file, or the name of a recipe that comes with the package.
+        path: A YAML file, the name of a recipe that comes with the package, or what such a file would say.
         overrides: `key.sub=value`, the value in YAML.
 
     Raises:

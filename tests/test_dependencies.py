@@ -84,6 +84,19 @@ def test_attend_needs_no_more(model_folder, tmp_path):
 
 
 @pytest.mark.slow
+def test_predict_needs_no_more(model_folder):
+    process = without("predict", model_folder, "one", "--max-new-tokens", "3", "--seed", "1")
+    assert process.returncode == 0, process.stderr
+    assert '"generated_text": ' in process.stdout
+
+
+def test_a_function_that_needs_more_says_so():
+    process = without(hidden=["accelerate"], code="import trefoil; trefoil.train('decoder-causal-lm-tinyshakespeare')")
+    expected = "ModuleNotFoundError: trefoil.train needs accelerate: pip install 'trefoil-transformers[train]'"
+    assert process.stderr.splitlines()[-1] == expected
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "hidden", "missing", "extra"),
     [
@@ -93,6 +106,7 @@ def test_attend_needs_no_more(model_folder, tmp_path):
         (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
         (["demo", "x"], ["gradio"], "gradio", "demo"),
         (["harness", "x", "--tasks", "y"], ["lm_eval"], "lm_eval", "harness"),
+        (["completion", "bash"], ["shtab"], "shtab", "completion"),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hidden, missing, extra):

@@ -34,7 +34,7 @@ NAMES = """
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
     TrefoilEncoderModel TrefoilRecurrentConfig TrefoilRecurrentForConditionalGeneration TrefoilRecurrentModel
-    attention_maps continuous_batching load predict_by_length preset_config
+    attention_maps continuous_batching load predict_by_length preset_config train
 """
 
 PRESETS = """
@@ -47,18 +47,20 @@ COMMANDS = {
     "new": "--data --minutes -o overrides task",
     "recipes": "name",
     "debug": "overrides recipe",
-    "train": "--dry-run --stopped-code overrides recipe",
+    "train": "--dry-run --json --quiet --stopped-code overrides recipe",
     "launch": "-o name",
     "evaluate": "--minimal-pairs --predictions --split folder overrides",
     "harness": "--tasks -o folder overrides",
     "publish": """
-        --base-model --check --dtype --license --max-shard-size --merge --overwrite --private --push-to-hub --space --title
+        --base-model --check --dtype --license --max-shard-size --merge --overwrite --private --push-to-hub --quiet --space --title
         --trust-remote-code output source
     """,
     "demo": "--folder --host --port model",
-    "import": "--overwrite output source",
-    "export": "--overwrite --to output source",
-    "attend": "--to -o folder source target",
+    "import": "--overwrite --quiet output source",
+    "export": "--overwrite --quiet --to output source",
+    "attend": "--quiet --to -o folder source target",
+    "doctor": "--json",
+    "completion": "shell",
     "predict": """
         --alignments --batch-size --chat --column --context --format --max-new-tokens --n-best --num-beams --question --quiet
         --scores --seed --task --temperature --to --top-k --top-p --truncate -i -o model texts

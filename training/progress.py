@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..data.progress import duration, on_terminal, say
+from ..data.progress import duration, say, shows_bars
 
 
 def timed(items: Iterable[Any]) -> Iterator[tuple[Any, float]]:
@@ -27,7 +27,7 @@ class TrainingProgress:
 
     def __init__(self, start: int, visible: bool) -> None:
         self.visible, self.start, self.started = visible, start, time.monotonic()
-        self.bar = tqdm(initial=start, desc="training", file=sys.stderr) if visible and on_terminal() else None
+        self.bar = tqdm(initial=start, desc="training", file=sys.stderr) if visible and shows_bars() else None
 
     def step(self) -> None:
         if self.bar is not None:

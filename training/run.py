@@ -42,7 +42,7 @@ from .models import LOADING_ERRORS, Told, config_of_preset, make_model, model_of
 from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
 from .precision import accelerates, mixed_precision, recipe_handlers
-from .run_folder import ModelFolder, RunFolder, flat
+from .run_folder import ModelFolder, RunFolder, find_data, flat
 from .stopping import heard
 from .training_data import SplitData, StreamData, TrainingData
 from .zero import deepspeed_plugin, make_engine
@@ -437,7 +437,6 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
     write_once(accelerator, best, fill_best)
     if accelerator.is_main_process:
         remove(run_folder.averaged)
-        say(f"the model, its results and its curve are in {best}")
     accelerator.wait_for_everyone()
     return results
 
@@ -460,6 +459,7 @@ def evaluate(
     if not file.is_file():
         raise UserError(f"{folder}: has no recipe.yaml, which says what to measure; give a folder that has one")
     recipe = load_recipe(file, overrides)
+    find_data(recipe, folder)
     name = split or recipe.data.test_split
     if name is None:
         raise UserError(f"{folder}: the recipe has no data.test_split; give --split")

@@ -6,11 +6,12 @@ marked, if a checkpoint or a best model of ours lies in it and its recipe is the
 """
 
 import errno
+import glob
 import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ import yaml
 from ..configuration.errors import UserError
 from ..data.progress import say
 from ..data.whole_files import DELETED, NEW, OLD, remove, tidy, write_file
-from ..recipes.schema import Recipe
+from ..recipes.schema import DataRecipe, Recipe, SourceRecipe
 from .checkpoints import checkpoint_folders, load_state
 
 FORMAT = 1  # of the folder, as the marker says
@@ -192,7 +193,9 @@ class RunFolder:
     def _claim(self, recipe: Recipe) -> None:
         ours = self.marker.exists()
         now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
-        holder = {"format": FORMAT, "pid": os.getpid(), "host": socket.gethostname(), "since": now}
+        holder = {
+            "format": FORMAT, "pid": os.getpid(), "host": socket.gethostname(), "since": now, "from": os.getcwd(),
+        }  # fmt: skip
         if ours:
             tidy(self.path)
             tidy(self.checkpoints)
@@ -252,9 +255,40 @@ class RunFolder:
 
 
 def best_model(source: str | Path) -> str:
-    """The best model of a run where a run's folder is given, else the folder or Hub id itself."""
-    best = RunFolder(source).best.path
-    return str(best) if best.is_dir() and not ModelFolder(source).config.is_file() else str(source)
+    """The best model of a run where a run's folder is given, else the folder or Hub id itself.
+
+    Raises:
+        UserError: It is the folder of a run that has none yet.
+    """
+    run = RunFolder(source)
+    if ModelFolder(source).config.is_file():
+        return str(source)
+    if run.best.path.is_dir():
+        return str(run.best.path)
+    if run.marker.is_file():
+        whole = [folder for folder in checkpoint_folders(run.checkpoints) if (folder / "model.safetensors").is_file()]
+        as_it_is = f", or take the model of its last checkpoint as it is: {whole[-1]}" if whole else ""
+        raise UserError(
+            f"{source}: a run that was never measured, so it has no best model; go on with the same `trefoil train` "
+            f"command{as_it_is}"
+        )
+    return str(source)
+
+
+def find_data(recipe: Recipe, folder: str | Path) -> None:
+    """Let the relative places of a recipe's data that are not here count from where its run was started.
+
+    Args:
+        folder: The run's, or that of its best model.
+    """
+    parts: list[DataRecipe | SourceRecipe] = [recipe.data, *recipe.data.sources]
+    for run in (RunFolder(folder), RunFolder(Path(folder).resolve().parent)):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            started_in = json.loads(run.marker.read_text(encoding="utf-8"))["from"]
+            for part in parts:
+                place = os.path.join(started_in, part.path or "")
+                if part.path is not None and not glob.glob(part.path) and glob.glob(place):
+                    part.path = place
 
 
 def flat(content: dict[str, Any], prefix: str = "", keep_none: bool = False) -> dict[str, Any]:

@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_names(
         "modeling": modeling.__all__,
         "visualization.attention": ["attention_maps"],
         "predict": ["load"],
+        "runs": ["train"],
         "pipelines.by_length": ["predict_by_length"],
         "pipelines.continuous_batching": ["continuous_batching"],
     },

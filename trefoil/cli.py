@@ -1,5 +1,5 @@
 """The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | demo | attend | import |
-export`."""
+export | doctor | completion`."""
 
 import argparse
 import gc
@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,12 +33,17 @@ from .launch import (
     unused_devices,
     what_for,
 )
+from .runs import summary, what_to_install
 
 if TYPE_CHECKING:
     from .hub.stock import Converted
+    from .recipes.schema import Recipe
 
 LINES_AT_A_TIME = 16  # that are answered before they are shown
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
+# arguments that a shell completes by what lies on the disk
+FILES = {"FILE", "FOLDER", "FILE|FOLDER", "folder", "input", "model", "output", "recipe", "source"}
+SHELLS = ("bash", "zsh", "tcsh")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -67,6 +72,8 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("recipe", help="a YAML file, or the name of a recipe that comes with the package")
     train.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
     train.add_argument("--dry-run", action="store_true", help="take three steps and evaluate a few rows; keep nothing")
+    train.add_argument("--json", action="store_true", help="print the results at the end, as JSON")
+    _add_quiet(train)
     add_stopped_code(train)
     train.set_defaults(run=_train)
 
@@ -120,6 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     publish.add_argument("--title", help="the model card's title (default: the model's name)")
     publish.add_argument("--license", help="the weights' licence for the model card, such as apache-2.0")
     publish.add_argument("--space", action="store_true", help="add a page to try it on, so that it runs as a Hub Space")
+    _add_quiet(publish)
     publish.set_defaults(run=_publish)
 
     demo = commands.add_parser("demo", help="open a page in the browser to try a model on, or to train one")
@@ -171,12 +179,14 @@ def make_parser() -> argparse.ArgumentParser:
     attend.add_argument(
         "-o", "--output", type=Path, default="attention.html", metavar="FILE", help="default: attention.html; or a .png"
     )
+    _add_quiet(attend)
     attend.set_defaults(run=_attend)
 
     import_ = commands.add_parser("import", help="turn a stock checkpoint into a Trefoil model")
     import_.add_argument("source", help="a folder or Hub id with BERT, Llama, Marian or another stock checkpoint")
     import_.add_argument("output", help="the folder to write")
     import_.add_argument("--overwrite", action="store_true", help="replace a model folder")
+    _add_quiet(import_)
     import_.set_defaults(run=_import)
 
     export = commands.add_parser("export", help="turn a model into a checkpoint of a stock architecture")
@@ -184,8 +194,21 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("output", help="the folder to write")
     export.add_argument("--to", required=True, metavar="ARCHITECTURE", help="such as llama, bert or marian")
     export.add_argument("--overwrite", action="store_true", help="replace a model folder")
+    _add_quiet(export)
     export.set_defaults(run=_export)
+
+    doctor = commands.add_parser("doctor", help="tell what is installed, what would be used, and what to mend")
+    doctor.add_argument("--json", action="store_true", help="the same, as JSON")
+    doctor.set_defaults(run=_doctor)
+
+    completion = commands.add_parser("completion", help="print what makes a shell complete commands, options and files")
+    completion.add_argument("shell", choices=SHELLS, help='for bash: eval "$(trefoil completion bash)"')
+    completion.set_defaults(run=_completion)
     return parser
+
+
+def _add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="say nothing but what is wrong")
 
 
 def _add_prediction(parser: argparse.ArgumentParser) -> None:
@@ -215,7 +238,7 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
         help="default: by the file's ending; text on a terminal, else JSON lines",
     )
     parser.add_argument("--truncate", action="store_true", help="cut texts that are longer than the model reads")
-    parser.add_argument("--quiet", action="store_true", help="do not show how far it has come")
+    _add_quiet(parser)
     parser.add_argument(
         "--batch-size",
         type=_positive,
@@ -295,29 +318,48 @@ def _recipes(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _debug(arguments: argparse.Namespace) -> int:
+def _recipe(arguments: argparse.Namespace) -> "Recipe":
+    """Read before anything is imported that takes seconds, so that who mistyped a key does not wait."""
     from .recipes.schema import load_recipe
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    _silence_libraries(arguments)
+    return recipe
+
+
+def _debug(arguments: argparse.Namespace) -> int:
+    recipe = _recipe(arguments)
     from .training.debug import describe
 
-    for line in describe(load_recipe(arguments.recipe, arguments.overrides)):
+    for line in describe(recipe):
         print(line, flush=True)
     return 0
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from .recipes.schema import load_recipe
+    if arguments.dry_run and arguments.json:
+        raise UserError("trefoil train: --dry-run keeps no results for --json to print; give one of them")
+    recipe = _recipe(arguments)
+    from .data.progress import say
     from .training.debug import dry_run
     from .training.run import train
     from .training.stopping import heard
 
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
     if (line := unused_devices(arguments.recipe)) is not None:
-        print(line, file=sys.stderr)
+        say(line)
     if _rank() == 0 and (restarts := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))):
-        print(f"started again (restart {restarts} of {os.environ['TORCHELASTIC_MAX_RESTARTS']})", file=sys.stderr)
+        say(f"started again (restart {restarts} of {os.environ['TORCHELASTIC_MAX_RESTARTS']})")
     # asked to stop before the first step or after the last, it ends alike; a launcher's processes end at once
     with nullcontext() if by_torch() else heard(signal.default_int_handler):
-        (dry_run if arguments.dry_run else train)(recipe)
+        if arguments.dry_run:
+            dry_run(recipe)
+            return 0
+        results = train(recipe)
+    if arguments.json:
+        return _print_scores(results)
+    if _rank() == 0:
+        for line in summary(results, Path(recipe.output_dir)):
+            say(line)
     return 0
 
 
@@ -376,6 +418,7 @@ def _print_scores(scores: dict | None) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> int:
+    from .data.progress import say
     from .hub.card import CardFields
     from .hub.check import check_published, print_checks
     from .hub.publish import publish
@@ -383,7 +426,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     if arguments.check is not None:
         if arguments.source is not None:
             raise UserError("trefoil publish: give either SOURCE and OUTPUT, or --check FOLDER")
-        return print_checks(check_published(arguments.check, arguments.trust_remote_code))
+        return print_checks(check_published(arguments.check, arguments.trust_remote_code), arguments.quiet)
     if arguments.trust_remote_code:
         raise UserError("trefoil publish: --trust-remote-code goes with --check FOLDER; publishing runs no code")
     if arguments.source is None or arguments.output is None:
@@ -400,7 +443,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         merge=arguments.merge,
         card=CardFields(title=arguments.title, license=arguments.license, base_model=arguments.base_model),
     )
-    print(f"published {arguments.source} in {folder}", file=sys.stderr)
+    say(f"published {arguments.source} in {folder}")
     return 0
 
 
@@ -500,7 +543,7 @@ def _predict(arguments: argparse.Namespace) -> int:
             if seed is None:
                 told.pop("batch_size", None)  # changes how fast it is
             records = Records(str(kind), task, rows.columns, fields)
-            write_records(output, rows, records, answers, told, visible=not arguments.quiet)
+            write_records(output, rows, records, answers, told)
             return 0
         if kind is None:
             # `translate` has written plain text ever since
@@ -581,6 +624,7 @@ def _attend(arguments: argparse.Namespace) -> int:
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
+    from .data.progress import say
     from .pipelines.translation import with_language
     from .predict import model_folder
     from .training.adapters import whole_model
@@ -611,7 +655,7 @@ def _attend(arguments: argparse.Namespace) -> int:
         raise UserError(f"{output}: cannot be written ({error.strerror or error})") from None
     if model.config.is_encoder_decoder and arguments.target is None:
         print(maps.target)
-    print(f"{', '.join(one.kind for one in maps)}: {output}", file=sys.stderr)
+    say(f"{', '.join(one.kind for one in maps)}: {output}")
     return 0
 
 
@@ -641,29 +685,70 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _tell(done: str, arguments: argparse.Namespace, converted: "Converted") -> int:
+    from .data.progress import say
+
     for note in converted.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(
+        say(f"note: {note}")
+    say(
         f"{done} {arguments.source} as {type(converted.model).__name__} in {arguments.output}; on random tokens the "
-        f"outputs of both differ by {converted.difference:.1e} at most",
-        file=sys.stderr,
+        f"outputs of both differ by {converted.difference:.1e} at most"
     )
     return 0
 
 
-def _silence_progress_bars() -> None:
+def _doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import examine, lines_of
+
+    found = examine()
+    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines_of(found)))
+    return 0
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    import shtab
+
+    parser = make_parser()
+    for command in _commands(parser).values():
+        for action in command._actions:
+            if FILES.intersection({action.metavar, action.dest}):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(parser, arguments.shell))
+    return 0
+
+
+def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    return next(action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+
+
+# commands that need no model, or are to read a recipe first
+LIGHT = (_recipes, _debug, _train, _launch, _doctor, _completion)
+
+
+def _silence_libraries(arguments: argparse.Namespace) -> None:
     """The bars of libraries are noise: all in a log, where our own work shows plain lines, and on a terminal those of
     weights that are read and written."""
     from huggingface_hub.utils import enable_progress_bars
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and not _is_quiet(arguments):
         enable_progress_bars()  # of downloads, which the line above takes along
     elif importlib.util.find_spec("datasets") is not None:
         import datasets
 
         datasets.disable_progress_bars()
+
+
+def _is_quiet(arguments: argparse.Namespace) -> bool:
+    return vars(arguments).get("quiet", False)
+
+
+def _quiet(arguments: argparse.Namespace) -> AbstractContextManager:
+    if not _is_quiet(arguments):
+        return nullcontext()
+    from .data.progress import silence
+
+    return silence()
 
 
 def _rank() -> int:
@@ -682,8 +767,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 (or --stopped-code) interrupted."""
     parser = make_parser()
     parsed, rest = parser.parse_known_args(arguments)
-    if "texts" in parsed and not any(word.startswith("-") for word in rest):
-        parsed.texts += rest  # argparse takes none that stand behind an option
+    many = next((getattr(parsed, name) for name in ("texts", "overrides") if name in parsed), None)
+    if many is not None and not any(word.startswith("-") for word in rest):
+        many += rest  # argparse takes none that stand behind an option
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if parsed.command is None:
@@ -705,22 +791,21 @@ def _leave_processes() -> None:
 
 
 def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
-    _silence_progress_bars()
     try:
+        if parsed.run not in LIGHT:
+            _silence_libraries(parsed)
         load_extensions()
         if parsed.run in (_train, _evaluate, _harness):
             code = start_missing_processes(arguments)
             if code is not None:
                 return code
-        return parsed.run(parsed)
+        with _quiet(parsed):
+            return parsed.run(parsed)
     except UserError as error:
         return _mistake(str(error))
     except ModuleNotFoundError as error:
-        missing = (error.name or "trefoil").partition(".")[0]
-        if missing == "trefoil":
-            raise
-        extra = {_demo: "demo", _harness: "harness"}.get(parsed.run, "train")
-        return _mistake(f"trefoil {parsed.command} needs {missing}: pip install 'trefoil-transformers[{extra}]'")
+        extra = {_completion: "completion", _demo: "demo", _harness: "harness"}.get(parsed.run, "train")
+        return _mistake(what_to_install(f"trefoil {parsed.command}", error, extra))
     except KeyboardInterrupt:
         if _rank() == 0:
             goes_on = {

@@ -6,6 +6,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+MODULES = ("trefoil", "trefoil.doctor")  # that are commands
 UNHEARD = {
     "torchao": "Failed to load ",
     "torch.utils._pytree": "%s is an Enum subclass and is now natively supported",
@@ -14,7 +15,7 @@ UNHEARD = {
 
 def is_command(program: str, words: list[str]) -> bool:
     """Whether a process is a `trefoil` command, rather than one that imports the package and may want to hear all."""
-    return Path(program).stem == "trefoil" or ("-m", "trefoil") in pairwise(words)
+    return Path(program).stem == "trefoil" or any(("-m", name) in pairwise(words) for name in MODULES)
 
 
 def is_heard(record: logging.LogRecord) -> bool:

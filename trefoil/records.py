@@ -189,14 +189,12 @@ def write_records(
     records: Records,
     answer: Callable[[list[Row]], list[list[Answer]]],
     command: dict[str, Any],
-    visible: bool = True,
 ) -> None:
     """Write the records of all rows. Where the same command was killed, it goes on behind the last row that is whole: how far it
     came is kept beside the file until all is done.
 
     Args:
         command: What makes it the same, as JSON can say it.
-        visible: Show how far it has come.
 
     Raises:
         UserError: The file cannot be written, holds something else already, or another process writes it.
@@ -210,10 +208,9 @@ def write_records(
             last = next(left, None)
             if last is None or _told(last.asked) != progress["last"]:
                 raise UserError(f"{path}: line {done} that was answered there is another one; name another file")
-            if visible:
-                say(f"{path}: goes on after line {done:,}")
+            say(f"{path}: goes on after line {done:,}")
         counted = left if rows.count is None else _Counted(left, rows.count - done)
-        bar = progress_bar(counted, "predicting", visible)
+        bar = progress_bar(counted, "predicting")
         for batch in batches(bar, ROWS_AT_ONCE):
             found = answer(batch)
             file.write("".join(records.of(row, each) for row, each in zip(batch, found, strict=True)).encode())

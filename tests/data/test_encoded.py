@@ -1,8 +1,11 @@
 """Encoded examples on the disk: made once, found again, and what is told of their rows."""
 
+import itertools
+import re
+
 import datasets
 
-from trefoil.data.encoded import count_in_lists, list_lengths
+from trefoil.data.encoded import NOTES, PROBLEM, count_in_lists, encode_once, list_lengths
 
 
 def test_list_lengths():
@@ -16,3 +19,20 @@ def test_count_in_lists():
     assert [count_in_lists(dataset, "ids", value) for value in (1, 2, 4)] == [3, 1, 0]
     assert count_in_lists(dataset.select([1, 0]), "ids", 1) == 1
     assert count_in_lists(dataset.select([1]), "ids", 1) == 0
+
+
+def test_in_a_log_encoding_says_how_far_it_is(monkeypatch, capsys):
+    seconds = itertools.count(step=20)
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+
+    def encode(batch, indices):
+        empty = [None] * len(indices)
+        return {"ids": [[index] for index in indices], "example": indices, PROBLEM: empty, NOTES: empty}
+
+    rows = datasets.Dataset.from_dict({"text": [str(number) for number in range(2500)]})
+    features = {"ids": datasets.List(datasets.Value("int64"))}
+    encoded = encode_once(rows, encode, features, ["one of a kind"], "train")
+    assert encoded["ids"][2499] == [2499]
+    lines = re.findall(r"encoding train: [\d,]+ of [\d,]+", capsys.readouterr().err)
+    assert lines[0] == "encoding train: 0 of 2,500"
+    assert lines[-1] == "encoding train: 2,000 of 2,500"

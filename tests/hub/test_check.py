@@ -29,8 +29,10 @@ def failures(folder):
     return {check.name: check.message for check in check_published(folder) if not check.ok}
 
 
-def test_a_published_folder_passes_and_every_way_of_loading_is_tried(published, capsys):
+def test_a_published_folder_passes_and_every_way_of_loading_is_tried(published, monkeypatch, capsys):
+    monkeypatch.setattr(check_module, "SOON", 0.0)
     checks = check_published(published)
+    assert "loading in a clean process: " in capsys.readouterr().err
     assert [check for check in checks if not check.ok] == []
     loading = {check.name: check.message for check in checks if " from " in check.name}
     pipelines = ["pipeline translation", "pipeline summarization"]
@@ -40,6 +42,8 @@ def test_a_published_folder_passes_and_every_way_of_loading_is_tried(published, 
     assert "equal bit for bit" in loading["AutoModelForSeq2SeqLM from Hub cache"]
     assert print_checks(checks) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(checks)
+    assert print_checks([*checks, Check("code", False, "other")], only_failed=True) == 1
+    assert capsys.readouterr().out == "FAILED  code: other\n"
 
 
 def test_a_tampered_file_is_reported_and_not_run(copy, tmp_path):

@@ -18,7 +18,9 @@ import trefoil
 from tests.hub.conftest import HEADS, SIZES, tiny_tokenizer
 from trefoil.cli import main
 from trefoil.predict import Predictor
+from trefoil.recipes.schema import load_recipe
 from trefoil.training.run import train
+from trefoil.training.run_folder import RunFolder
 from trefoil.training.stopping import STOP_SIGNALS
 
 QUICK = {"training": {"max_steps": 2}, "optimization": {"warmup_steps": 0}}
@@ -74,6 +76,8 @@ def test_help_names_every_command(capsys):
         "attend",
         "import",
         "export",
+        "doctor",
+        "completion",
     ):
         assert re.search(rf"\n    {command}\s", shown)
         assert ends([command, "--help"]) == 0
@@ -112,8 +116,35 @@ def test_train(recipe, tmp_path, capsys):
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "error" not in shown.err
+    assert [line.split()[0] for line in shown.err.splitlines()[-4:]] == ["test:", "the", "use", "publish"]
+    assert f"trefoil publish {tmp_path / 'run'} published/run" in shown.err
     assert json.loads((tmp_path / "run" / "best" / "results.json").read_text())["steps"] == 1
     assert "seed: 4" in (tmp_path / "run" / "best" / "recipe.yaml").read_text()
+
+
+def test_train_prints_json_and_is_quiet(recipe, tmp_path, capsys):
+    assert ends(["train", recipe, "--json", "--quiet", "data.embedded_sizes={train: 40, validation: 5, test: 5}"]) == 0
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == json.loads((tmp_path / "run" / "best" / "results.json").read_text())
+    assert shown.err == ""
+    assert ends(["train", recipe, "--quiet", "seed=x"]) == 2
+    assert capsys.readouterr().err.endswith("seed='x' is not of type int\n")
+    assert "keeps no results for --json to print" in one_error_line(capsys, ["train", recipe, "--json", "--dry-run"])
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell, tmp_path, capsys):
+    pytest.importorskip("shtab")
+    assert ends(["completion", shell]) == 0
+    script = capsys.readouterr().out
+    assert "push-to-hub" in script
+    if shell == "bash" and shutil.which("bash"):
+        (tmp_path / "script").write_text(script, encoding="utf-8")
+        asked = (
+            'source ./script; COMP_WORDS=(trefoil publish --pr); COMP_CWORD=2; _shtab_trefoil; echo "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert done.stdout == "--private\n"
 
 
 def test_evaluate_prints_json(trained, tmp_path, capsys):
@@ -269,6 +300,17 @@ def test_publish_check_evaluate_and_translate_the_published(trained, published, 
     assert scores == json.loads((trained / "best" / "results.json").read_text())["test"]
     assert ends(["translate", published, "세 시 반", "--num-beams", "2"]) == 0
     assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_publishing_says_how_far_it_is_but_not_quietly(trained, tmp_path, capsys):
+    assert ends(["publish", trained, tmp_path / "one"]) == 0
+    reading, writing, done = capsys.readouterr().err.splitlines()[-3:]
+    assert reading == f"publishing {trained}: reading the weights"
+    assert writing == f"publishing {trained}: writing {tmp_path / 'one'}"
+    assert done == f"published {trained} in {tmp_path / 'one'}"
+    assert ends(["publish", trained, tmp_path / "two", "--quiet"]) == 0
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == ("", "")
 
 
 def test_publish_space_adds_the_page(trained, tmp_path):
@@ -432,6 +474,21 @@ def test_mistakes_in_a_recipe(recipe, capsys, overrides, message):
     line = one_error_line(capsys, ["train", recipe, *overrides])
     assert line.startswith("error: ")
     assert message in line
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["predict", "{run}", "x"], ["evaluate", "{run}"], ["attend", "{run}", "x"], ["publish", "{run}", "out"],
+     ["export", "{run}", "out", "--to", "marian"], ["train", "{recipe}", "model={init_from: {run}}", "tokenizer={}", "output_dir=other"]],
+    ids=lambda words: words[0],
+)  # fmt: skip
+def test_of_a_run_that_was_never_measured_each_command_says_what_to_do(recipe, tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    with RunFolder("run").claimed(load_recipe(recipe)):
+        pass
+    words = [word.replace("{run}", "run").replace("{recipe}", str(recipe)) for word in words]
+    line = one_error_line(capsys, words)
+    assert line.startswith("error: run: a run that was never measured, so it has no best model; go on with the same")
 
 
 def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):

@@ -11,6 +11,7 @@ from trefoil import quiet
         ("/env/bin/trefoil", ["/env/bin/python", "/env/bin/trefoil", "train"], True),
         ("-m", ["python", "-m", "trefoil", "train"], True),
         ("-m", ["python", "-u", "-m", "trefoil", "train"], True),
+        ("-m", ["python", "-m", "trefoil.doctor"], True),
         ("my_trefoil.py", ["python", "my_trefoil.py", "trefoil"], False),
         ("-m", ["python", "-m", "pytest", "trefoil"], False),
         ("", ["python"], False),

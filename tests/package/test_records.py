@@ -37,7 +37,7 @@ def rows_of(texts=TEXTS):
 def written(path, kind="jsonl", rows=None, answer=twice, command=COMMAND):
     rows = rows or rows_of()
     put = Records(kind, "translation", rows.columns, ("translation", "score"))
-    write_records(path, rows, put, answer, command, visible=False)
+    write_records(path, rows, put, answer, command)
     return path.read_bytes()
 
 

@@ -75,6 +75,14 @@ def test_nobody_waits_for_what_is_not_used():
     )
 
 
+def test_a_mistake_in_a_recipe_is_told_before_anything_large_is_imported():
+    run(
+        "import sys; from trefoil.cli import main; "
+        "code = main(['train', 'encoder-token-classification-embedded', 'training.max_step=1', 'model.preset=huge']); "
+        "assert code == 2; assert not sys.modules.keys() & {'torch', 'transformers', 'accelerate', 'datasets'}"
+    )
+
+
 def test_looking_for_a_module_does_not_import_it():
     run(
         "import importlib.util, sys, trefoil; name = 'transformers.pipelines'; assert importlib.util.find_spec(name); "

@@ -4,10 +4,11 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from transformers import SchedulerType
 
 from trefoil import recipes
 from trefoil.configuration.errors import UserError
-from trefoil.recipes.schema import OTHER_NAMES, Recipe, load_recipe
+from trefoil.recipes.schema import OTHER_NAMES, SCHEDULES, Recipe, load_recipe
 
 MINIMAL = """\
 data:
@@ -116,6 +117,18 @@ def test_saved_and_read_again_it_is_the_same(file, tmp_path):
     (tmp_path / "saved.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
     assert load_recipe(tmp_path / "saved.yaml") == recipe
     assert "원문" in (tmp_path / "saved.yaml").read_text(encoding="utf-8")
+
+
+def test_a_mapping_is_a_recipe_too_and_stays_as_it_is():
+    content = {"data": {"embedded": True}, "model": {"preset": "encoder-decoder-tiny"}, "training": {"max_steps": 10}}
+    assert load_recipe(content, ["training.max_steps=3"]).training.max_steps == 3
+    assert content["training"] == {"max_steps": 10}
+    with pytest.raises(UserError, match=r"^the recipe: unknown key sed; did you mean seed\?$"):
+        load_recipe(content | {"sed": 1})
+
+
+def test_the_schedules_are_those_of_transformers():
+    assert set(SCHEDULES) == {kind.value for kind in SchedulerType} - {"reduce_lr_on_plateau", "greedy"}
 
 
 # --- what is refused

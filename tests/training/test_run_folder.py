@@ -1,5 +1,6 @@
 """A run's folder: whose it is, who is at work in it, and that nothing of anyone else's is touched."""
 
+import copy
 import errno
 import fcntl
 import json
@@ -14,7 +15,7 @@ from training_runs import after_step, losses, start, start_by_torchrun, tiny_rec
 from trefoil.configuration.errors import UserError
 from trefoil.training.checkpoints import checkpoint_folders, load_state
 from trefoil.training.run import train
-from trefoil.training.run_folder import RunFolder, best_model
+from trefoil.training.run_folder import RunFolder, best_model, find_data
 
 TRAINER = "import sys; from trefoil.cli import main; sys.exit(main(['train', sys.argv[1]]))"
 
@@ -141,6 +142,42 @@ def test_damaged_results_are_named(finished_run, tmp_path):
         train(tiny_recipe(tmp_path / "run"))
     assert str(error.value).startswith(f"{file}: is damaged (")
     assert "\n" not in str(error.value)
+
+
+def test_of_a_run_that_was_never_measured_it_says_what_to_do(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    with run.claimed(tiny_recipe(run.path)):
+        pass
+    with pytest.raises(
+        UserError, match=r"never measured, so it has no best model; go on with the same `trefoil train` command$"
+    ):
+        best_model(run.path)
+    for step in (1, 2):
+        checkpoint = run.checkpoints / f"step-{step:08}"
+        checkpoint.mkdir(parents=True)
+        (checkpoint / "model.safetensors").touch()
+    with pytest.raises(UserError, match=r"or take the model of its last checkpoint as it is: .*step-00000002$"):
+        best_model(run.path)
+
+
+def test_data_is_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "project" / "data").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "project")
+    recipe = tiny_recipe("runs/x", data={"embedded": False, "sources": [{"path": "data"}, {"path": "none"}]})
+    with RunFolder("runs/x").claimed(recipe):
+        pass
+    run = tmp_path / "project" / "runs" / "x"
+
+    def found(folder):
+        again = copy.deepcopy(recipe)
+        find_data(again, folder)
+        return [source.path for source in again.data.sources]
+
+    assert found("runs/x") == ["data", "none"]
+    monkeypatch.chdir(tmp_path)
+    assert found(run) == found(run / "best") == found("project/runs/x") == [str(tmp_path / "project" / "data"), "none"]
+    (tmp_path / "data").mkdir()
+    assert found(run) == ["data", "none"]  # which is here, too
 
 
 def test_the_best_model_of_a_run_or_what_was_given(finished_run):
