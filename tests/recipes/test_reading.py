@@ -126,12 +126,12 @@ def test_packaged_recipes_are_read_as_every_reader_reads_them(path):
 
 
 def test_a_place_at_home(file, monkeypatch):
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/house")
     keys = ["data={path: ~/x}", "output_dir=~/runs", "model={init_from: {encoder: ~/a, decoder: b/~/c}}"]
     recipe = load_recipe(file, keys)
-    assert (recipe.data.path, recipe.output_dir) == ("/home/me/x", "/home/me/runs")
-    assert recipe.model.init_from == {"encoder": "/home/me/a", "decoder": "b/~/c"}
+    assert (recipe.data.path, recipe.output_dir) == ("/house/x", "/house/runs")
+    assert recipe.model.init_from == {"encoder": "/house/a", "decoder": "b/~/c"}
     recipe = load_recipe(file, ["data={sources: [{path: ~/a}]}", "tokenizer={path: ~/t}"])
-    assert (recipe.data.sources[0].path, recipe.tokenizer.path) == ("/home/me/a", "/home/me/t")
+    assert (recipe.data.sources[0].path, recipe.tokenizer.path) == ("/house/a", "/house/t")
     assert not Path("~").exists()
-    assert os.path.expanduser("~") == "/home/me"
+    assert os.path.expanduser("~") == "/house"
