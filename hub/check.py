@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -21,6 +22,7 @@ from transformers.utils import logging
 from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
 from ..modeling.auto import AUTO_CLASSES
+from ..training.strangers import require_loadable, require_own_files
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
 from .folders import unexpected_files
@@ -28,6 +30,8 @@ from .space import APP, PAGE_ENDINGS, space_fields, space_files
 
 # How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
+# what the head of a card makes its reader raise
+CARD_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, yaml.YAMLError)
 CODE_ENDINGS = (".py", *PAGE_ENDINGS)
 TIME_LIMIT = 900
 NAMES_CODE = ("auto_map", "custom_pipelines", "custom_generate", "trust_remote_code")
@@ -73,7 +77,7 @@ def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) 
     folder = Path(os.path.abspath(folder))
     config = _read_config(folder)
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
-    if config.get("model_type") not in families:
+    if str(config.get("model_type")) not in families:
         raise UserError(
             f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
         )
@@ -100,7 +104,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{folder}: has no config.json; name a folder that `trefoil publish` wrote") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / 'config.json'}: is not JSON: {reason(error)}") from error
     return config if isinstance(config, dict) else {}
 
@@ -109,6 +113,10 @@ def _check_files(folder: Path) -> Check:
     unexpected = unexpected_files(folder)
     if unexpected:
         return Check("files", False, f"{', '.join(unexpected)}: nothing that publishing writes; remove it")
+    try:
+        require_own_files(folder)
+    except UserError as error:
+        return Check("files", False, str(error))
     return Check("files", True, f"{sum(1 for path in folder.iterdir() if path.is_file())}, all of them expected")
 
 
@@ -117,6 +125,10 @@ def _check_weights(folder: Path) -> Check:
     if pickles:
         message = f"{', '.join(pickles)}: can run code when loaded; publish safetensors only"
         return Check("weights", False, message)
+    try:
+        require_loadable(folder)
+    except UserError as error:
+        return Check("weights", False, str(error))
     weights = sorted(folder.glob("*.safetensors"))
     names, index = {path.name for path in weights}, folder / "model.safetensors.index.json"
     try:
@@ -147,7 +159,7 @@ def _tensor_names(path: Path) -> list[str]:
 def _check_card(folder: Path) -> Check:
     try:
         data = ModelCard.load(folder / "README.md").data
-    except (OSError, ValueError) as error:
+    except CARD_ERRORS as error:
         return Check("card", False, f"README.md: {' '.join(str(error).split())}; publish again")
     if data.library_name != "transformers" or not data.pipeline_tag:
         return Check(
@@ -165,7 +177,7 @@ def _check_config(folder: Path, config: dict[str, Any], config_class: type[PreTr
     for path in sorted(folder.glob("*.json")):
         try:
             content = rest if path.name == "config.json" else json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return Check("config", False, f"{path.name}: cannot be read: {reason(error)}; publish again")
         if found := next(_keys_that_name_code(content), None):
             return Check("config", False, f"{path.name}: has {found}, which names code to run; remove it")
@@ -207,7 +219,7 @@ def _check_space(folder: Path) -> Check:
         return Check("space", False, "there is no requirements.txt; publish again with --space")
     try:
         data = ModelCard.load(folder / "README.md").data
-    except (OSError, ValueError):
+    except CARD_ERRORS:
         return Check("space", False, "README.md: has no head that the Hub can read; publish again with --space")
     missing = [name for name in space_fields("") if data.get(name) is None]
     if missing or data.get("app_file") != APP:

@@ -16,15 +16,16 @@ from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
 from ..recipes.schema import load_recipe
 from ..training.run_folder import best_model
+from ..training.strangers import read_json
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card
 from .folders import (
+    OF_A_RUN,
     classes_of,
     is_published,
     load_model,
     load_tokenizer,
     model_folder,
-    read_json,
     require_room,
     written_aside,
 )
@@ -80,7 +81,7 @@ def publish(
     require_room(target, source, overwrite, is_published, "published")
     folder = model_folder(source)
     config_class, model_class = classes_of(folder)
-    extras = {name: path for name in ("recipe.yaml", "results.json", "curve.png") if (path := _find(name, source))}
+    extras = {name: path for name in OF_A_RUN if (path := _find(name, source))}
     if metrics is None and "results.json" in extras:
         metrics, origin = read_json(extras["results.json"]), str(extras["results.json"])
     else:

@@ -20,7 +20,7 @@ MISTAKABLE = {INT, FLOAT, "tag:yaml.org,2002:timestamp"}
 class NotForRecipesError(yaml.MarkedYAMLError):
     """YAML, but none that a recipe needs."""
 
-    def __init__(self, problem: str, mark: yaml.Mark) -> None:
+    def __init__(self, problem: str, mark: Any) -> None:
         super().__init__(problem=problem, problem_mark=mark)
 
 

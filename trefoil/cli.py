@@ -86,6 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="measure a language model on pairs of sentences instead, columns good, bad (perhaps phenomenon, paradigm)",
     )
+    evaluate.add_argument(
+        "--trust-recipe", action="store_true", help="read and fetch data that the folder's recipe names elsewhere"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     harness = commands.add_parser("harness", help="measure a language model by lm-evaluation-harness")
@@ -341,7 +344,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     folder, pairs = model_folder(arguments.folder), arguments.minimal_pairs
     if pairs is None:
-        scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions)
+        scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions, arguments.trust_recipe)
     elif arguments.split is None:
         scores = evaluate_minimal_pairs(folder, pairs, arguments.overrides, arguments.predictions)
     else:
@@ -540,12 +543,15 @@ def _talk(predictor: Any, options: dict[str, Any]) -> int:
     if importlib.util.find_spec("readline") is not None:
         import readline  # noqa: F401  # arrows move in the line
     messages: list[dict[str, str]] = []
+    _standard_input()
     while True:
         try:
             said = input("> ")
         except EOFError:
             print()
             return 0
+        if any("\udc80" <= character <= "\udcff" for character in said):
+            raise UserError("the conversation: is not UTF-8; convert the text to UTF-8")
         if said.strip():
             messages.append({"role": "user", "content": said})
             ((answer,),) = predictor.answers(
@@ -555,11 +561,9 @@ def _talk(predictor: Any, options: dict[str, Any]) -> int:
 
 
 def _attend(arguments: argparse.Namespace) -> int:
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
     from .pipelines.translation import with_language
     from .predict import model_folder
+    from .visualization.asking import LOADING_ERRORS
     from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
@@ -574,7 +578,7 @@ def _attend(arguments: argparse.Namespace) -> int:
         if arguments.to is not None:
             source = with_language(tokenizer, source, tgt_lang=arguments.to)
         maps = attention_maps(model, tokenizer, source, arguments.target, most_weights)
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except LOADING_ERRORS as error:
         raise UserError(f"{folder}: {reason(error)}") from None
     try:
         if output.suffix == ".png":
