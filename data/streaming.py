@@ -19,7 +19,7 @@ from ..recipes.schema import DataRecipe, SourceRecipe, source_names
 from .formats import FORM, ROWS, ReadRows, aligned, suffix_of
 from .formats.delimited import delimiter_of, open_table, require_width
 from .formats.json_rows import parsed_row
-from .formats.reading import CONNECTION_ERRORS, READING_ERRORS, encoding_of
+from .formats.reading import CONNECTION_ERRORS, READING_ERRORS, encoding_of, opened, whole_lines
 
 RANGE = 64 * 2**20  # bytes
 # columns beside those of the rows: where each stands, for messages, and the number of its source
@@ -222,18 +222,20 @@ def _renamed(row: dict[str, Any], names: tuple[tuple[str, str], ...], where: str
 def _lines(file: Path, start: int, end: int) -> Iterator[tuple[int, bytes]]:
     """The lines that begin in a range, and where each does."""
     if file.suffix == ".gz":
-        with gzip.open(file) as lines:
+        with opened(file) as lines:
             offset = 0
-            for line in lines:
+            for line in whole_lines(file, lines):
                 yield offset, line
                 offset += len(line)
         return
     with file.open("rb") as lines:
         if start:
             lines.seek(start - 1)
-            lines.readline()  # the rest of a line that began before
+            next(whole_lines(file, lines), None)  # the rest of a line that began before
         offset = lines.tell()
-        while offset < end and (line := lines.readline()):
+        for line in whole_lines(file, lines):
+            if offset >= end:
+                return
             yield offset, line
             offset += len(line)
 

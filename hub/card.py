@@ -1,5 +1,6 @@
 """The model card: `hub_card.md`, filled with what is known. What is not known is left out."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -126,10 +127,11 @@ def render_card(
         if has_tokenizer:
             more |= widget_of(use, language, fields.example, fields.question, mask_token)
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters |= {"plain": _plain, "code": _code}
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     text = template.render(
         metadata=_metadata(task, title, fields, results, more).to_yaml(),
-        title=title,
+        title=" ".join(title.split()),
         fields=fields,
         family=_FAMILIES.get(config.model_type, config.model_type.removeprefix("trefoil_")),
         parameters=_spoken(num_parameters) if num_parameters else None,
@@ -143,7 +145,7 @@ def render_card(
         base_options=_base_options(config, auto_class, labels),
         calls=calls if has_tokenizer and task == use.task else [],
         model_call=model_call,
-        recipe=recipe and recipe.to_yaml().rstrip(),
+        recipe=recipe and _fenced(recipe.to_yaml().rstrip(), "yaml"),
         has_curve=has_curve,
         results=results,
         stored_as=stored_as,
@@ -151,6 +153,25 @@ def render_card(
         version=version,
     )
     return ModelCard(text.rstrip() + "\n").content
+
+
+def _plain(text: Any) -> str:
+    """Markdown that shows a text as it is, in one line: no links, pictures, HTML or cells of a table."""
+    return re.sub(r"([\\`\[\]<|])", r"\\\1", " ".join(str(text).split()))
+
+
+def _code(text: Any) -> str:
+    """The same, as code."""
+    line = " ".join(str(text).split())
+    ticks = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    space = " " if len(ticks) > 1 else ""
+    return f"{ticks}{space}{line}{space}{ticks}"
+
+
+def _fenced(text: str, language: str) -> str:
+    """A block of code that no line of it can end."""
+    ticks = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks}{language}\n{text}\n{ticks}"
 
 
 def read_results(entries: Any, origin: str) -> list[Result]:
@@ -179,6 +200,10 @@ def read_results(entries: Any, origin: str) -> list[Result]:
         dataset = entry["dataset"]
         if not isinstance(dataset, Mapping):
             dataset = {"name": str(dataset)}
+        for key, one in (("name", entry), ("type", entry), ("split", entry), ("signature", entry), ("name", dataset),
+                         ("type", dataset), ("config", dataset)):  # fmt: skip
+            if not isinstance(one.get(key), str | None):
+                raise UserError(f"{place}: {key} must be a text, not {one[key]!r:.100}")
         if not dataset.get("name"):
             raise UserError(f"{place}: dataset has no name; give a name, or an object with name and type")
         results.append(

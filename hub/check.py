@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
@@ -25,6 +26,7 @@ from ..configuration.version import __version__
 from ..data.progress import SOON, progress_bar
 from ..modeling.auto import AUTO_CLASSES
 from ..training.run_folder import ModelFolder
+from ..training.strangers import require_loadable, require_own_files
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
 from .folders import unexpected_files
@@ -32,6 +34,8 @@ from .space import APP, PAGE_ENDINGS, space_fields, space_files
 
 # How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
 PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(2, 6)))
+# what the head of a card makes its reader raise
+CARD_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, yaml.YAMLError)
 CODE_ENDINGS = (".py", *PAGE_ENDINGS)
 TIME_LIMIT = 900
 NAMES_CODE = ("auto_map", "custom_pipelines", "custom_generate", "trust_remote_code")
@@ -82,7 +86,7 @@ def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) 
         )
     config = _read_config(folder)
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
-    if config.get("model_type") not in families:
+    if str(config.get("model_type")) not in families:
         raise UserError(
             f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
         )
@@ -109,7 +113,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{folder}: has no config.json; name a folder that `trefoil publish` wrote") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / 'config.json'}: is not JSON: {reason(error)}") from error
     return config if isinstance(config, dict) else {}
 
@@ -118,6 +122,10 @@ def _check_files(folder: Path) -> Check:
     unexpected = unexpected_files(folder)
     if unexpected:
         return Check("files", False, f"{', '.join(unexpected)}: nothing that publishing writes; remove it")
+    try:
+        require_own_files(folder)
+    except UserError as error:
+        return Check("files", False, str(error))
     return Check("files", True, f"{sum(1 for path in folder.iterdir() if path.is_file())}, all of them expected")
 
 
@@ -126,6 +134,10 @@ def _check_weights(folder: Path) -> Check:
     if pickles:
         message = f"{', '.join(pickles)}: can run code when loaded; publish safetensors only"
         return Check("weights", False, message)
+    try:
+        require_loadable(folder)
+    except UserError as error:
+        return Check("weights", False, str(error))
     weights = sorted(folder.glob("*.safetensors"))
     names, index = {path.name for path in weights}, folder / "model.safetensors.index.json"
     try:
@@ -156,7 +168,7 @@ def _tensor_names(path: Path) -> list[str]:
 def _check_card(folder: Path) -> Check:
     try:
         data = ModelCard.load(folder / "README.md").data
-    except (OSError, ValueError) as error:
+    except CARD_ERRORS as error:
         return Check("card", False, f"README.md: {' '.join(str(error).split())}; publish again")
     if data.library_name != "transformers" or not data.pipeline_tag:
         return Check(
@@ -174,7 +186,7 @@ def _check_config(folder: Path, config: dict[str, Any], config_class: type[PreTr
     for path in sorted(folder.glob("*.json")):
         try:
             content = rest if path.name == "config.json" else json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             return Check("config", False, f"{path.name}: cannot be read: {reason(error)}; publish again")
         if found := next(_keys_that_name_code(content), None):
             return Check("config", False, f"{path.name}: has {found}, which names code to run; remove it")
@@ -216,7 +228,7 @@ def _check_space(folder: Path) -> Check:
         return Check("space", False, "there is no requirements.txt; publish again with --space")
     try:
         data = ModelCard.load(folder / "README.md").data
-    except (OSError, ValueError):
+    except CARD_ERRORS:
         return Check("space", False, "README.md: has no head that the Hub can read; publish again with --space")
     missing = [name for name in space_fields("") if data.get(name) is None]
     if missing or data.get("app_file") != APP:

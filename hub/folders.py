@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,12 +16,15 @@ from ..data.whole_files import whole_folder
 from ..modeling.auto import AUTO_CLASSES
 from ..training.adapters import load_merged
 from ..training.run_folder import ModelFolder, best_model
+from ..training.strangers import INDEX, WEIGHTS, read_json, require_loadable, require_own_files
 
 # Any of these makes a tokenizer
 TOKENIZER_FILES = (
     "tokenizer_config.json", "tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
     "sentencepiece.bpe.model", "source.spm",
 )  # fmt: skip
+
+OF_A_RUN = ("recipe.yaml", "results.json", "curve.png")  # beside the model, or in the run's folder
 
 # Every file that a published folder may hold: what is written here, and what a download from the Hub adds.
 PUBLISHED_FILES = (
@@ -32,7 +34,7 @@ PUBLISHED_FILES = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
     "configuration_*.py", "modeling_*.py", "pipeline_*.py",
-    "recipe.yaml", "results.json", "curve.png",
+    *OF_A_RUN,
     "app.py", "visualization_*.py", "visualization_*.js", "visualization_*.css", "requirements.txt",
 )  # fmt: skip
 
@@ -42,7 +44,7 @@ def is_published(folder: Path) -> bool:
     file, keys = config_file(folder), {"trefoil_version"}
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     if file.name == "config.json":
         keys |= {"auto_map"}
@@ -118,28 +120,17 @@ def model_folder(source: Path) -> Path:
     """The folder itself, or the best model of a run's folder.
 
     Raises:
-        UserError: There is no model, or no safetensors weights.
+        UserError: There is no model, or no safetensors weights, or what lies there is not the folder's own.
     """
     folder = Path(best_model(source))
     if not ModelFolder(folder).holds_model:
         raise UserError(f"{source}: holds no model: there is no config.json, neither in it nor in its folder `best`")
-    if ModelFolder(folder).is_adapter:
-        return folder
-    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+    if not ModelFolder(folder).is_adapter and not any((folder / name).is_file() for name in (WEIGHTS, INDEX)):
         raise UserError(f"{folder}: holds no safetensors weights; write model.safetensors with model.save_pretrained")
+    require_own_files(source, (folder.name, *OF_A_RUN) if folder != source else OF_A_RUN)
+    require_own_files(folder)
+    require_loadable(folder)
     return folder
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file says.
-
-    Raises:
-        UserError: It is no JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON: {reason(error)}") from error
 
 
 def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedModel]]:
@@ -185,7 +176,16 @@ def load_model(
         model, report = model_class.from_pretrained(
             folder, use_safetensors=True, output_loading_info=True, trust_remote_code=False
         )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (
+        OSError,
+        ValueError,
+        RuntimeError,
+        SafetensorError,
+        ImportError,
+        TypeError,
+        LookupError,
+        AttributeError,
+    ) as error:
         raise UserError(f"{folder}: the model does not load: {reason(error)}") from error
     for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if keys := sorted(map(str, report[problem])):
@@ -212,4 +212,11 @@ def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:
     tokenizer = load_any_tokenizer(folder)
     for how_it_was_loaded in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_loaded, None)
+    if (
+        tokenizer.is_fast
+    ):  # how some call cut and filled up texts is kept in tokenizer.json, where other programs obey it
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+        for how_it_was_called in ("max_length", "stride", "truncation_strategy", "pad_to_multiple_of"):
+            tokenizer.init_kwargs.pop(how_it_was_called, None)
     return tokenizer

@@ -21,15 +21,16 @@ from ..data.progress import in_steps
 from ..recipes.schema import load_recipe
 from ..training.adapters import kind_of, read_adapter
 from ..training.run_folder import ModelFolder, best_model
+from ..training.strangers import read_json
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card
 from .folders import (
+    OF_A_RUN,
     classes_of,
     is_published,
     load_model,
     load_tokenizer,
     model_folder,
-    read_json,
     require_room,
     written_aside,
 )
@@ -91,7 +92,7 @@ def publish(
     if adapter is None and merge:
         raise UserError(f"{folder}: is a whole model, with no adapter to merge; leave out merge (--merge)")
     config_class, model_class = classes_of(folder)
-    extras = {name: path for name in ("recipe.yaml", "results.json", "curve.png") if (path := _find(name, source))}
+    extras = {name: path for name in OF_A_RUN if (path := _find(name, source))}
     if metrics is None and "results.json" in extras:
         metrics, origin = read_json(extras["results.json"]), str(extras["results.json"])
     else:

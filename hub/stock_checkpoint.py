@@ -12,8 +12,8 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from ..configuration.errors import UserError, reason
+from ..training.strangers import read_json, require_loadable, require_own_files
 from .architectures import ARCHITECTURES, Architecture
-from .folders import read_json
 from .stock_config import compare_fields, our_config
 
 WANTED = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "additional_chat_templates/*")
@@ -53,6 +53,8 @@ def load_stock(folder: Path, origin: str) -> tuple[PreTrainedModel, list[str]]:
     Raises:
         UserError: It is of no known architecture, or does not load whole.
     """
+    require_own_files(folder)
+    require_loadable(folder)
     config = _read_config(folder, origin)
     architecture = ARCHITECTURES[config.model_type]
     model_class = getattr(transformers, _stock_class(config, architecture, origin))

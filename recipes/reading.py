@@ -1,7 +1,8 @@
 """From a YAML file and overrides of the command line to a mapping, whatever its keys mean."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Hashable, Mapping, Sequence
 from importlib import resources
 from os import PathLike
 from pathlib import Path
@@ -10,7 +11,65 @@ from typing import Any
 import yaml
 
 from .. import recipes
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
+
+MOST_BYTES = 2**20  # of a recipe
+INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+# what PyYAML takes for other things than they look like: 012 for ten, 1:30 for ninety, a date for an object
+MISTAKABLE = {INT, FLOAT, "tag:yaml.org,2002:timestamp"}
+
+
+class NotForRecipesError(yaml.MarkedYAMLError):
+    """YAML, but none that a recipe needs."""
+
+    def __init__(self, problem: str, mark: Any) -> None:
+        super().__init__(problem=problem, problem_mark=mark)
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML of a recipe: no tags, no aliases, which can stand for more than any memory holds, no key twice, and as numbers what
+    every reader takes for the same one."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag not in MISTAKABLE]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise NotForRecipesError("aliases (*name) are not for recipes; write it out", event.start_mark)
+        if getattr(event, "tag", None) is not None:
+            raise NotForRecipesError(f"tags ({event.tag}) are not for recipes; leave it out", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        keys = set[str]()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                raise NotForRecipesError(f"{key.value!r:.200} is there twice; keep one", key.start_mark)
+            keys.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(INT, re.compile(r"[-+]?(0|[1-9][0-9]{0,17})$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    FLOAT,
+    re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+][0-9]+)?$|[-+]?\.(inf|Inf|INF)$|\.(nan|NaN|NAN)$"),
+    list("-+0123456789."),
+)
+
+
+def parse_yaml(text: str) -> Any:
+    """What a recipe's text says.
+
+    Raises:
+        yaml.YAMLError: It is none that a recipe may be; `problem_mark` says where.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
 
 
 def packaged_recipes() -> dict[str, Path]:
@@ -38,7 +97,9 @@ def read_mapping(path: str | PathLike | Mapping, overrides: Sequence[str] = ()) 
     if not path.exists() and len(path.parts) == 1:
         path = packaged.get(path.name.removesuffix(".yaml"), path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise UserError(f"{path}: has {size:,} bytes, and a recipe at most {MOST_BYTES:,}")
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such recipe; give a YAML file or one of {', '.join(packaged)}") from None
     except IsADirectoryError:
@@ -48,7 +109,8 @@ def read_mapping(path: str | PathLike | Mapping, overrides: Sequence[str] = ()) 
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        raise UserError(f"{path}:{line} not YAML: {getattr(error, 'problem', error)}") from None
+        what = "" if isinstance(error, NotForRecipesError) else " not YAML:"
+        raise UserError(f"{path}:{line}{what} {getattr(error, 'problem', None) or reason(error)}") from None
     content = {} if content is None else content
     if not isinstance(content, dict):
         raise UserError(f"{path}: a recipe is a mapping of keys to values, not a {type(content).__name__}")
@@ -69,11 +131,13 @@ def override_mapping(content: dict, overrides: Sequence[str]) -> None:
 def _apply(override: str, content: dict) -> None:
     key, equals, text = override.partition("=")
     if not equals:
-        raise UserError(f"{override!r}: an override is key=value, for example training.max_steps=100")
+        raise UserError(f"{override!r:.200}: an override is key=value, for example training.max_steps=100")
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
+    except NotForRecipesError as error:
+        raise UserError(f"{override!r:.200}: {error.problem}") from None
     except yaml.YAMLError:
-        raise UserError(f"{override!r}: {text!r} is not a YAML value") from None
+        raise UserError(f"{override!r:.200}: {text!r:.200} is not a YAML value") from None
     *parents, last = key.replace("[", ".").replace("]", "").split(".")
     within: Any = content
     for parent in parents:
@@ -88,10 +152,10 @@ def _apply(override: str, content: dict) -> None:
     elif isinstance(within, dict):
         within[last] = value
     else:
-        raise UserError(f"{override!r}: {'.'.join(parents)} is a value, it has no keys")
+        raise UserError(f"{override!r:.200}: {'.'.join(parents)} is a value, it has no keys")
 
 
 def _place_in(values: list, key: str, override: str) -> int:
     if not key.isdecimal() or int(key) >= len(values):
-        raise UserError(f"{override!r}: {key!r} is no place in a list of {len(values)}; they count from 0")
+        raise UserError(f"{override!r:.200}: {key!r:.200} is no place in a list of {len(values)}; they count from 0")
     return int(key)

@@ -3,6 +3,7 @@
 import dataclasses
 import difflib
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -12,6 +13,8 @@ from huggingface_hub.dataclasses import validated_field
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 from ..configuration.errors import UserError
+
+LONGEST_SHOWN = 200  # characters of a wrong value
 
 
 class Settings:
@@ -76,14 +79,15 @@ def build(kind: Any, content: Any, where: str, prefix: str = "") -> Any:
 
 def _built(kind: Any, content: Any, prefix: str, whole: Any, mistakes: list[str]) -> Any:
     if not isinstance(content, dict):
-        mistakes.append(f"{prefix.rstrip('.') or 'the recipe'} must be a mapping, not {content!r}")
+        mistakes.append(f"{prefix.rstrip('.') or 'the recipe'} must be a mapping, not {_shown(content)}")
         return None
     hints = typing.get_type_hints(kind)
     fields = {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+    places = {field.name for field in dataclasses.fields(kind) if "place" in field.metadata}
     values = {}
     for key, value in content.items():
         if key not in fields:
-            mistakes.append(f"unknown key {prefix}{key}{_meant_key(str(key), list(fields), whole)}")
+            mistakes.append(f"unknown key {prefix}{key!s:.200}{_meant_key(str(key), list(fields), whole)}")
             continue
         hint, before = fields[key], len(mistakes)
         (of_list,) = typing.get_args(hint) if typing.get_origin(hint) is list else (None,)
@@ -92,7 +96,7 @@ def _built(kind: Any, content: Any, prefix: str, whole: Any, mistakes: list[str]
         elif dataclasses.is_dataclass(of_list) and isinstance(value, list):
             made = [_built(of_list, one, f"{prefix}{key}[{at}].", whole, mistakes) for at, one in enumerate(value)]
         else:
-            made = _meant(value, hint)
+            made = _at_home(value) if key in places else _meant(value, hint)
         if len(mistakes) > before:
             continue
         try:
@@ -100,7 +104,10 @@ def _built(kind: Any, content: Any, prefix: str, whole: Any, mistakes: list[str]
         except StrictDataclassFieldValidationError as error:
             cause = error.__cause__
             right = cause if isinstance(cause, ValueError) else f"is not {_describe(hint)}"
-            mistakes.append(f"{prefix}{key}={made!r} {right}")
+            mistakes.append(f"{prefix}{key}={_shown(made)} {right}")
+            continue
+        if isinstance(made, float) and not math.isfinite(made):
+            mistakes.append(f"{prefix}{key}={made} must be a finite number")
             continue
         values[key] = made
     built = kind(**values)
@@ -147,6 +154,18 @@ def _meant(value: Any, hint: Any) -> Any:
         except ValueError:
             return value
     return value
+
+
+def _at_home(place: Any) -> Any:
+    """`~/data` is a folder of the user's, as in a shell, and none that is called `~`."""
+    if isinstance(place, dict):
+        return {key: _at_home(one) for key, one in place.items()}
+    return os.path.expanduser(place) if isinstance(place, str) else place
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} …"
 
 
 def _describe(hint: Any) -> str:

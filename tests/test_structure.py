@@ -49,7 +49,7 @@ COMMANDS = {
     "debug": "overrides recipe",
     "train": "--dry-run --json --quiet --stopped-code overrides recipe",
     "launch": "-o name",
-    "evaluate": "--minimal-pairs --predictions --split folder overrides",
+    "evaluate": "--minimal-pairs --predictions --split --trust-recipe folder overrides",
     "harness": "--tasks -o folder overrides",
     "publish": """
         --base-model --check --dtype --license --max-shard-size --merge --overwrite --private --push-to-hub --quiet --space --title

@@ -53,7 +53,9 @@ KNOWN_KEYS = {
 IDLE_KEYS = ("peft_type", "peft_version", "auto_mapping", "inference_mode")
 
 # what the files of a folder, or fields that do not fit together, make transformers and PEFT raise
-LOADING_ERRORS = (StrictDataclassError, SafetensorError, OSError, ValueError, TypeError, RuntimeError, KeyError)
+LOADING_ERRORS = (
+    StrictDataclassError, SafetensorError, OSError, ValueError, RuntimeError, LookupError, ImportError, TypeError, AttributeError,
+)  # fmt: skip
 
 
 def require_peft(what: str) -> None:

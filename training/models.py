@@ -21,7 +21,7 @@ from transformers.initialization import no_init_weights
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..configuration.errors import UserError, reason
-from ..configuration.presets import preset_config
+from ..configuration.presets import PRESETS, preset_config
 from ..data.progress import say
 from ..data.tokenizer import load_tokenizer
 from ..recipes.schema import Recipe
@@ -30,6 +30,7 @@ from ..tasks.reader import Reader
 from ..tasks.task import Task
 from .adapters import LOADING_ERRORS, add_adapter
 from .run_folder import ModelFolder, best_model
+from .strangers import require_loadable, require_memory
 
 # at most so many are compiled: for encoder and decoder, windows or none, each mask or none, one row or more
 KINDS_OF_LAYERS = 32
@@ -53,6 +54,18 @@ def pretrained_tokenizer(recipe: Recipe, task: Task) -> PreTrainedTokenizerBase 
             "with one (tokenizer.path)"
         )
     return tokenizer
+
+
+def require_sources(recipe: Recipe) -> None:
+    """
+    Raises:
+        UserError: Weights that the recipe starts from lie in a folder that says what it may not.
+    """
+    source = recipe.model.init_from
+    for place in source.values() if isinstance(source, dict) else [source]:
+        folder = Path(best_model(place or ""))
+        if place is not None and folder.is_dir():
+            require_loadable(folder)
 
 
 def is_other_tokenizer(tokenizer: PreTrainedTokenizerBase, recipe: Recipe, task: Task) -> bool:
@@ -211,6 +224,7 @@ def config_of_preset(recipe: Recipe, task: Task, vocab_size: int) -> PreTrainedC
             than the task's.
     """
     fields = {"vocab_size": vocab_size, **recipe.model.config}
+    require_memory(PRESETS[str(recipe.model.preset)][1] | fields, "model")
     try:
         config = preset_config(str(recipe.model.preset), **fields)
     except (StrictDataclassError, ValueError) as error:
@@ -222,7 +236,14 @@ def config_of_preset(recipe: Recipe, task: Task, vocab_size: int) -> PreTrainedC
 def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
     config = config_of_preset(recipe, told.task, len(told.tokenizer))
     told.tell(config)
-    return told.task.auto_class.from_config(config, **_attention(recipe))
+    try:
+        return told.task.auto_class.from_config(config, **_attention(recipe))
+    except (
+        ValueError,
+        ImportError,
+        RuntimeError,
+    ) as error:  # an attention that is not installed, memory that is not there
+        raise UserError(f"model: {reason(error)}") from None
 
 
 Report = dict[str, set[str]]  # names of weights: those that are new, and those that are not used

@@ -24,7 +24,7 @@ from ..data.batching import Share
 from ..data.encoded import compute_once
 from ..data.loading import first_rows, load_rows, row_place, sources_without, split_name
 from ..data.mixture import sample
-from ..data.progress import duration, say
+from ..data.progress import duration, say, say_once
 from ..data.streaming import Source, open_sources
 from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
 from ..data.whole_files import remove, write_file
@@ -38,12 +38,22 @@ from .adapters import load_merged, require_peft, save_model
 from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
 from .engine import Engine, require_known_engine
 from .loop import Position, TrainingLoop
-from .models import LOADING_ERRORS, Told, config_of_preset, make_model, model_of, pretrained_tokenizer, set_generation
+from .models import (
+    LOADING_ERRORS,
+    Told,
+    config_of_preset,
+    make_model,
+    model_of,
+    pretrained_tokenizer,
+    require_sources,
+    set_generation,
+)
 from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
 from .precision import accelerates, mixed_precision, recipe_handlers
-from .run_folder import ModelFolder, RunFolder, find_data, flat
+from .run_folder import ModelFolder, RunFolder, find_data, flat, is_own_model
 from .stopping import heard
+from .strangers import data_of_folder
 from .training_data import SplitData, StreamData, TrainingData
 from .zero import deepspeed_plugin, make_engine
 
@@ -106,7 +116,7 @@ def make_checked_reader(recipe: Recipe) -> Reader:
         UserError: What the recipe says does not suit the task, or a preset cannot be what it asks for; a line for each.
     """
     task, mistakes = get_task(recipe.task), list[str]()
-    checks: list[Callable[[], object]] = [lambda: make_reader(recipe)]
+    checks: list[Callable[[], object]] = [lambda: make_reader(recipe), lambda: require_sources(recipe)]
     if recipe.adapter.kind is not None:
         checks.append(lambda: require_peft(f"adapter.kind={recipe.adapter.kind!r}"))
     if recipe.model.preset is not None:
@@ -442,7 +452,11 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
 
 
 def evaluate(
-    folder: Path | str, overrides: Sequence[str] = (), split: str | None = None, predictions: str | None = None
+    folder: Path | str,
+    overrides: Sequence[str] = (),
+    split: str | None = None,
+    predictions: str | None = None,
+    trust_recipe: bool = False,
 ) -> dict[str, Any]:
     """Scores of a trained or published model on a split of the data that its recipe names.
 
@@ -451,9 +465,10 @@ def evaluate(
         overrides: `key.sub=value` for the recipe.
         split: Default: the recipe's test split.
         predictions: A file to write the model's outputs to.
+        trust_recipe: Read and fetch whatever data the folder's recipe names, also where that is elsewhere.
 
     Raises:
-        UserError: No recipe or no such split.
+        UserError: No recipe or no such split, or data that only the folder's recipe names lies elsewhere.
     """
     file = ModelFolder(folder).recipe
     if not file.is_file():
@@ -464,6 +479,8 @@ def evaluate(
     if name is None:
         raise UserError(f"{folder}: the recipe has no data.test_split; give --split")
     require_folder_of(predictions)
+    for line in [*data_of_folder(recipe, Path(folder), overrides, trust_recipe or is_own_model(folder))]:
+        say_once(line)
     accelerator = make_accelerator(recipe)
     reader = make_reader(recipe)
     told = Told(reader, load_tokenizer(folder), learned={})  # a trained model knows

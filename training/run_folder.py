@@ -22,6 +22,7 @@ import yaml
 from ..configuration.errors import UserError
 from ..data.progress import say
 from ..data.whole_files import DELETED, NEW, OLD, remove, tidy, write_file
+from ..recipes.reading import parse_yaml
 from ..recipes.schema import DataRecipe, Recipe, SourceRecipe
 from .checkpoints import checkpoint_folders, load_state
 
@@ -221,7 +222,7 @@ class RunFolder:
     def _difference(self, recipe: Recipe) -> str | None:
         """In which key the run whose recipe lies there is another one than this."""
         try:
-            content = yaml.safe_load(self.recipe.read_text(encoding="utf-8"))
+            content = parse_yaml(self.recipe.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, UnicodeDecodeError):
             content = None
         if not isinstance(content, dict):
@@ -289,6 +290,15 @@ def find_data(recipe: Recipe, folder: str | Path) -> None:
                 place = os.path.join(started_in, part.path or "")
                 if part.path is not None and not glob.glob(part.path) and glob.glob(place):
                     part.path = place
+
+
+def is_own_model(folder: str | Path) -> bool:
+    """Whether a folder is the best model of a run that this machine made, as the run's marker says."""
+    run = RunFolder(Path(folder).resolve().parent)
+    try:
+        return Path(folder).resolve() == run.best.path and run._read_marker().get("host") == socket.gethostname()
+    except UserError:
+        return False
 
 
 def flat(content: dict[str, Any], prefix: str = "", keep_none: bool = False) -> dict[str, Any]:

@@ -93,6 +93,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="measure a language model on pairs of sentences instead, columns good, bad (perhaps phenomenon, paradigm)",
     )
+    evaluate.add_argument(
+        "--trust-recipe", action="store_true", help="read and fetch data that the folder's recipe names elsewhere"
+    )
     evaluate.set_defaults(run=_evaluate)
 
     harness = commands.add_parser("harness", help="measure a language model by lm-evaluation-harness")
@@ -393,7 +396,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     folder, pairs = model_folder(arguments.folder), arguments.minimal_pairs
     if pairs is None:
-        scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions)
+        scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions, arguments.trust_recipe)
     elif arguments.split is None:
         with whole_model(folder) as place:
             scores = evaluate_minimal_pairs(place, pairs, arguments.overrides, arguments.predictions)
@@ -606,12 +609,15 @@ def _talk(predictor: Any, options: dict[str, Any]) -> int:
     if importlib.util.find_spec("readline") is not None:
         import readline  # noqa: F401  # arrows move in the line
     messages: list[dict[str, str]] = []
+    _standard_input()
     while True:
         try:
             said = input("> ")
         except EOFError:
             print()
             return 0
+        if any("\udc80" <= character <= "\udcff" for character in said):
+            raise UserError("the conversation: is not UTF-8; convert the text to UTF-8")
         if said.strip():
             messages.append({"role": "user", "content": said})
             ((answer,),) = predictor.answers(
@@ -621,13 +627,11 @@ def _talk(predictor: Any, options: dict[str, Any]) -> int:
 
 
 def _attend(arguments: argparse.Namespace) -> int:
-    from huggingface_hub.errors import StrictDataclassError
-    from safetensors import SafetensorError
-
     from .data.progress import say
     from .pipelines.translation import with_language
     from .predict import model_folder
     from .training.adapters import whole_model
+    from .visualization.asking import LOADING_ERRORS
     from .visualization.attention import attention_maps, load_for_attention
     from .visualization.page import MOST_WEIGHTS, attention_page
     from .visualization.picture import attention_picture
@@ -643,7 +647,7 @@ def _attend(arguments: argparse.Namespace) -> int:
         if arguments.to is not None:
             source = with_language(tokenizer, source, tgt_lang=arguments.to)
         maps = attention_maps(model, tokenizer, source, arguments.target, most_weights)
-    except (OSError, ValueError, TypeError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except LOADING_ERRORS as error:
         raise UserError(f"{folder}: {reason(error)}") from None
     try:
         if output.suffix == ".png":

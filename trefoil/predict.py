@@ -12,9 +12,12 @@ from .data.progress import say
 from .pipelines.by_length import predict_by_length
 from .pipelines.translation import languages_of, with_language
 from .training.adapters import whole_model
+from .recipes.reading import parse_yaml
 from .training.run_folder import ModelFolder, best_model
+from .training.strangers import require_loadable
 from .visualization.asking import (
     LOADING_ERRORS,
+    MODEL_ERRORS,
     SHOWN,
     TASKS,
     Answer,
@@ -123,6 +126,8 @@ class Predictor:
             raise UserError(f"{places[asked[error.index]]}: {error}{remedy}") from None
         except ValueError as error:
             raise UserError(reason(error)) from None
+        except MODEL_ERRORS as error:  # of settings that its files have, such as token ids that there are not
+            raise UserError(f"{self.name}: the model cannot answer: {reason(error)}") from None
         for index, each in zip(asked, found, strict=True):
             answers[index] = each
             if alignments:
@@ -231,7 +236,8 @@ def load(model: str | os.PathLike, task: str | None = None, trust_remote_code: b
     defaults = {}
     if found == of_recipe == "token-classification":
         # what is not the first sub-word of its word may never have been trained
-        all_subwords = (recipe.get("options") or {}).get("label_all_subwords")
+        options = recipe.get("options")
+        all_subwords = isinstance(options, dict) and options.get("label_all_subwords")
         defaults = {"aggregation_strategy": "simple" if all_subwords else "first"}
     return Predictor(found, pipe, folder, defaults)
 
@@ -240,19 +246,20 @@ def model_folder(folder: str) -> Path | str:
     """A run's best model, or the folder or Hub id itself.
 
     Raises:
-        UserError: The folder holds no model.
+        UserError: The folder holds no model, or one that could not be loaded.
     """
     best = Path(best_model(folder))
     if not best.is_dir():
         return folder
     if best == Path(folder) and not ModelFolder(best).holds_model:
         raise UserError(f"{folder}: no model; give a run's folder that has best/, or a folder with config.json")
+    require_loadable(best)
     return best
 
 
 def _recipe_of(folder: str) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(ModelFolder(folder).recipe.read_text(encoding="utf-8"))
+        content = parse_yaml(ModelFolder(folder).recipe.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -1,5 +1,6 @@
 """What the demo page does for each task: what is typed in, and how the model's answer is shown."""
 
+import html
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def _input(name: str, texts: Texts) -> Any:
 
 
 def refusal(text: str) -> gr.Error:
-    return gr.Error(text, print_exception=False)
+    return gr.Error(html.escape(text, quote=False), print_exception=False)  # gradio takes it for HTML
 
 
 def _text(text: str, answers: list[Answer]) -> str:

@@ -6,6 +6,7 @@ package: run as `app.py` of a Hub Space, or with `python app.py`, it opens the p
 
 import html
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +29,7 @@ from .page import attention_page
 # fonts of the reader's machine: gradio's own themes bring theirs, or fetch them
 THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 MAP_HEIGHT = 800  # pixels
-MOST_CHARACTERS = 20_000
+MOST_CHARACTERS, LONGEST_TITLE = 20_000, 200
 MOST_WEIGHTS = 10_000_000  # of a map, which is drawn anew for every text: up to 20 MB
 
 
@@ -48,8 +49,7 @@ def make_page(
     """
     model = os.fspath(model)
     task, pipe, metadata = load_model(model, metadata, trust_remote_code)
-    title = metadata.get("title") or Path(model).name
-    with gr.Blocks(title=title, analytics_enabled=False) as page:
+    with gr.Blocks(title=_title(model, metadata), analytics_enabled=False) as page:
         place_model(model, task, pipe, metadata)
     return page
 
@@ -76,9 +76,8 @@ def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: M
     if left_out:
         print(f"{model}: of the card's parameters these are not used: {', '.join(left_out)}", file=sys.stderr)
 
-    title = metadata.get("title") or Path(model).name
     spoken_task = task.replace("-", " ").capitalize()
-    gr.Markdown(f"# {title}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
+    gr.Markdown(f"# {_plain(_title(model, metadata))}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
     inputs = [
         gr.Textbox(label=label, lines=2, max_lines=12, autofocus=number == 0)
         for number, label in enumerate(boxes.values())
@@ -192,6 +191,16 @@ def draw_attention(pipe: Pipeline, texts: list[str], written: str | None) -> str
         return note(f"No attention map: {reason(error)}")
     style = f"width: 100%; height: {MAP_HEIGHT}px; border: 0"
     return f'<iframe title="Attention" sandbox="allow-scripts" style="{style}" srcdoc="{html.escape(text)}"></iframe>'
+
+
+def _title(model: str | os.PathLike, metadata: Mapping[str, Any]) -> str:
+    said = metadata.get("title")
+    return " ".join((said if isinstance(said, str) and said else Path(model).name).split())[:LONGEST_TITLE]
+
+
+def _plain(text: str) -> str:
+    """Markdown that shows a text as it is: no links, no pictures from elsewhere, no HTML."""
+    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 
 
 def note(text: str) -> str:

@@ -33,7 +33,15 @@ LIKELY = 0.5  # from this probability on, a text has a label of several that it 
 
 # of models and their tokenizers, where a text is none that they can take
 MODEL_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
-LOADING_ERRORS = (OSError, ImportError, KeyError, SafetensorError, StrictDataclassError, *MODEL_ERRORS)
+LOADING_ERRORS = (
+    OSError,
+    ImportError,
+    LookupError,
+    AttributeError,
+    SafetensorError,
+    StrictDataclassError,
+    *MODEL_ERRORS,
+)
 
 Answer = dict[str, Any]
 Allowed = Callable[[Any], bool]  # whether a value is one that a parameter may have
@@ -189,7 +197,7 @@ def read_card(model: str) -> dict[str, Any]:
     place = Path(model, "README.md") if Path(model).is_dir() else model
     try:
         card = ModelCard.load(place)
-    except (OSError, ValueError, TypeError, yaml.YAMLError, HfHubHTTPError, HFValidationError):
+    except (*LOADING_ERRORS, yaml.YAMLError, HfHubHTTPError, HFValidationError):
         return {}
     heading = next((line[2:].strip() for line in card.text.splitlines() if line.startswith("# ")), None)
     return {"title": heading} | card.data.to_dict()
@@ -251,7 +259,13 @@ def count_tokens(pipe: Any, inputs: Sequence[Any]) -> list[int]:
 def _token_ids(pipe: Any, inputs: Sequence[Any], **options: Any) -> Iterator[list[int]]:
     for each in inputs:
         if isinstance(each, list):
-            yield pipe.tokenizer.apply_chat_template(each, add_generation_prompt=True, return_dict=True)["input_ids"]
+            try:
+                yield pipe.tokenizer.apply_chat_template(each, add_generation_prompt=True, return_dict=True)[
+                    "input_ids"
+                ]
+            except Exception as error:  # of a stranger's template, which may fail in any way
+                why = " ".join(str(error).split()) or type(error).__name__
+                raise ValueError(f"the tokenizer's template of conversations fails: {why}") from None
         else:
             texts = each.values() if isinstance(each, dict) else [each]
             yield pipe.tokenizer(*texts, verbose=False, **options)["input_ids"]

@@ -1,17 +1,18 @@
 """Excel: the first sheet of a workbook, its first row the names of the columns."""
 
 import datetime
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import datasets
 
 from ...configuration.errors import UserError, reason
 from ..progress import say_once
 from .delimited import require_names
-from .reading import checked_once, opened, stream
+from .reading import ALWAYS, MOST_TIMES, checked_once, opened, stream
 
 
 def load(file: Path, columns: list[str], header: list[str] | None = None) -> datasets.Dataset:
@@ -60,6 +61,15 @@ def _workbook(file: Path, content: Any) -> Any:
     except ModuleNotFoundError:
         raise UserError(f"{file}: needs openpyxl: pip install 'trefoil-transformers[excel]'") from None
     try:
+        content = (
+            io.BytesIO(content.read()) if file.suffix == ".gz" else content
+        )  # of which a part in the middle is wanted
+        with ZipFile(content) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > max(ALWAYS, MOST_TIMES * file.stat().st_size):
+            raise UserError(
+                f"{file}: holds {size:,} bytes, more than {MOST_TIMES} times what it has itself; save it as .csv"
+            )
         return load_workbook(content, read_only=True, data_only=True)
     except (InvalidFileException, BadZipFile, KeyError, ValueError, OSError) as error:
         raise UserError(f"{file}: no Excel workbook (.xlsx): {reason(error)}") from None

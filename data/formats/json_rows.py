@@ -7,7 +7,7 @@ from typing import Any
 
 import datasets
 
-from ...configuration.errors import UserError
+from ...configuration.errors import UserError, reason
 from .reading import build, checked_once, no_rows, numbered_lines
 from .squad import read_squad
 
@@ -36,6 +36,8 @@ def parsed_row(line: str, where: str, columns: Iterable[str]) -> dict[str, Any]:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error.msg} at character {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, or lists in lists in lists
+        raise UserError(f"{where}: JSON that is not read ({reason(error)})") from None
     if not isinstance(row, dict):
         raise UserError(f"{where}: a JSON {type(row).__name__}; every line must be a JSON object")
     for name in columns:
@@ -54,13 +56,15 @@ def _check_lines(file: Path, columns: list[str]) -> int:
 
 def _check(file: Path, columns: list[str]) -> int | datasets.Dataset:
     """Check a file with JSON lines or one list of rows, and count its rows; or read one in the form of SQuAD."""
-    text = "".join(line for _, line in numbered_lines(file))
+    text = "".join(line for _, line in numbered_lines(file, is_bounded=False))  # it may all stand in one
     try:
         content = json.loads(text) if text.strip() else []
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # more than one value: one a line
             return _check_lines(file, columns)
         raise UserError(f"{file} line {error.lineno}: not JSON ({error.msg} at character {error.colno})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file}: JSON that is not read ({reason(error)})") from None
     del text
     if isinstance(content, dict) and "data" in content and not set(columns) <= content.keys():
         return read_squad(file, content)

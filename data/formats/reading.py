@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, AnyStr
 from uuid import uuid4
 
 import datasets
@@ -25,19 +25,72 @@ CONNECTION_ERRORS = (ConnectionError, TimeoutError, HTTPError)
 UTF_8 = "utf-8"
 # what a file of an encoding begins with
 MARKS = {b"\xef\xbb\xbf": UTF_8, b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+CHUNK = 2**20  # bytes that are unpacked at once
 SAMPLE = 1000  # lines by which one encoding is told from another
+LONGEST_LINE = 2**26  # bytes
+# a gzipped file may hold so many times its size, or so many bytes; text holds ten times it, a file made to fill the memory a
+# thousand times
+MOST_TIMES, ALWAYS = 100, 2**28
 
 
-def opened(file: Path) -> IO[bytes]:
-    """The content of a file, gzipped or not."""
-    return gzip.open(file) if file.suffix == ".gz" else file.open("rb")  # type: ignore[return-value]
-
-
-def numbered_lines(file: Path, encoding: str = UTF_8) -> Iterator[tuple[int, str]]:
-    """Lines of a file, gzipped or not, counted from 1, without a byte order mark.
+class _Unpacked(io.RawIOBase):
+    """The content of a gzipped file, as far as it may go.
 
     Raises:
-        UserError: Bytes that are not of the encoding; names the line. A damaged gzip file.
+        UserError: (while it is read) It goes further.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.content = file, gzip.GzipFile(file)
+        self.most = self.left = max(ALWAYS, MOST_TIMES * file.stat().st_size)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self.content.readinto(buffer)
+        self.left -= count
+        if self.left < 0:
+            raise UserError(
+                f"{self.file}: holds more than {self.most:,} bytes, {MOST_TIMES} times what it has itself; if that is right, "
+                "unpack it"
+            )
+        return count
+
+    def close(self) -> None:
+        self.content.close()
+        super().close()
+
+
+def opened(file: Path) -> io.BufferedReader:
+    """The content of a file, gzipped or not."""
+    return io.BufferedReader(_Unpacked(file), CHUNK) if file.suffix == ".gz" else file.open("rb")
+
+
+def whole_lines(file: Path, content: IO[AnyStr], is_bounded: bool = True) -> Iterator[AnyStr]:
+    """The lines of a file's content, from where it is.
+
+    Args:
+        is_bounded: Whether each has LONGEST_LINE bytes at most.
+
+    Raises:
+        UserError: One has more.
+    """
+    most = LONGEST_LINE + 1 if is_bounded else -1
+    while line := content.readline(most):
+        if len(line) == most:
+            raise UserError(f"{file}: a line is longer than {LONGEST_LINE:,} bytes; is this a file of lines?")
+        yield line
+
+
+def numbered_lines(file: Path, encoding: str = UTF_8, is_bounded: bool = True) -> Iterator[tuple[int, str]]:
+    """Lines of a file, gzipped or not, counted from 1, without a byte order mark.
+
+    Args:
+        is_bounded: As of `whole_lines`.
+
+    Raises:
+        UserError: Bytes that are not of the encoding; names the line. A line that is too long, or a damaged gzip file.
     """
     remedy = "convert the file to UTF-8" if encoding == UTF_8 else "set data.encoding"
     name, number = "UTF-8" if encoding == UTF_8 else encoding, 0
@@ -45,10 +98,10 @@ def numbered_lines(file: Path, encoding: str = UTF_8) -> Iterator[tuple[int, str
         try:
             if encoding.startswith(("utf-16", "utf-32")):  # there a line does not end with one byte
                 with io.TextIOWrapper(lines, encoding, newline="\n") as text:
-                    for number, line in enumerate(text, start=1):
+                    for number, line in enumerate(whole_lines(file, text, is_bounded), start=1):
                         yield number, line
                 return
-            for number, raw in enumerate(lines, start=1):
+            for number, raw in enumerate(whole_lines(file, lines, is_bounded), start=1):
                 yield number, raw.decode("utf-8-sig" if number == 1 and encoding == UTF_8 else encoding)
         except UnicodeDecodeError as error:
             if encoding.startswith(("utf-16", "utf-32")):
@@ -84,12 +137,11 @@ def _find_encoding(file: Path) -> tuple[str, str]:
     others = ["cp949", "cp1252"]
     with opened(file) as lines:
         try:
-            start = lines.read(3)
+            start = lines.peek(3)
             for mark, encoding in MARKS.items():
                 if start.startswith(mark):
                     return encoding, ""
-            lines.seek(0)
-            for line in lines:
+            for line in whole_lines(file, lines):
                 if b"\0" in line:
                     raise UserError(
                         f"{file}: holds bytes of zero; set data.encoding, perhaps to utf-16-le, or mend the file"

@@ -177,6 +177,9 @@ class TrefoilConfig(PreTrainedConfig):
                      "num_key_value_heads", "head_dim", "query_pre_attn_scalar", "max_position_embeddings"):  # fmt: skip
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
+        for name in ("position_offset", "type_vocab_size"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} must not be negative")
         assert self.head_dim is not None  # these two were filled in by __post_init__
         assert self.num_key_value_heads is not None
         derived_head_dim = self.head_dim == self.hidden_size // self.num_attention_heads

@@ -53,6 +53,8 @@ def test_defaults_that_follow_other_fields():
         ),
         ({"hidden_dropout": 1.0}, "hidden_dropout=1.0 must lie in [0, 1)"),
         ({"attention_dropout": -0.1}, "attention_dropout=-0.1 must lie in [0, 1)"),
+        ({"position_offset": -1}, "position_offset=-1 must not be negative"),
+        ({"type_vocab_size": -2}, "type_vocab_size=-2 must not be negative"),
         ({"query_pre_attn_scalar": 0}, "query_pre_attn_scalar=0 must be positive"),
         ({"attn_logit_softcapping": -1.0}, "attn_logit_softcapping=-1.0 must be positive"),
         ({"classifier_dropout": 1.5}, "classifier_dropout=1.5 must lie in [0, 1)"),

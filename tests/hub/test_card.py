@@ -106,6 +106,33 @@ def test_the_task_is_the_field_s_then_the_recipe_s_then_the_head_s(config, recip
     assert (call or "pipeline(") in text if call else "pipeline(" not in text
 
 
+NASTY = "a ``` b\n</details><script>x</script> ![](http://x/y.png) | [z](http://x) `"
+
+
+def test_texts_of_others_are_only_texts(config):
+    entry = ENTRY | {"name": NASTY, "dataset": NASTY, "split": NASTY, "signature": NASTY}
+    recipe = build(Recipe, {"options": {"note": NASTY}, "data": {"columns": {"source": NASTY}}}, "r")
+    text = render(config, recipe=recipe, results=read_results([entry], "r"), fields=CardFields(datasets=[NASTY]))
+    body = ModelCard(text).text
+    (fence,) = re.findall(r"^(`{4,})yaml$", body, re.MULTILINE)
+    before, _, rest = body.partition(f"{fence}yaml\n")
+    recipe_shown, _, after = rest.partition(f"\n{fence}\n")
+    assert "<script>" in recipe_shown
+    assert after.startswith("\n</details>\n")
+    outside = re.sub(r"(?<![\\`])(`+)(?!`).*?(?<!`)\1(?!`)", "", before + after)  # without code
+    assert not re.search(r"(?<!\\)<script|(?<!\\)!?\[[^\]]*(?<!\\)\]\(http://x", outside)
+    (row,) = [line for line in after.splitlines() if "41.26" in line]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 6
+
+
+def test_labels_of_others_are_only_labels():
+    labels = ["plain", "a`b", "x``y`", "</p><script>x</script>\nz"]
+    fields = {"id2label": dict(enumerate(labels)), "label2id": {label: number for number, label in enumerate(labels)}}
+    config = trefoil.TrefoilEncoderConfig(hidden_size=32, num_attention_heads=2, **fields)
+    text = render_card(config, "AutoModelForSequenceClassification", model_id="me/tiny", version="1")
+    assert "4 labels: `plain`, `` a`b ``, ``` x``y` ```, `</p><script>x</script> z`.\n" in text
+
+
 def test_results_of_a_run_are_under_metrics():
     assert read_results({"weights": "step 5", "metrics": [ENTRY]}, "r") == read_results([ENTRY], "r")
 

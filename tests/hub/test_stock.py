@@ -255,6 +255,11 @@ def test_missing_weights_are_named(tmp_path, stock_folder):
 def test_weights_of_another_shape_are_named(tmp_path, stock_folder):
     folder = stock_folder("llama", vocab_size=70)
     message = refusal(import_stock, folder, tmp_path / "out")
+    assert message == f"{folder / 'config.json'}: vocab_size is 70, but the weights have no tensor wider than 67"
+    (folder / "config.json").write_text(
+        (folder / "config.json").read_text().replace('"vocab_size": 70', '"vocab_size": 66')
+    )
+    message = refusal(import_stock, folder, tmp_path / "out")
     assert "shapes do not fit config.json" in message
     assert "model.embed_tokens.weight" in message
 
@@ -536,7 +541,7 @@ def test_configurations_that_make_no_model(architecture, fields, message, tmp_pa
     ("name", "content", "message"),
     [
         ("generation_config.json", "{bad", "is not JSON"),
-        ("config.json", "[]", "model_type None"),
+        ("config.json", "[]", "is a JSON list; it must be an object"),
         ("config.json", "{bad", "is not JSON"),
         ("tokenizer_config.json", "[]", "no tokenizer to load"),
         ("tokenizer.json", "{}", "no tokenizer to load"),

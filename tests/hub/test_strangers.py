@@ -1,14 +1,18 @@
-"""A folder from a stranger: whatever it holds, no command runs code of it."""
+"""A folder from a stranger: whatever it holds, no command runs code of it, reads what is not in it, or fills the memory."""
 
 import ast
 import contextlib
 import json
+import re
 import shutil
+import struct
+import subprocess
+import sys
 
 import pytest
 import yaml
 from product import FILES, ROOT
-from transformers import VisionEncoderDecoderConfig
+from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, VisionEncoderDecoderConfig
 
 from trefoil.cli import main
 from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
@@ -131,6 +135,8 @@ def commands(folder, tmp_path):
     yield ["publish", folder, tmp_path / "again"]
     yield ["publish", "--check", folder]
     yield ["export", folder, tmp_path / "stock", "--to", "bart"]
+    yield ["import", folder, tmp_path / "ours"]
+    yield ["evaluate", folder, "--minimal-pairs", tmp_path / "none.jsonl"]
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)
@@ -226,3 +232,227 @@ def test_the_check_runs_it_where_the_user_says_so(stranger, tmp_path, trick, cap
     assert main(["publish", "--check", str(folder), "--trust-remote-code"]) == 1
     assert "ok      clean process" in capsys.readouterr().out
     assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "trick", [trick for trick in TRICKS if trick is not model_is_code], ids=lambda trick: trick.__name__
+)
+def test_transformers_itself_runs_none_of_it_where_the_package_is_imported(stranger, tmp_path, nothing_asks, trick):
+    folder = stranger(trick)
+    for load in (AutoModel, AutoModelForSeq2SeqLM):
+        assert type(load.from_pretrained(folder)).__module__.startswith("trefoil.")
+    if trick not in (
+        tokenizer_brings_code,
+        code_in_the_place_of_templates,
+        code_outside,
+    ):  # for which transformers asks
+        AutoTokenizer.from_pretrained(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+# --- what is not in the folder
+
+
+LINKS = [
+    "README.md",
+    "recipe.yaml",
+    "results.json",
+    "curve.png",
+    "tokenizer.json",
+    "generation_config.json",
+    "model.safetensors",
+]
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_no_command_that_copies_follows_a_link_out_of_the_folder(published, tmp_path, capsys, name):
+    folder, secret = shutil.copytree(published, tmp_path / "tiny"), tmp_path / "secret"
+    shutil.move(folder / name, secret)
+    (folder / name).symlink_to(secret)
+    said = f"{folder / name}: is a link that leads out of the folder; put the file itself there, or remove it\n"
+    for command in (["publish", folder, tmp_path / "out"], ["export", folder, tmp_path / "out", "--to", "bart"]):
+        assert main(list(map(str, command))) == 2
+        assert capsys.readouterr().err == f"error: {said}"
+    assert main(["publish", "--check", str(folder)]) == 1
+    assert f"FAILED  files: {said}" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+def test_nor_one_of_a_run_s_folder(source, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(source, run / "best")
+    (tmp_path / "secret").write_text("mine")
+    (run / "curve.png").symlink_to(tmp_path / "secret")
+    assert main(["publish", str(run), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {run / 'curve.png'}: is a link that leads out of the folder")
+    (run / "curve.png").unlink()
+    shutil.move(run / "best", tmp_path / "elsewhere")
+    (run / "best").symlink_to(tmp_path / "elsewhere")
+    assert main(["publish", str(run), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {run / 'best'}: is a link that leads out of the folder")
+
+
+def test_checkpoints_may_lie_on_another_disk(source, tmp_path):
+    shutil.copytree(source, tmp_path / "run" / "best")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run" / "checkpoints").symlink_to(tmp_path / "disk")
+    assert main(["publish", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
+
+
+def each_command(folder, tmp_path):
+    yield from commands(folder, tmp_path)
+    yield ["evaluate", folder, "--split", "test"]
+    yield ["demo", folder]
+    yield ["train", tmp_path / "mine.yaml", f"model.init_from={folder}", f"output_dir={tmp_path / 'run'}"]
+
+
+def says_so(folder, tmp_path, capsys, said):
+    (tmp_path / "mine.yaml").write_text(
+        "data: {embedded: true, embedded_sizes: {train: 9}}\ntraining: {max_steps: 1, trackers: []}\n"
+    )
+    for command in each_command(folder, tmp_path):
+        code = main(list(map(str, command)))
+        shown = capsys.readouterr()
+        if "--check" in command:
+            assert (code, f"FAILED  weights: {said}" in shown.out) == (1, True), command
+            assert "loading: not tried" in shown.out
+        else:
+            assert (code, shown.err.splitlines()[-1].startswith(f"error: {said}")) == (2, True), (command, shown.err)
+    assert not any((tmp_path / name).exists() for name in ("again", "stock", "ours", "page.html"))
+
+
+def test_no_command_reads_weights_elsewhere(published, tmp_path, capsys):
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    shutil.move(folder / "model.safetensors", tmp_path / "model.safetensors")
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": {"x": "../model.safetensors"}}))
+    says_so(folder, tmp_path, capsys, f"{index}: names '../model.safetensors', which is no file beside it")
+
+
+# --- what no machine has
+
+
+def test_no_command_makes_a_model_that_the_weights_are_none_of(published, tmp_path, capsys):
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    config["decoder"]["num_hidden_layers"] = 10_000_000
+    (folder / "config.json").write_text(json.dumps(config))
+    says_so(
+        folder, tmp_path, capsys, f"{folder / 'config.json'}: num_hidden_layers is 10,000,000, but the weights have "
+    )
+
+
+def test_no_command_writes_without_an_end(published, tmp_path, capsys):
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    change(folder / "generation_config.json", min_new_tokens=10**9)
+    says_so(
+        folder,
+        tmp_path,
+        capsys,
+        f"{folder / 'generation_config.json'}: min_new_tokens is 1,000,000,000, and more than ",
+    )
+
+
+def test_no_command_believes_a_head_of_weights_that_lies(published, tmp_path, capsys):
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.write(struct.pack("<Q", 2**50))
+    says_so(folder, tmp_path, capsys, f"{folder / 'model.safetensors'}: cannot be read: ")
+
+
+@pytest.mark.parametrize("option", ["--num-beams", "--n-best", "--max-new-tokens"])
+def test_nor_does_the_command_line_ask_for_what_no_machine_has(published, capsys, option):
+    assert main(["translate", str(published), "세 개", option, "1000000"]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"error: {option}=1000000: is out of range")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"forced_bos_token_id": 10**9}, "out of bounds"), ({"num_beams": -1}, "negative"), ({"max_new_tokens": "x"}, "")],
+)
+def test_settings_that_no_model_can_follow_are_a_line(published, tmp_path, capsys, settings, message):
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    change(folder / "generation_config.json", **settings)
+    assert main(["translate", str(folder), "세 개의 사과"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {folder}: ")
+    assert message in line
+
+
+# --- words
+
+
+def test_a_tokenizer_s_own_cuts_and_padding_change_nothing_and_are_not_published(published, tmp_path, capsys):
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    text = "세 개의 사과와 두 개의 배"
+    assert main(["translate", str(folder), text]) == 0
+    right = capsys.readouterr().out
+    cuts = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
+    fills = {"strategy": {"Fixed": 20}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0}
+    change(folder / "tokenizer.json", truncation=cuts, padding=fills | {"pad_token": "<pad>"})
+    assert main(["translate", str(folder), text]) == 0
+    assert capsys.readouterr().out == right
+    assert main(["publish", str(folder), str(tmp_path / "again")]) == 0
+    kept = json.loads((tmp_path / "again" / "tokenizer.json").read_text())
+    assert (kept["truncation"], kept["padding"]) == (None, None)
+    assert not {"max_length", "stride"} & json.loads((tmp_path / "again" / "tokenizer_config.json").read_text()).keys()
+
+
+TEMPLATES = {
+    "{{ messages.__class__.__mro__ }}": "access to attribute '__class__' of 'list' object is unsafe",
+    "{% for one in range(10 ** 9) %}x{% endfor %}": "Range too big",
+    "{{ 'x' * (10 ** 15) }}": "",
+    "{{ raise_exception('no\nsuch role') }}": "no such role",
+    "{{ 1 / 0 }}": "division by zero",
+    "{{ cycler.__init__.__globals__.os.system('touch ' ~ 'ran') }}": "",
+    "{% include '/etc/passwd' %}": "",
+    "{% if %}": "",
+    "{{ messages[7].content.x.y }}": "",
+}
+
+
+@pytest.mark.parametrize(("template", "message"), TEMPLATES.items())
+def test_a_template_of_conversations_is_rendered_in_a_sandbox(
+    published_head, tmp_path, monkeypatch, capsys, template, message
+):
+    monkeypatch.chdir(tmp_path)
+    folder = shutil.copytree(published_head("causal-lm"), tmp_path / "tiny")
+    (folder / "chat_template.jinja").write_text(template)
+    assert main(["predict", str(folder), "three"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: the tokenizer's template of conversations fails: ")
+    assert message in line
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+# --- what docs/security.md says
+
+
+def test_each_promise_names_a_test_that_there_is():
+    promises = [line for line in (ROOT / "docs" / "security.md").read_text().splitlines() if line.startswith("| ")][1:]
+    assert len(promises) > 15
+    file = None
+    for promise in promises:
+        named = re.findall(r"\((\.\./tests/[\w/.]+)\)|::(test_\w+)", promise)
+        assert named, promise
+        for place, test in named:
+            file = ROOT / "docs" / place if place else file
+            assert not test or f"\ndef {test}(" in file.read_text(), test
+
+
+# --- the whole command line, as somebody types it
+
+
+@pytest.mark.slow
+def test_a_bomb_of_a_folder_in_a_process_with_little_memory(published, tmp_path):
+    """The same, where what is not refused would end the process."""
+    folder = shutil.copytree(published, tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    for half in ("encoder", "decoder"):
+        config[half] |= {"vocab_size": 10**9, "num_hidden_layers": 10**7}
+    (folder / "config.json").write_text(json.dumps(config))
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2); "
+    code = f"{limit}from trefoil.cli import main; raise SystemExit(main(['translate', {str(folder)!r}, 'x']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"error: {folder / 'config.json'}: ")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from stock_checkpoints import CASES, stock_model
 from training_runs import tiny_content, tiny_recipe
 
@@ -178,6 +179,26 @@ def test_bare_it_prints_help(capsys):
 def test_a_line_that_is_not_utf_8_is_named(trained, capsys, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("하나\n".encode() + b"\xff\n")))
     assert one_error_line(capsys, ["translate", trained]) == "error: line 2: is not UTF-8; convert the text to UTF-8"
+
+
+def test_data_that_a_published_recipe_names_elsewhere_is_asked_for(trained, tmp_path, monkeypatch, capsys):
+    folder, data = tmp_path / "theirs", tmp_path / "data"
+    shutil.copytree(trained / "best", folder)
+    data.mkdir()
+    (data / "test.jsonl").write_text('{"ko": "세 시 반", "en": "half past three"}\n')
+    content = yaml.safe_load((folder / "recipe.yaml").read_text())
+    content["data"] |= {"embedded": False, "embedded_sizes": None, "path": str(data)}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    assert one_error_line(capsys, ["evaluate", folder]).startswith(
+        f"error: {folder}/recipe.yaml: data.path='{data}' lies"
+    )
+    assert ends(["evaluate", folder, "--trust-recipe"]) == 0
+    assert f"{folder}: reads {data}, as data.path says\n" in capsys.readouterr().err
+    assert ends(["evaluate", folder, f"data.path={data}"]) == 0
+    monkeypatch.chdir(tmp_path)
+    assert ends(["evaluate", folder]) == 0
 
 
 def test_translate_with_scores_is_json_lines(trained, capsys):

@@ -1,5 +1,6 @@
 """Training that starts from other weights: what is kept, what is new, and what does not go together."""
 
+import importlib.util
 import json
 import shutil
 from types import SimpleNamespace
@@ -463,3 +464,42 @@ def test_a_model_without_layers_is_not_compiled():
     config = preset_config("recurrent-tiny", vocab_size=50)
     with pytest.raises(UserError, match="layers of transformers, which a trefoil_recurrent has not; set it to false"):
         compile_layers(AutoModelForSeq2SeqLM.from_config(config))
+
+
+# --- what no machine has
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"num_hidden_layers": 10**12},
+            "model: a model with hidden_size=32, .*num_hidden_layers=1,000,000,000,000, .* takes",
+        ),
+        (
+            {"vocab_size": 10**12},
+            "model: a model with .*vocab_size=1,000,000,000,000 takes [0-9,.]+ GB of memory at least, and",
+        ),
+        (
+            {"decoder": {"intermediate_size": 10**14}},
+            "model: a model with .*intermediate_size=100,000,000,000,000 takes",
+        ),
+        ({"hidden_size": -32}, "model: hidden_size=-32 must be positive"),
+        ({"num_hidden_layers": -1}, "model: num_hidden_layers=-1 must be positive"),
+    ],
+)
+def test_sizes_that_cannot_be_are_refused_before_anything_is_made(tmp_path, fields, message):
+    with pytest.raises(UserError, match=message) as caught:
+        train(tiny_recipe(tmp_path / "run", model={"config": fields}))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("flash_attn") is not None, reason="it is installed")
+def test_an_attention_that_is_not_installed_is_a_line(tmp_path):
+    recipe = tiny_recipe(tmp_path / "run", model={"attn_implementation": "flash_attention_2"})
+    with pytest.raises(
+        UserError, match=r"model: FlashAttention2 .*the package for FlashAttention2 doesn't seem to be"
+    ) as caught:
+        train(recipe)
+    assert "\n" not in str(caught.value)

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import torch
@@ -67,6 +68,43 @@ def test_title_task_size_and_example_are_those_of_the_card(translation_page, pub
     assert components(translation_page, gradio.Markdown)[0].value == f"# tiny\nTranslation · {count:,} parameters"
     assert components(translation_page, gradio.Dataset)[0].samples == [["세 개의 사과"]]
     assert [box.label for box in components(translation_page, gradio.Textbox)] == ["Text", "Output"]
+
+
+NASTY = (
+    "<script>alert(1)</script> ![](http://x/y.png) [z](http://x) **b** `c` $d$ &amp; <img src=http://x onerror=y>\n# e"
+)
+
+
+def test_a_card_s_title_is_only_a_text(published):
+    page = make_page(published, {"title": NASTY * 2})
+    (heading, _) = components(page, gradio.Markdown)[0].value.split("\n")
+    bare = re.sub(r"\\([!-/:-@\[-`{-~])", "", heading.removeprefix("# "))
+    assert re.fullmatch(r"[\w\s]+", bare)
+    assert page.title == " ".join((NASTY * 2).split())[:200]
+    assert make_page(published, {"title": [NASTY]}).title == "tiny"
+
+
+def test_names_of_labels_are_only_texts(published_head, tmp_path):
+    folder = shutil.copytree(published_head("text-classification"), tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"id2label": {"0": NASTY, "1": "b"}, "label2id": {NASTY: 0, "b": 1}}
+    (folder / "config.json").write_text(json.dumps(config))
+    page = make_page(folder)
+    answer, _ = press(page, "three apples")
+    assert answer.keys() == {NASTY, "b"}  # which gradio shows as text
+    assert type(components(page, gradio.Label)[0]) is gradio.Label
+
+
+def test_an_error_is_only_a_text(published, monkeypatch):
+    """gradio shows the message of one as HTML."""
+
+    def refuse(*_, **__):
+        raise ValueError(NASTY)
+
+    monkeypatch.setattr("trefoil.visualization.answers.ask", refuse)
+    with pytest.raises(gradio.Error) as caught:
+        press(make_page(published), "세 개의 사과")
+    assert caught.value.message == "The model cannot answer this: " + html.escape(NASTY.splitlines()[0], quote=False)
 
 
 @pytest.mark.parametrize("text", ['<script>"', "&lt; 'y'", "사과 🍎 👩‍👩‍👧", "${1}{{x}}", "</iframe>", "a\n\nb"])
@@ -223,6 +261,11 @@ def test_nothing_comes_from_elsewhere(translation_page):
     try:
         assert address.startswith("http://127.0.0.1:")
         assert shared is None
+        with urlopen(address) as answer:
+            shown = answer.read().decode()
+        # what a browser fetches by itself; of the tags for other sites' previews it fetches nothing
+        fetched = re.findall(r"""(?:src|href)\s*=\s*["']?((?:https?:)?//[^"'\s>]*)|url\(["']?(https?:[^)]*)""", shown)
+        assert [one for pair in fetched for one in pair if one and not one.startswith(address)] == []
     finally:
         translation_page.close()
 
