@@ -30,6 +30,7 @@ from ..tasks.preprocessor import Preprocessor, Split, special_token_ids, tell_mo
 from ..tasks.reader import Reader
 from ..tasks.task import Task
 from .run_folder import best_model
+from .watch import first_not_finite
 
 # what the files of a folder, or fields that do not fit together, make transformers raise
 LOADING_ERRORS = (StrictDataclassError, SafetensorError, OSError, ValueError, RuntimeError, KeyError)
@@ -235,6 +236,10 @@ def _pretrained(recipe: Recipe, told: Told) -> PreTrainedModel:
             model, report = _loaded(best_model(str(source)), told, fields, _attention(recipe))
     except LOADING_ERRORS as error:
         raise UserError(f"model.init_from={source!r}: {reason(error)}") from None
+    if (name := first_not_finite(model.named_parameters())) is not None:
+        raise UserError(
+            f"model.init_from={source!r}: {name} holds NaN or an infinity; give weights that are all numbers"
+        )
     if report["new"]:
         say(f"new weights, not in {source}: {', '.join(sorted(report['new']))}")
     if report["unused"]:
