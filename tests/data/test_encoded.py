@@ -1,8 +1,9 @@
 """Encoded examples on the disk: made once, found again, and what is told of their rows."""
 
 import datasets
+import pytest
 
-from trefoil.data.encoded import count_in_lists, list_lengths
+from trefoil.data.encoded import count_in_lists, digest, list_lengths
 
 
 def test_list_lengths():
@@ -16,3 +17,21 @@ def test_count_in_lists():
     assert [count_in_lists(dataset, "ids", value) for value in (1, 2, 4)] == [3, 1, 0]
     assert count_in_lists(dataset.select([1, 0]), "ids", 1) == 1
     assert count_in_lists(dataset.select([1]), "ids", 1) == 0
+
+
+ROWS = {"ids": [[1, 2], [], [3]], "label": [0.5, 1.0, 2.0], "note": ["x", None, "z"]}
+
+
+def test_a_digest_is_of_the_numbers_and_their_order_and_not_of_how_they_are_stored():
+    dataset = datasets.Dataset.from_dict(ROWS)
+    in_pieces = datasets.concatenate_datasets([dataset.select(range(2)), dataset.select(range(2, 3))])
+    other_notes = datasets.Dataset.from_dict(ROWS | {"note": ["a", "b", None]})
+    assert digest(in_pieces) == digest(dataset) == digest(other_notes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ids": [[1, 2], [3], []]}, {"ids": [[1], [2], [3]]}, {"ids": [[1, 2], [], [4]]}, {"label": [0.5, 2.0, 1.0]}],
+)
+def test_other_numbers_have_another_digest(changes):
+    assert digest(datasets.Dataset.from_dict(ROWS | changes)) != digest(datasets.Dataset.from_dict(ROWS))
