@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import xxhash
 from datasets.fingerprint import Hasher
 
 from ..configuration.version import __version__
@@ -141,6 +142,31 @@ def arrow_batches(examples: Any, column: str) -> Iterator[pa.Array]:
     table = examples.select_columns([column]).with_format("arrow")
     for batch in table.iter(batch_size=100_000):
         yield from batch[column].chunks
+
+
+def digest(examples: Any) -> str:
+    """A checksum of the numbers that encoded examples hold, in their order; computed once where they lie on the disk."""
+    encoded: datasets.Dataset = getattr(examples, "encoded", examples)  # what packed rows are made of
+    return str(compute_once(encoded, ["digest"], lambda: np.array([_digest(encoded)]))[0])
+
+
+def _digest(encoded: datasets.Dataset) -> str:
+    checksums = []
+    for name in sorted(encoded.column_names):
+        # lengths of lists apart from what they hold, so that it does not matter in which pieces they are stored
+        lengths, numbers = xxhash.xxh3_128(), xxhash.xxh3_128()
+        for values in arrow_batches(encoded, name):
+            while pa.types.is_list(values.type) or pa.types.is_large_list(values.type):
+                lengths.update(_bytes(values.value_lengths()))
+                values = values.flatten()
+            if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
+                numbers.update(_bytes(values))
+        checksums += [name, lengths.hexdigest(), numbers.hexdigest()]
+    return xxhash.xxh3_128_hexdigest(" ".join(checksums).encode())
+
+
+def _bytes(numbers: pa.Array) -> memoryview:
+    return np.ascontiguousarray(numbers.fill_null(0).to_numpy(zero_copy_only=False)).data
 
 
 @singledispatch

@@ -6,9 +6,10 @@ Parquet, and ranges of files with a row in each line.
 
 import glob
 import gzip
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ class Source:
         name: What it is called in messages and in the log.
         rows: With the columns that the task reads, under the names of the recipe's `data.columns`, and perhaps PLACE.
         weight: Its share of the rows, of the sum of all weights.
+        files: The name of each file that the rows are in -> its size; empty where they come over a network.
     """
 
     name: str
     rows: datasets.IterableDataset
     weight: float = 1.0
+    files: dict[str, int] = field(default_factory=dict)
 
 
 def open_sources(recipe: DataRecipe, columns: dict[str, str]) -> list[Source]:
@@ -59,6 +62,8 @@ def open_sources(recipe: DataRecipe, columns: dict[str, str]) -> list[Source]:
         names = columns_of(source, columns, where)
         opened = _open_files(source, names, recipe, where) if source.path is not None else _open_hub(source, names)
         opened.name = called
+        if source.path is not None:
+            opened.files = _sizes(_files(str(source.path), source.split, where))
         sources.append(opened)
     return sources
 
@@ -128,6 +133,12 @@ def _files(path: str, split: str, where: str) -> list[Path]:
     if not files:
         raise UserError(f"{where}.path={path!r}: there are no {wanted}")
     return files
+
+
+def _sizes(files: list[Path]) -> dict[str, int]:
+    """By names that are the same where the folder is moved."""
+    together = os.path.commonpath([file.parent for file in files])
+    return {os.path.relpath(file, together): file.stat().st_size for file in files}
 
 
 def _open_hub(source: SourceRecipe, names: dict[str, str]) -> Source:

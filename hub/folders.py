@@ -12,7 +12,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from ..configuration.errors import UserError, reason
 from ..data.tokenizer import load_tokenizer as load_any_tokenizer
-from ..data.whole_files import whole_folder
+from ..data.whole_files import is_of_files, not_written, settle, whole_folder
 from ..modeling.auto import AUTO_CLASSES
 from ..training.adapters import load_merged
 from ..training.run_folder import ModelFolder, best_model
@@ -95,6 +95,10 @@ def require_room(target: Path, source: Path, overwrite: bool, may_go: Callable[[
     overlaps = target.resolve() == inside or inside in target.resolve().parents or target.resolve() in inside.parents
     if source.exists() and overlaps:
         raise UserError(f"{target}: the output folder and the source {source} overlap; choose a folder outside of it")
+    try:
+        settle(target)  # what was killed while it wrote
+    except OSError as error:
+        raise not_written(target, error, "choose another folder") from error
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not target.is_dir():
@@ -107,13 +111,18 @@ def require_room(target: Path, source: Path, overwrite: bool, may_go: Callable[[
 
 @contextmanager
 def written_aside(target: Path) -> Iterator[Path]:
-    """A new folder that takes the place of `target` when the block ends without an error."""
+    """A new folder that takes the place of `target` when the block ends without an error.
+
+    Raises:
+        UserError: It cannot be written.
+    """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror}); choose another folder") from error
-    with whole_folder(target) as new:
-        yield new
+        with whole_folder(target) as new:
+            yield new
+    except Exception as error:
+        if not is_of_files(error):
+            raise
+        raise not_written(target, error, "what was there before is kept; make room or choose another folder") from error
 
 
 def model_folder(source: Path) -> Path:

@@ -22,6 +22,7 @@ from ..recipes.schema import load_recipe
 from ..training.adapters import kind_of, read_adapter
 from ..training.run_folder import ModelFolder, best_model
 from ..training.strangers import read_json
+from ..training.watch import first_not_finite
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
 from .card import CardFields, read_results, render_card
 from .folders import (
@@ -141,10 +142,11 @@ def publish(
             adapter=kind,
         )
 
+        weights = None if dtype is None else rounded(model, STORED_AS[dtype])
+        _require_finite(folder, model, weights, dtype)
         begin(f"writing {target}")
         with written_aside(target) as new:
             if kind is None:
-                weights = None if dtype is None else rounded(model, STORED_AS[dtype])
                 model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)
                 _point_at_code(new / "config.json", config_class)
                 written |= bundle_code(config_class)
@@ -207,6 +209,15 @@ def rounded(model: torch.nn.Module, dtype: torch.dtype) -> dict[str, torch.Tenso
             made[place] = weight.to(dtype) if weight.is_floating_point() else weight
         weights[name] = made[place]
     return weights
+
+
+def _require_finite(
+    folder: Path, model: torch.nn.Module, weights: dict[str, torch.Tensor] | None, dtype: str | None
+) -> None:
+    if (name := first_not_finite(model.state_dict().items())) is not None:
+        raise UserError(f"{folder}: {name} holds NaN or an infinity, so the model is not published; train it anew")
+    if weights is not None and (name := first_not_finite(weights.items())) is not None:
+        raise UserError(f"{folder}: {name} is beyond what {dtype} can hold; publish with --dtype bfloat16, or as it is")
 
 
 def _require_hub(repo_id: str) -> None:

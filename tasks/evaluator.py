@@ -27,6 +27,8 @@ class Evaluator:
     def __init__(self, preprocessor: Preprocessor, split: Split, accelerator: Accelerator) -> None:
         self.preprocessor, self.split, self.accelerator = preprocessor, split, accelerator
         self.reader, self.recipe = preprocessor.reader, preprocessor.recipe
+        # what every process does before its next batch, as often as the others
+        self.before_batch: Callable[[], None] | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -70,7 +72,8 @@ class Evaluator:
 
     def shared_batches(self, lengths: np.ndarray, what: str) -> Iterator[np.ndarray]:
         """This process's share of the batches of examples with these lengths `(examples, sides)`."""
-        return shared_batches(self.accelerator, lengths, self.recipe.evaluation.tokens_per_batch, what)
+        budget = self.recipe.evaluation.tokens_per_batch
+        return shared_batches(self.accelerator, lengths, budget, what, self.before_batch)
 
     def loss(self, model: torch.nn.Module) -> float:
         """Cross-entropy for each label, without smoothing."""
@@ -89,9 +92,19 @@ class Evaluator:
 
 
 def shared_batches(
-    accelerator: Accelerator, lengths: np.ndarray, tokens_per_batch: int, what: str
+    accelerator: Accelerator,
+    lengths: np.ndarray,
+    tokens_per_batch: int,
+    what: str,
+    before_batch: Callable[[], None] | None = None,
 ) -> Iterator[np.ndarray]:
     """This process's share of the batches of examples with these lengths `(examples, sides)`, with a bar that says `what`."""
     plan = plan_in_order(lengths, tokens_per_batch)
-    mine = plan[accelerator.process_index :: accelerator.num_processes]
-    return progress_bar(mine, what, accelerator.is_main_process)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    mine = [
+        plan[start + rank : start + rank + 1] for start in range(0, len(plan), processes)
+    ]  # none for some, at the end
+    for batch in progress_bar(mine, what, accelerator.is_main_process):
+        if before_batch is not None:
+            before_batch()
+        yield from batch

@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from benchmarks.on_cpu import ranks
 from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.tasks import TASKS
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
 
@@ -67,6 +68,80 @@ def losses(run_folder):
     assert len(dict(found)) == len(found)
     return dict(found)
 
+
+def ended(run_folder):
+    """What a run comes to, whatever happened on the way: what it logged, its results, and its model to the bit."""
+    lines = map(json.loads, (Path(run_folder) / "log.jsonl").read_text().splitlines())
+    scores = [
+        {key: entry[key] for key in sorted(entry) if not key.endswith("seconds")}
+        for entry in lines
+        if "validation_loss" in entry
+    ]
+    results = json.loads((Path(run_folder) / "best" / "results.json").read_text())
+    del results["training_seconds"]
+    return losses(run_folder), scores, results, (Path(run_folder) / "best" / "model.safetensors").read_bytes()
+
+
+# where the embedded data has rows for a task, and under which names
+EMBEDDED = {
+    "translation": {"source": "ko", "target": "en"},
+    "summarization": {"source": "document", "target": "summary"},
+    "text-classification": {},
+    "token-classification": {"tags": "ner_tags"},
+    "question-answering": {},
+    "image-captioning": {},
+}
+PICTURES = {
+    "num_hidden_layers": 1,
+    "encoder": {"image_size": 48, "patch_size": 16},
+    "decoder": {"max_position_embeddings": 96},
+}
+
+
+def content_of_task(task, folder, sizes, **changes):
+    """A recipe of any task, as it stands in YAML.
+
+    Args:
+        folder: Gets the run and, of a language model, its data.
+        sizes: Rows of each split.
+    """
+    data = {"embedded": True, "embedded_sizes": sizes, "columns": EMBEDDED.get(task, {})}
+    if task not in EMBEDDED:  # of language models
+        for split, size in sizes.items():
+            rows = [
+                {"text": " ".join(WORDS[number * step % len(WORDS)] for step in range(1, 9))} for number in range(size)
+            ]
+            lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
+            (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        data = {"path": str(folder)}
+    family = TASKS[task].families[0].removeprefix("trefoil_").replace("_", "-")
+    content = tiny_content(folder / "run", **changes)
+    config = PICTURES if task == "image-captioning" else TINY_MODEL | {"max_position_embeddings": 256}
+    model = {"preset": f"{family}-tiny", "config": config}
+    return content | {
+        "task": task, "data": data, "evaluation": {"max_new_tokens": 8}, "tokenizer": {"kind": "characters"}, "model": model
+    }  # fmt: skip
+
+
+WORDS = [
+    "하나",
+    "둘",
+    "셋",
+    "넷",
+    "다섯",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "사과",
+    "배",
+    "시간",
+    "오늘",
+    "내일",
+]
 
 # weights so large, and a rate so small, that the outputs of the barely trained model differ from row to row
 TALKATIVE = {
@@ -149,6 +224,7 @@ from trefoil.cli import main
 from trefoil.training import run
 from trefoil.training.checkpoint_writer import CheckpointWriter
 from trefoil.training.engine import Engine
+from trefoil.tasks import TASKS
 from trefoil.training.loop import TrainingLoop
 def hooked(where, name, moment):
     usual = getattr(where, name)

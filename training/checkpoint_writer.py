@@ -15,9 +15,18 @@ from torch.distributed import checkpoint as distributed
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 
-from ..configuration.errors import UserError, reason
-from ..data.whole_files import NEW, aside, put_in_place, remove, sync
-from .checkpoints import OPTIMIZER_FILE, STATE_FILE, checkpoint_folders, first_names, load_state, optimizer_tensors
+from ..configuration.errors import UserError
+from ..data.whole_files import NEW, aside, not_written, put_in_place, remove, settle, sync
+from .checkpoints import (
+    OPTIMIZER_FILE,
+    STATE_FILE,
+    checkpoint_folders,
+    first_names,
+    optimizer_tensors,
+    step_of,
+    to_average,
+    write_manifest,
+)
 from .engine import Engine
 from .nodes import in_turns, on_first
 
@@ -31,7 +40,7 @@ class CheckpointWriter:
     Args:
         folder: Of the checkpoints.
         engine: Has the model and its optimisers.
-        keep: How many of the newest stay.
+        keep: So many stay as are averaged, and the two newest in any case.
         keep_every: Those of its multiples stay for good.
     """
 
@@ -53,12 +62,14 @@ class CheckpointWriter:
         step: int,
         state: dict[str, Any],
         save_model: Callable[[Path, dict[str, torch.Tensor] | None], None],
+        planned: bool = True,
     ) -> float:
         """Copy all that the checkpoint of `step` holds, and begin to write it.
 
         Args:
             state: Numbers and the like.
             save_model: Writes the weights that it is given, those of a whole model, and what goes with them.
+            planned: It is due at this step; else it is there because the run stops.
 
         Returns:
             Seconds that training stood still.
@@ -73,8 +84,9 @@ class CheckpointWriter:
 
         def make_folder() -> None:
             try:
-                remove(new)
-                new.mkdir(parents=True)
+                self.folder.mkdir(exist_ok=True)  # but not the run's: somebody deleted that
+                settle(path)
+                new.mkdir()
             except OSError as error:
                 raise _not_written(path, error) from None
 
@@ -88,7 +100,7 @@ class CheckpointWriter:
             once = {name: _copy(there[name]) for name in there if names.get(name, name) == name}
             weights = once if in_parts else {name: once[names.get(name, name)] for name in there}
             tensors = {name: _copy(tensor) for name, tensor in optimizer_tensors(optimizer_state).items()}
-            state = {**state, "step": step, "optimizer": optimizer_state["param_groups"]}
+            state = {**state, "step": step, "planned": planned, "optimizer": optimizer_state["param_groups"]}
         self.path = path
 
         def write() -> None:
@@ -100,8 +112,8 @@ class CheckpointWriter:
                     save_file(tensors, new / OPTIMIZER_FILE)
                 if is_main:
                     save_model(new, None if in_parts else weights)
-                    files = {file.name: file.stat().st_size for file in new.glob("*.safetensors")}
-                    (new / STATE_FILE).write_text(json.dumps({**state, "files": files}), encoding="utf-8")
+                    (new / STATE_FILE).write_text(json.dumps(state), encoding="utf-8")
+                    write_manifest(new)
                     for file in new.iterdir():
                         sync(file)  # here, and not while training stands still
             except CheckpointException as error:  # every process gets all their failures
@@ -135,9 +147,8 @@ class CheckpointWriter:
                 return
             try:
                 put_in_place(aside(path, NEW), path)
-                for old in checkpoint_folders(self.folder)[: -self.keep]:
-                    if not (self.keep_every and load_state(old)["step"] % self.keep_every == 0):
-                        remove(old)
+                for superseded in self._superseded_by(path):
+                    remove(superseded)
             except OSError as failure:
                 raise _not_written(path, failure) from None
 
@@ -148,9 +159,18 @@ class CheckpointWriter:
                 shutil.rmtree(aside(path, NEW), ignore_errors=True)
             raise
 
+    def _superseded_by(self, newest: Path) -> list[Path]:
+        """What may go: older ones, and those of later steps, before which the run went on since they are damaged."""
+        folders = checkpoint_folders(self.folder)
+        up_to = folders[: folders.index(newest) + 1]
+        stay = {*up_to[-2:], *to_average(up_to, self.keep)}
+        if self.keep_every:
+            stay |= {folder for folder in up_to if step_of(folder) % self.keep_every == 0}
+        return [folder for folder in folders if folder not in stay]
+
 
 def _not_written(path: Path, error: BaseException) -> UserError:
-    return UserError(f"{path}: cannot be written ({reason(error)}); checkpoints before it are kept")
+    return not_written(path, error, "checkpoints before it are kept")
 
 
 def _copy(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,10 @@
 """Checkpoints: complete or absent, safetensors and JSON only, with everything that the next step depends on.
 
 A checkpoint is a folder `step-00001000`. Where the model is whole on a process, it holds the model as `save_pretrained`
-writes it (with adapters `trained.safetensors`, since all else is in `model.init_from`) and `optimizer.safetensors`; where it lies in parts, a file of each process's part (torch.distributed.checkpoint).
-Both are read alike, by a run with as many processes or others and with whichever engine. `state.json` says the rest, with
-the names and sizes of the files. Random numbers need no state: they are drawn from (seed, step, rank).
+writes it (with adapters `trained.safetensors`, since all else is in `model.init_from`) and `optimizer.safetensors`; where it lies
+in parts, a file of each process's part (torch.distributed.checkpoint). Both are read alike, by a run with as many processes or
+others and with whichever engine. `state.json` says the rest, and `manifest.json` the checksum of every file. Random numbers need
+no state: they are drawn from (seed, step, rank).
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from safetensors import SafetensorError, safe_open
 from torch.distributed import checkpoint as distributed
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -26,6 +28,7 @@ from ..configuration.errors import UserError, reason
 
 OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE = "optimizer.safetensors", "state.json", "config.json"
 TRAINED_FILE = "trained.safetensors"
+MANIFEST_FILE = "manifest.json"
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
@@ -44,6 +47,24 @@ def held_weights(model: torch.nn.Module) -> dict[str, Any]:
     if not has_adapters(bare):
         return weights
     return {name: weights[name] for name, parameter in bare.named_parameters() if parameter.requires_grad}
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def is_planned(checkpoint: Path) -> bool:
+    """Whether the recipe asked for a checkpoint at this step, rather than somebody who stopped the run there."""
+    try:
+        return load_state(checkpoint).get("planned", True)
+    except UserError:  # nobody can tell, or go on from it
+        return False
+
+
+def to_average(checkpoints: list[Path], count: int) -> list[Path]:
+    """The newest of the checkpoints and those before it that were planned, `count` in all: the same, however often the run was
+    interrupted."""
+    return [*filter(is_planned, checkpoints[:-1]), *checkpoints[-1:]][-count:]
 
 
 def first_names(model: torch.nn.Module) -> dict[str, str]:
@@ -85,6 +106,38 @@ def latest_checkpoint(folder: Path, tell: Callable[[str], object] = lambda line:
 
 def require_whole(checkpoint: Path) -> None:
     """Raises a UserError where a file of a checkpoint is not there, or not what it was when it was written."""
+    if not (checkpoint / MANIFEST_FILE).exists():
+        _require_readable(checkpoint)
+        return
+    _require_file(checkpoint / MANIFEST_FILE)
+    for name, written in json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8")).items():
+        try:
+            found = _checksum(checkpoint / name)
+        except FileNotFoundError:
+            raise UserError(f"{checkpoint}: {name} is missing") from None
+        except OSError as error:
+            raise UserError(f"{checkpoint}: {name} is damaged ({reason(error)})") from None
+        if found != written:
+            raise UserError(f"{checkpoint}: {name} is damaged (its checksum is not the one with which it was written)")
+
+
+def write_manifest(checkpoint: Path) -> None:
+    """Write down the checksum of each file of a checkpoint."""
+    files = sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != MANIFEST_FILE)
+    checksums = {file.relative_to(checkpoint).as_posix(): _checksum(file) for file in files}
+    (checkpoint / MANIFEST_FILE).write_text(json.dumps(checksums, indent=0), encoding="utf-8")
+
+
+def _checksum(file: Path) -> str:
+    checksum = xxhash.xxh3_128()
+    with file.open("rb") as content:
+        while part := content.read(2**22):
+            checksum.update(part)
+    return checksum.hexdigest()
+
+
+def _require_readable(checkpoint: Path) -> None:
+    """The same of a checkpoint from before there was a manifest, as far as can be told."""
     state = load_state(checkpoint)
     files = state.get("files", {})
     needed = [CONFIG_FILE, *(files or ("model.safetensors", OPTIMIZER_FILE))]  # before 0.2 they were not listed

@@ -1,9 +1,11 @@
 """The loop: optimiser steps from the last checkpoint to the last step, whatever the model and the task."""
 
 import math
+import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from accelerate.utils import send_to_device
 from transformers import PreTrainedModel
 
-from ..configuration.errors import UserError
+from ..configuration.errors import UserError, reason
 from ..data.batching import Share
 from ..data.progress import duration, say
 from ..modeling.losses import labelled
@@ -23,12 +25,12 @@ from .checkpoint_writer import CheckpointWriter
 from .checkpoints import load_state
 from .engine import Engine, full, local
 from .log import TrainingLog
-from .nodes import write_once
+from .nodes import on_first, write_once
 from .optimization import EVALUATIONS, Schedule, evaluation_interval, planned_steps, warmup_steps
 from .progress import TrainingProgress, timed
 from .run_folder import RunFolder
 from .throughput import Meter
-from .training_data import TrainingData
+from .training_data import TrainingData, fingerprint, is_of_a_lost_worker, require_same
 from .watch import LossWatch, all_finite, keep_batch
 
 
@@ -46,6 +48,9 @@ class Position:
     worse_evaluations: int = 0  # since the metric was last better
     evaluated_step: int = 0
     evaluated_seconds: float = 0.0  # of training, before that
+    to_evaluate: bool = False  # due at this step, and left since the run was asked to stop
+    saved_step: int = 0  # of the last checkpoint that was planned
+    saved_seconds: float = 0.0  # of training, before that
 
     def take_score(self, score: float, loss: float, evaluator: Evaluator) -> bool:
         """Note what a model scored at this step; whether it is the best so far."""
@@ -94,6 +99,10 @@ class TrainingLoop:
             accumulation = max(1, math.ceil(batches.tokens_per_batch / devices))
         self.share = Share(self.engine.data_rank, self.engine.data_size, accumulation)
         self.data = make_data(self.share)
+        state = load_state(checkpoint) if checkpoint is not None else {}
+        if state:
+            self.data.load_state(state.get("data"))
+            require_same(evaluator.split.name, state.get("validation"), evaluator.split.examples)
         planned = self.planned_steps()
         warmup, self.interval = (
             warmup_steps(recipe.optimization, planned),
@@ -103,24 +112,23 @@ class TrainingLoop:
         self.writer = CheckpointWriter(
             run_folder.checkpoints,
             engine,
-            keep=max(2, recipe.training.average_checkpoints),
+            keep=recipe.training.average_checkpoints,
             keep_every=recipe.training.keep_every,
         )
         self.schedule = Schedule(self.optimizers, recipe.optimization, warmup)
         self.watch = LossWatch(recipe.training)
-        if checkpoint is not None:
-            state = load_state(checkpoint)
+        self.taken: list[tuple[float, float]] = []  # loss and labels of the steps since the last line of the log
+        if state:
             self.position = Position(**state["position"])
-            self.data.load_state(state.get("data"))
             self.watch.load_state(state.get("watch"))
+            self.taken = [(loss, labels) for loss, labels in state.get("taken", [])]
             if accelerator.scaler is not None and state.get("scaler"):
                 accelerator.scaler.load_state_dict(state["scaler"])
         self.schedule.set(self.position.step, self.planned_steps())
-        self.saved = replace(self.position)  # when the last checkpoint was begun
         self.stop_requested = self.stopping = False
+        self.is_scoring = False  # which may take long, and is left at once where the run is to stop
         self.finite_step: int | None = None  # at which the weights were last seen to be finite
         self.elapsed = 0.0  # seconds of the last step, not yet in the position
-        self.taken: list[tuple[float, float]] = []  # loss and labels of the steps since the last line of the log
 
     def planned_steps(self) -> int | None:
         """Optimiser steps of the whole run, for the schedule and the time left."""
@@ -133,22 +141,27 @@ class TrainingLoop:
         Returns:
             Where the run stands.
         """
-        training = self.recipe.training
         self.log = TrainingLog(self.accelerator, self.run_folder, self.position.step)
         progress = TrainingProgress(self.position.step, self.accelerator.is_main_process)
         try:
+            if self.position.to_evaluate:
+                self._evaluate()
+                if not self.stopping:
+                    self._save(planned=self.position.saved_step == self.position.step)
             steps = () if self._finished() else self.data.steps(self.position.epoch, self.position.batch)
             for (micro_batches, place), waited in timed(steps):
                 values = self.step(micro_batches) | {"data_seconds": waited}
                 self.position.epoch, self.position.batch, values["epoch"] = place
                 progress.step()
-                step, finished = self.position.step, self._finished()
-                evaluate = self._evaluation_is_due() or (finished and not self.stopping)
-                save = self._save_is_due(evaluate) or finished
+                step, at_end = self.position.step, self._is_at_end()
+                evaluation_is_due = self._evaluation_is_due()
+                save_is_due = self._save_is_due(evaluation_is_due)
+                evaluate = evaluation_is_due or at_end
                 labels = values.pop("labels")
                 if "loss" in values:
                     self.taken.append((values["loss"], labels))
-                if evaluate or save or step % training.log_every == 0 or step == 1 or "fault" in values:
+                is_logged = step % self.recipe.training.log_every == 0 or step == 1
+                if evaluate or save_is_due or is_logged or "fault" in values:
                     values = self._measured(values, micro_batches[0]) | self.data.measured()
                     self.log.write(values)
                     progress.show(step, self.planned_steps(), values)
@@ -156,26 +169,42 @@ class TrainingLoop:
                     raise self._diverged(values["fault"], micro_batches)
                 if evaluate:
                     self._evaluate()
-                    finished = self._finished()
-                if save or finished:
-                    self._save()
-                if finished:
+                if save_is_due or self._finished():
+                    self._save(save_is_due)
+                    self.stopping = self.stopping or self.is_asked_to_stop()
+                if self._finished():
                     break
-            # where it was stopped at its last step, or is to end before the step that it had reached
+            # where it is to end before the step that it had reached
             if not self.stopping and self.position.evaluated_step != self.position.step:
                 self._evaluate()
-                self._save()
+                self._save(planned=False)
             self.writer.finish()
         except UserError:  # of all processes
             self.writer.finish()
             raise
+        except RuntimeError as error:
+            if not is_of_a_lost_worker(error):
+                raise
+            if self.accelerator.num_processes == 1:
+                self.writer.finish()
+            raise UserError(
+                f"batches.workers={self.recipe.batches.workers}: {reason(error).rstrip('. ')}, often for want of memory; "
+                "the same command goes on from the last checkpoint"
+            ) from None
         finally:
             progress.close()
         return self.position
 
     def request_stop(self, number: int, frame: Any) -> None:
-        """A handler of signals: the step at work is finished."""
+        """A handler of signals: the step at work is finished, an evaluation is not."""
         self.stop_requested = True
+        if self.is_scoring and self.accelerator.num_processes == 1:
+            raise KeyboardInterrupt
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether any process is. Every process asks."""
+        asked = torch.tensor(float(self.stop_requested), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(asked, "sum") > 0)
 
     def _evaluation_is_due(self) -> bool:
         training, position = self.recipe.training, self.position
@@ -186,22 +215,27 @@ class TrainingLoop:
         return position.step % self.interval == 0
 
     def _save_is_due(self, evaluate: bool) -> bool:
-        training, position, saved = self.recipe.training, self.position, self.saved
+        training, position = self.recipe.training, self.position
         if self.watch.is_skipping(position.step):  # if the weights are to blame, the checkpoint before is worth more
             return False
-        if training.save_minutes is not None and position.seconds - saved.seconds >= 60 * training.save_minutes:
+        if (
+            training.save_minutes is not None
+            and position.seconds - position.saved_seconds >= 60 * training.save_minutes
+        ):
             return True
         if training.save_every is None:
             # also at the step at which it would have been evaluated, had the last one not been left out
-            passed = position.step // self.interval > saved.step // self.interval
+            passed = position.step // self.interval > position.saved_step // self.interval
             return training.save_minutes is None and (evaluate or passed)
-        return position.step // training.save_every > saved.step // training.save_every
+        return position.step // training.save_every > position.saved_step // training.save_every
 
     def _finished(self) -> bool:
+        return self.stopping or self._is_at_end()
+
+    def _is_at_end(self) -> bool:
         training, position = self.recipe.training, self.position
         return (
-            self.stopping
-            or (training.max_steps is not None and position.step >= training.max_steps)
+            (training.max_steps is not None and position.step >= training.max_steps)
             or (training.max_epochs is not None and position.epoch >= training.max_epochs)
             or (training.max_minutes is not None and position.seconds >= 60 * training.max_minutes)
             or (training.patience is not None and position.worse_evaluations >= training.patience)
@@ -313,21 +347,26 @@ class TrainingLoop:
         )
 
     def _evaluate(self) -> None:
-        """Loss and scores on the validation split; keeps the model if it is the best so far."""
+        """Loss and scores on the validation split; keeps the model if it is the best so far. Where the run is asked to stop
+        meanwhile, it is left to be done when the run goes on."""
         started = time.perf_counter()
+        self.position.to_evaluate = True
+        if self.stopping:
+            return
         self._require_finite()
         with self.engine.whole() as model:  # processes need not take as many batches
             model.eval()
-            scores = self.evaluator.evaluate(model, final=False)
-            # what generates does not see the labels on the way
-            loss = scores.pop("loss") if "loss" in scores else self.evaluator.loss(model)
+            found = self._scores(model)
+            self.position.to_evaluate = self.stopping = found is None
+            if found is None:
+                return
+            loss, scores = found
             values: dict[str, Any] = {"step": self.position.step, "validation_loss": loss}
             values |= {f"validation_{key}": value for key, value in scores.items() if isinstance(value, int | float)}
             values["evaluation_seconds"] = time.perf_counter() - started
             is_best = self.position.take_score(values[f"validation_{self.evaluator.metric}"], loss, self.evaluator)
             if is_best:
-                path = self.run_folder.best.path
-                write_once(self.accelerator, path, lambda folder: self._write_model(folder, None, model), patient=False)
+                self._write_best(model)
         self.accelerator.wait_for_everyone()
         self.log.write(values)
         if self.accelerator.is_main_process:
@@ -339,16 +378,48 @@ class TrainingLoop:
             best = "  (best so far)" if is_best else ""
             say(f"validation at step {self.position.step}: {shown}{best}  in {duration(values['evaluation_seconds'])}")
 
+    def _scores(self, model: PreTrainedModel) -> tuple[float, dict[str, Any]] | None:
+        """Loss and scores; None where the run is asked to stop meanwhile."""
+        self.evaluator.before_batch = self._leave_where_asked
+        try:
+            try:
+                self.is_scoring = True
+                if self.is_asked_to_stop():
+                    raise KeyboardInterrupt
+                scores = self.evaluator.evaluate(model, final=False)
+                # what generates does not see the labels on the way
+                return scores.pop("loss") if "loss" in scores else self.evaluator.loss(model), scores
+            finally:
+                self.is_scoring = False
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self.evaluator.before_batch = None  # it holds the model
+
+    def _leave_where_asked(self) -> None:
+        """Processes that work together leave together."""
+        if self.accelerator.num_processes > 1 and self.is_asked_to_stop():
+            raise KeyboardInterrupt
+
+    def _write_best(self, model: PreTrainedModel) -> None:
+        best, finished = self.run_folder.best, self.run_folder.finished
+        # a run that was at its end, and was lengthened, may hold the mean of checkpoints there, which may be better yet
+        if on_first(self.accelerator, lambda: bool(best.read_results()), patient=False):
+            copy = partial(shutil.copytree, best.path, dirs_exist_ok=True)
+            write_once(self.accelerator, finished.path, copy, patient=False)
+        write_once(self.accelerator, best.path, lambda folder: self._write_model(folder, None, model), patient=False)
+
     def _write_model(
         self, folder: Path, weights: dict[str, torch.Tensor] | None, model: PreTrainedModel | None = None
     ) -> None:
         self.engine.save(folder, weights, model)
         self.preprocessor.save(folder)
 
-    def _save(self) -> None:
+    def _save(self, planned: bool) -> None:
         """Begin to write a checkpoint; it takes its place some steps later, or at the end."""
         self._require_finite()
-        self.saved = replace(self.position)
+        if planned:
+            self.position.saved_step, self.position.saved_seconds = self.position.step, self.position.seconds
         scaler = self.accelerator.scaler
         seconds = self.writer.begin(
             self.position.step,
@@ -356,8 +427,11 @@ class TrainingLoop:
                 "position": asdict(self.position),
                 "scaler": scaler.state_dict() if scaler is not None else None,
                 "data": self.data.state(),
+                "validation": fingerprint(self.evaluator.split.examples),
                 "watch": self.watch.state(),
+                "taken": self.taken,
             },
             self._write_model,
+            planned,
         )
         self.log.write({"step": self.position.step, "checkpoint_seconds": seconds})

@@ -31,6 +31,7 @@ from ..tasks.task import Task
 from .adapters import LOADING_ERRORS, add_adapter
 from .run_folder import ModelFolder, best_model
 from .strangers import require_loadable, require_memory
+from .watch import first_not_finite
 
 # at most so many are compiled: for encoder and decoder, windows or none, each mask or none, one row or more
 KINDS_OF_LAYERS = 32
@@ -266,6 +267,10 @@ def _pretrained(recipe: Recipe, told: Told) -> tuple[PreTrainedModel, Report]:
             model, report = _loaded(best_model(str(source)), told, fields, _attention(recipe))
     except LOADING_ERRORS as error:
         raise UserError(f"model.init_from={source!r}: {reason(error)}") from None
+    if (name := first_not_finite(model.named_parameters())) is not None:
+        raise UserError(
+            f"model.init_from={source!r}: {name} holds NaN or an infinity; give weights that are all numbers"
+        )
     if recipe.adapter.kind is not None:
         add_adapter(model, recipe.adapter, best_model(str(source)), told.task.auto_class, report["new"])
     return model, report

@@ -12,13 +12,12 @@ import datasets
 import torch.distributed
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors import SafetensorError
 from torch.distributed import distributed_c10d
 
-from ..configuration.errors import UserError, reason
+from ..configuration.errors import UserError
 from ..data.encoded import cache_folder
 from ..data.progress import say
-from ..data.whole_files import NEW, aside, write_folder
+from ..data.whole_files import NEW, aside, is_of_files, not_written, write_folder
 
 CACHE_PATIENCE = 5.0  # seconds in which a file of one node is to be seen on another, before each encodes for itself
 PATIENCE = 60.0  # and before a run is refused; so long may NFS believe what it knows of a folder
@@ -99,8 +98,10 @@ def write_once(accelerator: Accelerator, path: Path, fill: Callable[[Path], obje
     def write() -> None:
         try:
             write_folder(path, fill)
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: cannot be written ({reason(error)}); what was there before is kept") from None
+        except Exception as error:
+            if not is_of_files(error):
+                raise
+            raise not_written(path, error, "what was there before is kept") from None
 
     on_first(accelerator, write, patient)
 

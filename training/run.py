@@ -27,7 +27,7 @@ from ..data.mixture import sample
 from ..data.progress import duration, say, say_once
 from ..data.streaming import Source, open_sources
 from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
-from ..data.whole_files import remove, write_file
+from ..data.whole_files import not_written, remove, write_file
 from ..recipes.schema import Recipe, load_recipe, source_names
 from ..tasks import get_task
 from ..tasks.evaluator import Evaluator
@@ -35,8 +35,16 @@ from ..tasks.preprocessor import Preprocessor, Split
 from ..tasks.reader import Reader
 from .activations import recompute_within
 from .adapters import load_merged, require_peft, save_model
-from .checkpoints import average_weights, checkpoint_folders, latest_checkpoint, load_state
+from .checkpoints import (
+    average_weights,
+    checkpoint_folders,
+    latest_checkpoint,
+    require_whole,
+    step_of,
+    to_average,
+)
 from .engine import Engine, require_known_engine
+from .log import end_training, start_trackers
 from .loop import Position, TrainingLoop
 from .models import (
     LOADING_ERRORS,
@@ -51,7 +59,7 @@ from .models import (
 from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
 from .precision import accelerates, mixed_precision, recipe_handlers
-from .run_folder import ModelFolder, RunFolder, find_data, flat, is_own_model
+from .run_folder import KEPT, ModelFolder, RunFolder, find_data, flat, is_own_model
 from .stopping import heard
 from .strangers import data_of_folder
 from .training_data import SplitData, StreamData, TrainingData
@@ -80,12 +88,11 @@ def train(recipe: Recipe) -> dict[str, Any]:
             require_shared(accelerator, run_folder.path)
             return _train(reader, engine, run_folder)
         except OSError as error:
-            if error.errno not in DISK_IS_FULL:
+            place = run_folder.path if error.filename is None else Path(str(error.filename))
+            is_in_it = error.filename is not None and place.absolute().is_relative_to(run_folder.path.absolute())
+            if not is_in_it and error.errno not in DISK_IS_FULL:
                 raise
-            raise UserError(
-                f"{error.filename or run_folder}: cannot be written ({error.strerror}); checkpoints are kept, and the same "
-                "command goes on from the last one"
-            ) from None
+            raise not_written(place, error, KEPT) from None
 
 
 @contextmanager
@@ -201,21 +208,21 @@ def _train(reader: Reader, engine: Engine, run_folder: RunFolder) -> dict[str, A
     recipe, accelerator = reader.recipe, engine.accelerator
     set_seed(recipe.seed)
     prepared = prepare(reader, engine, run_folder)
-    accelerator.init_trackers(run_folder.tracker.name, config=flat(recipe.to_dict()))
+    start_trackers(accelerator, run_folder.tracker.name, flat(recipe.to_dict()))
     if prepared.checkpoint is not None and accelerator.is_main_process:
-        say(f"going on from step {load_state(prepared.checkpoint)['step']} ({prepared.checkpoint})")
+        say(f"going on from step {step_of(prepared.checkpoint)} ({prepared.checkpoint})")
     loop = make_loop(prepared, engine, run_folder)
     with heard(loop.request_stop):
         position = loop.run()
-    stopping = loop.stopping
+    stopping = loop.stopping or loop.is_asked_to_stop()  # while it wrote the last checkpoint
     # DDP must not be the last to hold the processes' group: it would end gloo's thread while that waits for this one
     del loop
     engine.release()
     if stopping:
-        accelerator.end_training()
+        end_training(accelerator)
         raise KeyboardInterrupt
     results = _finish(prepared, accelerator, run_folder, position)
-    accelerator.end_training()
+    end_training(accelerator)
     return results
 
 
@@ -394,18 +401,19 @@ def _say_what(
 
 
 def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder, position: Position) -> dict[str, Any]:
-    """Choose between the best and the averaged checkpoint on the validation split, then score the choice on the test
-    split, both as the published model will be used."""
+    """Choose between the best and the averaged checkpoint (and the best of before the run was lengthened) on the validation
+    split, then score the choice on the test split, both as the published model will be used."""
     told, preprocessor, evaluators = prepared.told, prepared.preprocessor, prepared.evaluators
     recipe, validation = preprocessor.recipe, evaluators["validation"]
     metric = validation.metric
     best = run_folder.best.path
     # where the run was finished before, `best` may be a mean
     candidates = {best: run_folder.best.read_results().get("weights", f"step {position.best_step}")}
-    checkpoints = on_first(accelerator, lambda: checkpoint_folders(run_folder.checkpoints))
-    averaged = checkpoints[-recipe.training.average_checkpoints :]
+    if on_first(accelerator, run_folder.finished.path.exists):
+        candidates[run_folder.finished.path] = run_folder.finished.read_results()["weights"]
+    averaged = on_first(accelerator, lambda: _to_average(run_folder, recipe.training.average_checkpoints))
     if len(averaged) > 1:
-        steps = [load_state(folder)["step"] for folder in averaged]
+        steps = [step_of(folder) for folder in averaged]
 
         def fill(folder: Path) -> None:
             model = model_of(averaged[-1], told, recipe)
@@ -447,8 +455,21 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
     write_once(accelerator, best, fill_best)
     if accelerator.is_main_process:
         remove(run_folder.averaged)
+        remove(run_folder.finished.path)
     accelerator.wait_for_everyone()
     return results
+
+
+def _to_average(run_folder: RunFolder, count: int) -> list[Path]:
+    """The checkpoints whose mean is tried, less those that are damaged."""
+    whole = []
+    for checkpoint in to_average(checkpoint_folders(run_folder.checkpoints), count) if count > 1 else []:
+        try:
+            require_whole(checkpoint)
+            whole.append(checkpoint)
+        except UserError as error:
+            say(f"{error}; left out of the mean")
+    return whole
 
 
 def evaluate(

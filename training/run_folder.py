@@ -21,12 +21,14 @@ import yaml
 
 from ..configuration.errors import UserError
 from ..data.progress import say
-from ..data.whole_files import DELETED, NEW, OLD, remove, tidy, write_file
+from ..data.whole_files import DELETED, NEW, OLD, not_written, remove, tidy, write_file
 from ..recipes.reading import parse_yaml
 from ..recipes.schema import DataRecipe, Recipe, SourceRecipe
-from .checkpoints import checkpoint_folders, load_state
+from .checkpoints import checkpoint_folders, load_state, step_of
 
 FORMAT = 1  # of the folder, as the marker says
+
+KEPT = "checkpoints are kept, and the same command goes on from the last one"
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # what a file system without locks answers
 
@@ -86,6 +88,8 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.best = ModelFolder(self.path / "best")
         self.averaged = self.path / "averaged"
+        # what was the best when the run was at its end, where it was lengthened since and another has taken its place
+        self.finished = ModelFolder(self.path / "finished")
         self.log = self.path / "log.jsonl"
         self.skipped = self.path / "skipped"
         self.predictions = self.path / "predictions.jsonl"
@@ -114,13 +118,13 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = self._hold()
         except OSError as error:
-            raise UserError(f"{self}: cannot be written ({error.strerror}); set another output_dir") from None
+            raise not_written(self.path, error, "set another output_dir") from None
         try:
             self._require_ours(recipe)  # what lay there may have changed before it was ours alone
             try:
                 self._claim(recipe)
             except OSError as error:
-                raise UserError(f"{self}: cannot be written ({error.strerror}); set another output_dir") from None
+                raise not_written(self.path, error, "set another output_dir") from None
             yield
         finally:
             if lock is not None:
@@ -215,8 +219,8 @@ class RunFolder:
     def _clear(self) -> None:
         """Delete what a run writes, and nothing else; the recipe last, so that a kill leaves no other run's parts
         without it."""
-        for path in (self.best.path, self.checkpoints, self.averaged, self.tracker, self.tokenizer, self.log,
-                     self.skipped, self.predictions, self.recipe):  # fmt: skip
+        for path in (self.best.path, self.checkpoints, self.averaged, self.finished.path, self.tracker, self.tokenizer,
+                     self.log, self.skipped, self.predictions, self.recipe):  # fmt: skip
             remove(path)
 
     def _difference(self, recipe: Recipe) -> str | None:
@@ -237,7 +241,7 @@ class RunFolder:
     def _is_finished(self) -> bool:
         """Whether the run was measured after its last step."""
         checkpoints = checkpoint_folders(self.checkpoints)
-        return bool(checkpoints) and self.best.read_results().get("steps") == load_state(checkpoints[-1])["step"]
+        return bool(checkpoints) and self.best.read_results().get("steps") == step_of(checkpoints[-1])
 
     # --- its log
 

@@ -1,5 +1,6 @@
 """How a run is asked to stop: by a scheduler, a launcher or a person."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,3 +19,28 @@ def heard(handler: Callable[[int, Any], Any]) -> Iterator[None]:
     finally:
         for number, usual in before.items():
             signal.signal(number, usual)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Have the signals that ask to stop wait until the block ends, and for processes that start in it until they are
+    `set_apart`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def set_apart() -> None:
+    """Take this process out of the group of the one that started it. A launcher's signal is for all of the group, and would
+    end what helps a training process before that has saved."""
+    if not hasattr(os, "setpgid"):
+        return
+    os.setpgid(0, 0)
+    while pending := signal.sigpending() & {*STOP_SIGNALS}:  # what came before it was apart
+        signal.sigwait(pending)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)

@@ -13,16 +13,20 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from ..configuration.errors import UserError
 from ..data.batching import Share, StepDataset, plan_epoch
-from ..data.encoded import Examples
+from ..data.encoded import Examples, digest
+from ..data.loading import split_name
 from ..data.mixture import Block, Mixture, Seat, ahead, beginning, regrouped
 from ..data.progress import say
 from ..data.streaming import SOURCE, Source, place_name
 from ..recipes.schema import Recipe
 from ..tasks.preprocessor import Preprocessor, Split
+from .stopping import held_back, set_apart
+
+BEGIN_ANEW = "put it back, or set another output_dir to begin anew"
 
 MicroBatches = list[dict[str, torch.Tensor]]
 
@@ -58,6 +62,28 @@ class TrainingData(Protocol):
         ...
 
 
+def fingerprint(examples: Examples) -> dict[str, Any]:
+    """What tells encoded examples from others."""
+    return {"examples": len(examples), "digest": digest(examples)}
+
+
+def require_same(where: str, before: dict[str, Any] | None, examples: Examples) -> None:
+    """
+    Args:
+        where: The place of the examples.
+        before: The fingerprint of those that the run began with; None from a checkpoint of before there was one.
+
+    Raises:
+        UserError: These are others.
+    """
+    if before is None or before == fingerprint(examples):
+        return
+    changed = f"{before['examples']:,} examples then, {len(examples):,} now"
+    if before["examples"] == len(examples):
+        changed = "as many examples, of which some are others"
+    raise UserError(f"{where}: is not what it was when this run began ({changed}); {BEGIN_ANEW}")
+
+
 class SplitData:
     """A split, shuffled anew in each epoch."""
 
@@ -79,25 +105,21 @@ class SplitData:
         while True:
             plan = self.plan(epoch)
             dataset = StepDataset(self.preprocessor, self.examples, plan, self.share, epoch)
-            order, workers = range(batch, len(plan)), self.recipe.batches.workers
-            for micro_batches in DataLoader(
-                dataset,
-                batch_size=None,
-                sampler=order,
-                num_workers=workers,
-                worker_init_fn=_set_apart,
-                generator=torch.Generator(),  # the step at work draws from the global one
-            ):
+            for micro_batches in _loaded(dataset, self.recipe.batches.workers, sampler=range(batch, len(plan))):
                 batch += 1
                 is_last = batch == len(plan)
                 yield micro_batches, Place(epoch + is_last, 0 if is_last else batch, epoch + batch / len(plan))
             epoch, batch = epoch + 1, 0
 
-    def state(self) -> None:
-        return None
+    def state(self) -> dict[str, Any]:
+        return fingerprint(self.examples)
 
-    def load_state(self, state: Any) -> None:
-        pass
+    def load_state(self, state: dict[str, Any] | None) -> None:
+        """
+        Raises:
+            UserError: It is the state of other data.
+        """
+        require_same(split_name(self.recipe.data, self.recipe.data.train_split), state, self.examples)
 
     def measured(self) -> dict[str, float]:
         return {}
@@ -129,16 +151,8 @@ class StreamData:
         self.layout = [share.world_size, per_process, share.accumulation]
 
     def steps(self, epoch: int, batch: int) -> Iterator[tuple[MicroBatches, Place]]:
-        dataset = _ReaderDataset(self)
-        loader = DataLoader(
-            dataset,
-            batch_size=None,
-            num_workers=self.workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_set_apart,
-            generator=torch.Generator(),
-        )
-        for item in loader if self.workers else ahead(iter(loader)):
+        items = _loaded(_ReaderDataset(self), self.workers, collate_fn=_as_it_is)
+        for item in items if self.workers else ahead(items):
             if isinstance(item, UserError):  # a worker's own would come with its stack trace
                 raise item
             micro_batches, self.states[self.turn] = item
@@ -149,7 +163,8 @@ class StreamData:
     def state(self) -> dict[str, Any]:
         by_number = {state["reader"]: state for state in gather_object(self.states)}
         readers = [by_number[number] for number in sorted(by_number)]
-        return {"layout": self.layout, "turn": self.turn, "readers": readers}
+        files = {source.name: source.files for source in self.sources}
+        return {"layout": self.layout, "turn": self.turn, "readers": readers, "files": files}
 
     def load_state(self, state: dict[str, Any] | None) -> None:
         """
@@ -160,6 +175,15 @@ class StreamData:
         states = state.get("readers")
         if not states or len(states[0]["here"]) != 2 * len(self.sources) + 1:
             raise UserError("the checkpoint is of a run without this stream; set another output_dir")
+        for source in self.sources:
+            then = state.get("files", {}).get(source.name, source.files)
+            for name in sorted(then.keys() | source.files.keys()):
+                if then.get(name) != source.files.get(name):
+                    sizes = [f"{of[name]:,} bytes" if name in of else "absent" for of in (then, source.files)]
+                    raise UserError(
+                        f"{source.name}: {name} is not what it was when this run began ({sizes[0]} then, {sizes[1]} now); "
+                        f"{BEGIN_ANEW}"
+                    )
         before = state["layout"]
         if before == self.layout:
             self.states, self.turn = [states[seat.number] for seat in self.seats], state["turn"]
@@ -214,10 +238,28 @@ def _pass_is_over(start: list[dict[str, Any]], end: list[dict[str, Any]]) -> boo
     return all(one["passes"] > first for one, first in zip(end, begun, strict=True))
 
 
-def _set_apart(worker: int) -> None:
-    """A launcher's signal is for all of a training process's group, and would end its workers before it has saved."""
-    if hasattr(os, "setpgid"):
-        os.setpgid(0, 0)
+def _loaded(dataset: Dataset, workers: int, **options: Any) -> Iterator[Any]:
+    """The items of a data set, made by so many processes beside this one."""
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        num_workers=workers,
+        worker_init_fn=_start_worker,
+        generator=torch.Generator(),  # the step at work draws from the global one
+        **options,
+    )
+    with held_back():
+        items = iter(loader)
+    yield from items
+
+
+def _start_worker(number: int) -> None:
+    set_apart()
+
+
+def is_of_a_lost_worker(error: RuntimeError) -> bool:
+    """Whether a process that makes batches is gone, of which torch tells wherever the run is at work."""
+    return str(error).startswith("DataLoader worker (pid")
 
 
 def _as_it_is(item: Any) -> Any:

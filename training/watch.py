@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from ..configuration.errors import reason
 from ..data.progress import say
-from ..data.whole_files import write_file
+from ..data.whole_files import not_written, write_file
 from ..recipes.schema import TrainingRecipe
 from .engine import local
 
@@ -107,7 +106,7 @@ def keep_batch(file: Path, micro_batches: list[dict[str, torch.Tensor]]) -> None
     try:
         write_file(file, save(tensors))
     except OSError as error:
-        say(f"{file}: cannot be written ({reason(error)})")
+        say(str(not_written(file, error, "the run ends without it")))
 
 
 def all_finite(model: torch.nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> bool:
@@ -116,3 +115,8 @@ def all_finite(model: torch.nn.Module, optimizers: Iterable[torch.optim.Optimize
     moments = [value for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)]
     weights = {*model.parameters(), *states}
     return all(bool(local(tensor).isfinite().all()) for tensor in (*weights, *moments))
+
+
+def first_not_finite(weights: Iterable[tuple[str, torch.Tensor]]) -> str | None:
+    """The name of the first tensor that holds NaN or an infinity."""
+    return next((name for name, weight in weights if not weight.isfinite().all()), None)

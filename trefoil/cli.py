@@ -425,6 +425,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     from .hub.card import CardFields
     from .hub.check import check_published, print_checks
     from .hub.publish import publish
+    from .training.stopping import heard
 
     if arguments.check is not None:
         if arguments.source is not None:
@@ -434,18 +435,19 @@ def _publish(arguments: argparse.Namespace) -> int:
         raise UserError("trefoil publish: --trust-remote-code goes with --check FOLDER; publishing runs no code")
     if arguments.source is None or arguments.output is None:
         raise UserError("trefoil publish: give SOURCE and OUTPUT, or --check FOLDER")
-    folder = publish(
-        arguments.source,
-        arguments.output,
-        dtype=arguments.dtype,
-        max_shard_size=arguments.max_shard_size,
-        overwrite=arguments.overwrite,
-        push_to_hub=arguments.push_to_hub,
-        private=arguments.private,
-        space=arguments.space,
-        merge=arguments.merge,
-        card=CardFields(title=arguments.title, license=arguments.license, base_model=arguments.base_model),
-    )
+    with heard(signal.default_int_handler):  # so that nothing is left half written
+        folder = publish(
+            arguments.source,
+            arguments.output,
+            dtype=arguments.dtype,
+            max_shard_size=arguments.max_shard_size,
+            overwrite=arguments.overwrite,
+            push_to_hub=arguments.push_to_hub,
+            private=arguments.private,
+            space=arguments.space,
+            merge=arguments.merge,
+            card=CardFields(title=arguments.title, license=arguments.license, base_model=arguments.base_model),
+        )
     say(f"published {arguments.source} in {folder}")
     return 0
 

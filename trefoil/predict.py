@@ -11,8 +11,8 @@ from .configuration.errors import UserError, reason
 from .data.progress import say
 from .pipelines.by_length import predict_by_length
 from .pipelines.translation import languages_of, with_language
-from .training.adapters import whole_model
 from .recipes.reading import parse_yaml
+from .training.adapters import whole_model
 from .training.run_folder import ModelFolder, best_model
 from .training.strangers import require_loadable
 from .visualization.asking import (

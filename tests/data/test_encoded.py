@@ -4,8 +4,9 @@ import itertools
 import re
 
 import datasets
+import pytest
 
-from trefoil.data.encoded import NOTES, PROBLEM, count_in_lists, encode_once, list_lengths
+from trefoil.data.encoded import NOTES, PROBLEM, count_in_lists, digest, encode_once, list_lengths
 
 
 def test_list_lengths():
@@ -36,3 +37,21 @@ def test_in_a_log_encoding_says_how_far_it_is(monkeypatch, capsys):
     lines = re.findall(r"encoding train: [\d,]+ of [\d,]+", capsys.readouterr().err)
     assert lines[0] == "encoding train: 0 of 2,500"
     assert lines[-1] == "encoding train: 2,000 of 2,500"
+
+
+ROWS = {"ids": [[1, 2], [], [3]], "label": [0.5, 1.0, 2.0], "note": ["x", None, "z"]}
+
+
+def test_a_digest_is_of_the_numbers_and_their_order_and_not_of_how_they_are_stored():
+    dataset = datasets.Dataset.from_dict(ROWS)
+    in_pieces = datasets.concatenate_datasets([dataset.select(range(2)), dataset.select(range(2, 3))])
+    other_notes = datasets.Dataset.from_dict(ROWS | {"note": ["a", "b", None]})
+    assert digest(in_pieces) == digest(dataset) == digest(other_notes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ids": [[1, 2], [3], []]}, {"ids": [[1], [2], [3]]}, {"ids": [[1, 2], [], [4]]}, {"label": [0.5, 2.0, 1.0]}],
+)
+def test_other_numbers_have_another_digest(changes):
+    assert digest(datasets.Dataset.from_dict(ROWS | changes)) != digest(datasets.Dataset.from_dict(ROWS))

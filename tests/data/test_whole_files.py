@@ -1,10 +1,15 @@
+import itertools
 import os
+import random
+import re
+import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from trefoil.data import whole_files
-from trefoil.data.whole_files import remove, tidy, whole_folder, write_file, write_folder
+from trefoil.data.whole_files import not_written, remove, settle, tidy, whole_folder, write_file, write_folder
 
 
 def contents(folder):
@@ -46,8 +51,41 @@ class KilledError(BaseException):
     """Stands for the end of the process: nothing catches it."""
 
 
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_killed_at_any_time_it_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(whole_files, "_exchange", lambda one, other: False)
+    else:
+        for name in "ab":
+            (tmp_path / name).mkdir()
+        if not whole_files._exchange(tmp_path / "a", tmp_path / "b"):
+            pytest.skip("folders cannot change places here")
+        for name in "ab":
+            (tmp_path / name).rmdir()
+    folder, texts = tmp_path / "x", [b"0" * 1000, b"1" * 1000]
+    write_folder(folder, fill_with("0" * 1000))
+
+    def replace_again_and_again():
+        for number in itertools.count(1):
+            write_folder(folder, fill_with(str(number % 2) * 1000))
+
+    for _ in range(3):
+        writer = get_context("fork").Process(target=replace_again_and_again)
+        writer.start()
+        until = time.monotonic() + random.uniform(0.02, 0.1)
+        while time.monotonic() < until:
+            assert folder.is_dir() or not exchanges
+        writer.kill()
+        writer.join()
+        assert folder.is_dir() or not exchanges
+        settle(folder)
+        assert [path.name for path in tmp_path.iterdir()] == ["x"]
+        assert contents(folder) in [{"a": text, "sub/b": text} for text in texts]
+
+
 @pytest.mark.parametrize("which", range(1, 3))
 def test_killed_between_its_renames_a_folder_is_still_there_after_tidying(tmp_path, monkeypatch, which):
+    monkeypatch.setattr(whole_files, "_exchange", lambda one, other: False)
     write_folder(tmp_path / "x", fill_with("one"))
     calls, rename = [], Path.rename
 
@@ -128,3 +166,12 @@ def test_removing(tmp_path):
     for name in ("x", "file", "link", "none"):
         remove(tmp_path / name)
     assert contents(tmp_path) == {"kept/a": b"one", "kept/sub/b": b"one"}
+
+
+def test_what_cannot_be_written_is_told_with_its_place_and_the_room_there(tmp_path):
+    full = str(not_written(tmp_path / "x" / "y", OSError(28, "No space left on device"), "the old is kept"))
+    assert re.fullmatch(
+        rf"{tmp_path}/x/y: cannot be written \(No space left on device; \S+ GB are free there\); the old is kept", full
+    )
+    gone = str(not_written(tmp_path / "x", FileNotFoundError(2, "No such file or directory"), "the old is kept"))
+    assert gone.endswith("; its folder was deleted or moved meanwhile")

@@ -1,15 +1,20 @@
 import json
+import math
 import os
+import random
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
+from multiprocessing import get_context
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 import trefoil
@@ -144,7 +149,7 @@ class Hidden(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(fullname)
 sys.meta_path.insert(0, Hidden())
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 ids = torch.tensor([[5, 6, 7, 2]])
 """
@@ -279,6 +284,84 @@ def test_a_failure_leaves_nothing_behind(source, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="disk full"):
         publish(source, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_not_published(source, tmp_path, value):
+    name = "model.encoder.layers.0.mlp.up_proj.weight"
+    folder = changed(source, tmp_path / "run", name, value)
+    with pytest.raises(UserError) as error:
+        publish(folder, tmp_path / "out")
+    assert (
+        str(error.value) == f"{folder}: {name} holds NaN or an infinity, so the model is not published; train it anew"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_beyond_a_precision_are_not_published_in_it(source, tmp_path):
+    name = "model.encoder.layers.0.mlp.up_proj.weight"
+    folder = changed(source, tmp_path / "run", name, 1e5)
+    with pytest.raises(UserError, match=f"{name} is beyond what float16 can hold; publish with --dtype bfloat16"):
+        publish(folder, tmp_path / "out", dtype="float16")
+    publish(folder, tmp_path / "out", dtype="bfloat16")
+
+
+def changed(source, folder, name, value):
+    folder = without(folder)(source)
+    weights = load_file(folder / "model.safetensors")
+    weights[name][0, 0] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+def killed_while_it_publishes(source, target, seconds):
+    """Publish over and over, until some seconds later that process is killed."""
+
+    def again_and_again():
+        while True:
+            publish(source, target, overwrite=True)
+
+    process = get_context("fork").Process(target=again_and_again)
+    process.start()
+    process.join(seconds)
+    process.kill()
+    process.join()
+
+
+@pytest.mark.parametrize("times", [3, pytest.param(40, marks=pytest.mark.slow)])
+def test_killed_at_any_time_it_leaves_the_old_folder_or_the_new_one_and_the_next_clears_up(source, tmp_path, times):
+    whole = contents(publish(source, tmp_path / "out"))
+    for _ in range(times):
+        killed_while_it_publishes(source, tmp_path / "out", random.uniform(0.05, 0.6))
+        assert contents(tmp_path / "out") == whole
+    with pytest.raises(UserError, match="is not empty"):
+        publish(source, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_what_was_there(source, tmp_path):
+    whole = contents(publish(source, tmp_path / "out"))
+    found = get_context("fork").Queue()
+
+    def publish_without_room():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+        try:
+            publish(source, tmp_path / "out", overwrite=True)
+        except UserError as error:
+            found.put(str(error))
+
+    process = get_context("fork").Process(target=publish_without_room)
+    process.start()
+    line = found.get(timeout=60)
+    process.join()
+    assert re.fullmatch(
+        rf"{tmp_path / 'out'}: cannot be written \(.*File too large.*; \S+ GB are free there\); what was there before is kept; "
+        "make room or choose another folder",
+        line,
+    )
+    assert contents(tmp_path / "out") == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def without(folder, *names, **changes):

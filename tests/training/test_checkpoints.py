@@ -1,4 +1,5 @@
 import json
+import re
 import threading
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from trefoil.training.checkpoints import (
     load_checkpoint,
     load_state,
     load_weights,
+    step_of,
+    to_average,
 )
 from trefoil.training.engine import Engine
 from trefoil.training.optimization import make_optimizers
@@ -138,7 +141,8 @@ def test_what_could_not_be_written_is_told_and_leaves_nothing(tmp_path):
     writer = CheckpointWriter(tmp_path, engine_of(model, optimizers), keep=2)
     writer.begin(2, {}, fail)
     with pytest.raises(
-        UserError, match=r"step-00000002: cannot be written \(.*No space left on device\); checkpoints before"
+        UserError,
+        match=r"step-00000002: cannot be written \(No space left on device; \S+ GB are free there\); checkpoints bef",
     ):
         writer.finish()
     assert list(tmp_path.iterdir()) == [checkpoint]
@@ -150,7 +154,7 @@ def test_only_safetensors_and_json(tmp_path):
     take_step(model, optimizers, 0)
     checkpoint = save(tmp_path, 7, model, optimizers, position={"step": 7}, scaler=None)
     assert {path.name for path in checkpoint.iterdir()} == {
-        "config.json", "generation_config.json", "model.safetensors", "optimizer.safetensors", "state.json",
+        "config.json", "generation_config.json", "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json",
     }  # fmt: skip
     state = load_state(checkpoint)
     assert (state["step"], state["position"], state["scaler"]) == (7, {"step": 7}, None)
@@ -211,6 +215,49 @@ def test_a_damaged_one_is_named_and_the_one_before_it_taken(tmp_path, name, cut)
     assert "\n" not in told[0]
     assert told[0].startswith(f"{newer}: {name} is damaged (")
     assert told[0].endswith("); going on from the one before it")
+
+
+@pytest.mark.parametrize("name", ["optimizer.safetensors", "model.safetensors", "state.json", "manifest.json"])
+def test_a_single_bit_is_noticed(tmp_path, name):
+    older, newer = (save(tmp_path, step, *made("adamw")) for step in (5, 6))
+    content = bytearray((newer / name).read_bytes())
+    at = len(content) * 2 // 3  # in a tensor, a number or a checksum
+    content[at] ^= 1
+    (newer / name).write_bytes(content)
+    told = []
+    assert latest_checkpoint(tmp_path, told.append) == older
+    (line,) = told
+    # of a manifest that is damaged itself, the file that it seems to speak of
+    assert re.match(rf"{newer}: {r'.*' if name == 'manifest.json' else name} is (damaged|missing)", line)
+
+
+def test_one_of_before_there_was_a_manifest_is_looked_at_as_far_as_can_be(tmp_path):
+    older, newer = (save(tmp_path, step, *made("adamw")) for step in (5, 6))
+    for checkpoint in (older, newer):
+        (checkpoint / "manifest.json").unlink()
+    assert latest_checkpoint(tmp_path) == newer
+    (newer / "model.safetensors").write_bytes((newer / "model.safetensors").read_bytes()[:-4])
+    assert latest_checkpoint(tmp_path) == older
+
+
+def test_damaged_ones_go_once_the_run_has_gone_on_from_before_them(tmp_path):
+    for step in (2, 4, 6):
+        save(tmp_path, step, *made("adamw"))
+    save(tmp_path, 5, *made("adamw"))
+    assert [folder.name for folder in checkpoint_folders(tmp_path)] == ["step-00000004", "step-00000005"]
+
+
+def test_where_somebody_stopped_the_run_changes_nothing_in_what_is_averaged(tmp_path):
+    model, optimizers = made("adamw")
+    steps = {2: True, 3: False, 4: True, 6: True, 7: False}  # whether they were planned
+    for step, planned in steps.items():
+        writer = CheckpointWriter(tmp_path, engine_of(model, optimizers), keep=3)
+        writer.begin(step, {}, lambda where, weights: model.save_pretrained(where, state_dict=weights), planned)
+        writer.finish()
+    folders = checkpoint_folders(tmp_path)
+    assert [step_of(folder) for folder in folders] == [4, 6, 7]
+    for count, expected in {1: [7], 2: [6, 7], 3: [4, 6, 7], 9: [4, 6, 7]}.items():
+        assert [step_of(folder) for folder in to_average(folders, count)] == expected
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """That nothing makes a run lose its place: killed, stopped, diverged or finished, it goes on to the end."""
 
 import inspect
+import itertools
 import json
 import math
+import multiprocessing
 import random
+import re
 import shutil
 import signal
 import threading
@@ -13,14 +16,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from training_runs import TALKATIVE, KilledError, after_step, losses, merged, start, tiny_recipe, train_and_die
+from training_runs import TALKATIVE, KilledError, after_step, ended, losses, merged, start, tiny_recipe, train_and_die
 
+from benchmarks import reliability
 from trefoil.configuration.errors import UserError
+from trefoil.data import whole_files
+from trefoil.tasks import TASKS
+from trefoil.tasks.translation import TranslationEvaluator
 from trefoil.training import checkpoint_writer
-from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
+from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state, write_manifest
 from trefoil.training.engine import Engine
 from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
+from trefoil.training.run_folder import ModelFolder
 
 # trains, and one of its processes, some seconds after a step (0: the first that it takes), sends itself a signal
 SIGNALLED = """
@@ -61,6 +69,55 @@ def test_killed_at_any_step_it_goes_on_to_the_same_losses(finished_run, tmp_path
     assert losses(tmp_path / "run") == losses(finished_run), f"killed at step {step}"
 
 
+def test_killed_with_its_workers_at_work_it_can_go_on_at_once(finished_run, tmp_path):
+    """They see some seconds later that it is gone, and hold nothing meanwhile."""
+    recipe = tiny_recipe(tmp_path / "run", batches={"workers": 1})
+    process = train_and_signal(recipe, signal.SIGKILL, 8)
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+# the same in a group of its own, all of which gets the signal, as a launcher or a terminal sends it
+SIGNALLED_IN_A_GROUP = SIGNALLED.replace("os.kill(os.getpid(), number)", "os.killpg(0, number)").replace(
+    "step = TrainingLoop.step", "os.setpgid(0, 0)\nstep = TrainingLoop.step"
+)
+
+
+@pytest.mark.parametrize("step", [3, *(pytest.param(step, marks=pytest.mark.slow) for step in (7, 8, 9))])
+def test_a_signal_to_its_whole_group_does_not_take_its_workers(finished_run, tmp_path, monkeypatch, step):
+    """Epochs, at which workers begin anew, have fewer steps than are tried."""
+    monkeypatch.setitem(globals(), "SIGNALLED", SIGNALLED_IN_A_GROUP)
+    recipe = tiny_recipe(tmp_path / "run", batches={"workers": 2})
+    process = train_and_signal(recipe, signal.SIGTERM, step)
+    assert process.returncode == 130, process.stderr
+    assert load_state(latest_checkpoint(tmp_path / "run" / "checkpoints"))["step"] == step + 1
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
+def test_a_worker_that_is_killed_ends_the_run_in_a_line_and_it_goes_on(finished_run, tmp_path, monkeypatch):
+    def step_and_kill(self, micro_batches, step=TrainingLoop.step):
+        values = step(self, micro_batches)
+        if self.position.step == 13:  # of an epoch of which there is more than is made ahead
+            self.writer.finish()
+            (worker,) = multiprocessing.active_children()
+            worker.kill()
+        return values
+
+    recipe = tiny_recipe(tmp_path / "run", batches={"workers": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "step", step_and_kill)
+        with pytest.raises(UserError) as error:
+            train(recipe)
+    assert re.fullmatch(
+        r"batches.workers=1: DataLoader worker .*, often for want of memory; the same command goes on from the last checkpoint",
+        str(error.value),
+    )
+    train(tiny_recipe(tmp_path / "run"))
+    assert losses(tmp_path / "run") == losses(finished_run)
+
+
 @pytest.mark.parametrize(
     ("number", "options", "code"),
     [
@@ -85,9 +142,50 @@ def test_a_checkpoint_whose_model_is_of_no_known_kind_is_told_in_one_line(finish
     shutil.copytree(finished_run, tmp_path / "run")
     checkpoint = checkpoint_folders(tmp_path / "run" / "checkpoints")[-1]
     (checkpoint / "config.json").write_text("{}")
+    write_manifest(checkpoint)
     with pytest.raises(UserError, match=f"{checkpoint.name}: the model does not load: .*; delete this folder") as error:
         train(tiny_recipe(tmp_path / "run"))
     assert "\n" not in str(error.value)
+
+
+def cut(file):
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[len(content) * 2 // 3] ^= 4
+    file.write_bytes(content)
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+DAMAGES = {"cut": cut, "a bit": flip, "empty": empty, "missing": Path.unlink}
+TRIED = [("a bit", "optimizer.safetensors"), ("missing", "model.safetensors")]
+
+
+@pytest.mark.parametrize(
+    ("damage", "name"),
+    [
+        pytest.param(damage, name, marks=[] if (damage, name) in TRIED else pytest.mark.slow)
+        for damage in DAMAGES
+        for name in ("model.safetensors", "optimizer.safetensors", "state.json", "tokenizer.json", "manifest.json")
+        if (damage, name) != ("missing", "manifest.json")  # then it is as from before there was one
+    ],
+)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_gone_on_from(finished_run, tmp_path, capsys, damage, name):
+    shutil.copytree(finished_run, tmp_path / "run")
+    newest = checkpoint_folders(tmp_path / "run" / "checkpoints")[-1]
+    DAMAGES[damage](newest / name)
+    results = train(tiny_recipe(tmp_path / "run"))
+    told = [line for line in capsys.readouterr().err.splitlines() if "going on from" in line]
+    named = ".*" if (damage, name) == ("a bit", "manifest.json") else name
+    assert re.match(rf"{newest}: {named} is (damaged \(.*\)|missing); going on from the one before it", told[0])
+    assert told[1] == f"going on from step 18 ({newest.with_name('step-00000018')})"
+    assert losses(tmp_path / "run") == losses(finished_run)
+    assert results["test"] == json.loads((finished_run / "best" / "results.json").read_text())["test"]
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +225,13 @@ def test_killed_again_and_again_while_saving(talkative_losses, tmp_path, process
     assert list(found) == list(range(1, 21)), seconds
     assert found == pytest.approx(talkative_losses, abs=1e-4), seconds
     assert not list((tmp_path / "run").glob("**/.*trefoil-[nod]*")), seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS)
+def test_killed_at_twenty_instants_it_comes_to_the_same_for_every_task(tmp_path, task):
+    *cells, differences = reliability.interrupted(task, tmp_path, 20, signal.SIGKILL)
+    assert (cells[:2], differences) == ([task, 20], "none")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +300,7 @@ def test_killed_while_it_puts_the_best_model_in_place(tmp_path, monkeypatch):
         monkeypatch,
         tiny_recipe(tmp_path / "run", **changes),
         (TrainingLoop, "_evaluate", scored_by_step(TrainingLoop._evaluate)),
+        (whole_files, "_exchange", lambda one, other: False),
         (Path, "rename", rename_or_die),
     )
     assert not (tmp_path / "run" / "best").exists()
@@ -214,6 +320,217 @@ def scored_by_step(evaluate_model):
         self.evaluator.evaluate = real
 
     return evaluate_later_as_better
+
+
+def test_a_folder_that_is_deleted_under_it_ends_it_in_a_line(tmp_path, monkeypatch):
+    def step_and_delete(self, micro_batches, step=TrainingLoop.step):
+        values = step(self, micro_batches)
+        if self.position.step == 8:
+            self.writer.finish()
+            shutil.rmtree(tmp_path / "run")
+        return values
+
+    monkeypatch.setattr(TrainingLoop, "step", step_and_delete)
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(tmp_path / "run"))
+    assert re.fullmatch(
+        rf"{tmp_path / 'run' / 'log.jsonl'}: cannot be written \(No such file or directory; \S+ GB are free there\); its folder "
+        "was deleted or moved meanwhile",
+        str(error.value),
+    )
+    assert not (tmp_path / "run").exists()
+
+
+# trains, and from a step on (0: the start) no file can have more than some bytes, as where the disk is full
+FULL = """
+import resource, signal, sys
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+recipe, last, size = sys.argv[1], *map(int, sys.argv[2:])
+def fill():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+step = TrainingLoop.step
+def step_and_fill(self, micro_batches):
+    values = step(self, micro_batches)
+    if self.position.step == last:
+        self.writer.finish()
+        fill()
+    return values
+TrainingLoop.step = step_and_fill
+if not last:
+    fill()
+sys.exit(main(["train", recipe]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "step", "size", "kept"),
+    [
+        ("checkpoints/step-00000012", 8, 30_000, "checkpoints before it are kept"),
+        pytest.param("tokenizer", 0, 5_000, "what was there before is kept", marks=pytest.mark.slow),
+        pytest.param("log.jsonl", 15, 3_500, "checkpoints are kept, and the same c", marks=pytest.mark.slow),
+        pytest.param("best", 19, 30_000, "what was there before is kept", marks=pytest.mark.slow),
+    ],
+)
+def test_what_finds_no_room_is_one_line_and_with_room_it_goes_on(finished_run, tmp_path, place, step, size, kept):
+    recipe = tiny_recipe(tmp_path / "run")
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "script.py").write_text(FULL)
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", step, size)
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    line = process.stderr.splitlines()[-1]
+    assert line.startswith(f"error: {tmp_path / 'run' / place}: cannot be written (")
+    assert f"; {kept}" in line
+    assert "GB are free there" in line
+    train(recipe)
+    assert losses(tmp_path / "run") == losses(finished_run)
+    assert not list((tmp_path / "run").glob("**/.*trefoil-[nod]*"))
+
+
+# --- asked to stop where it is not at a step
+
+
+EVALUATED = {"training": {"evaluate_every": 5, "save_every": 4, "max_steps": 12, "average_checkpoints": 2}}
+
+
+@pytest.fixture(scope="module")
+def evaluated_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated") / "run"
+    train(tiny_recipe(folder, **EVALUATED))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("which", "step", "number"),
+    [
+        (1, 5, signal.SIGTERM),
+        pytest.param(2, 10, signal.SIGINT, marks=pytest.mark.slow),
+        (3, 12, signal.SIGTERM),  # the last
+    ],
+)
+def test_asked_to_stop_while_it_is_evaluated_it_leaves_that_and_does_it_when_it_goes_on(
+    evaluated_run, tmp_path, monkeypatch, which, step, number
+):
+    begun = []
+
+    def evaluate_and_signal(self, model, final, evaluate=TranslationEvaluator.evaluate):
+        begun.append(model)
+        if len(begun) == which:
+            signal.raise_signal(number)
+            pytest.fail("it was evaluated to the end")
+        return evaluate(self, model, final)
+
+    patch = TranslationEvaluator, "evaluate", evaluate_and_signal
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run", **EVALUATED), patch, death=KeyboardInterrupt)
+    state = load_state(latest_checkpoint(tmp_path / "run" / "checkpoints"))
+    assert (state["step"], state["position"]["to_evaluate"]) == (step, True)
+    train(tiny_recipe(tmp_path / "run", **EVALUATED))
+    assert ended(tmp_path / "run") == ended(evaluated_run)
+
+
+def test_asked_to_stop_before_a_step_at_which_it_would_be_evaluated(evaluated_run, tmp_path, monkeypatch):
+    def stop_and_step(self, micro_batches, step=TrainingLoop.step):
+        self.stop_requested = self.position.step == 4
+        return step(self, micro_batches)
+
+    recipe = tiny_recipe(tmp_path / "run", **EVALUATED)
+    train_and_die(monkeypatch, recipe, (TrainingLoop, "step", stop_and_step), death=KeyboardInterrupt)
+    assert not entries(tmp_path / "run", "validation_loss")
+    train(tiny_recipe(tmp_path / "run", **EVALUATED))
+    assert ended(tmp_path / "run") == ended(evaluated_run)
+
+
+@pytest.mark.parametrize("step", [4, 12])
+def test_asked_to_stop_while_it_saves_it_takes_no_further_step(evaluated_run, tmp_path, monkeypatch, step):
+    def save_and_signal(self, planned, save=TrainingLoop._save):
+        save(self, planned)
+        if self.position.step == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    recipe = tiny_recipe(tmp_path / "run", **EVALUATED)
+    train_and_die(monkeypatch, recipe, (TrainingLoop, "_save", save_and_signal), death=KeyboardInterrupt)
+    assert list(losses(tmp_path / "run")) == list(range(1, step + 1))
+    assert not (tmp_path / "run" / "best" / "results.json").exists()
+    train(tiny_recipe(tmp_path / "run", **EVALUATED))
+    assert ended(tmp_path / "run") == ended(evaluated_run)
+
+
+# trains, and one process is asked to stop before the second batch of its first evaluation
+SIGNALLED_IN_EVALUATION = """
+import os, signal, sys
+from pathlib import Path
+from trefoil.cli import main
+from trefoil.tasks import text_to_text
+from trefoil.training.loop import TrainingLoop
+recipe, rank, file = sys.argv[1:]
+score = TrainingLoop._scores
+def score_and_signal(self, model):
+    generate, number = model.generate, 0
+    def generate_and_signal(*arguments, **options):
+        nonlocal number
+        number += 1
+        if number == 1 and os.environ["RANK"] == rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        with open(file + os.environ["RANK"], "a") as counted:
+            counted.write("x")
+        return generate(*arguments, **options)
+    model.generate = generate_and_signal
+    try:
+        return score(self, model)
+    finally:
+        del model.generate
+TrainingLoop._scores = score_and_signal
+sys.exit(main(["train", recipe]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_leave_an_evaluation_together(tmp_path, rank):
+    changes = merged(merged(TALKATIVE, EVALUATED), {"evaluation": {"tokens_per_batch": 40}})
+    train(tiny_recipe(tmp_path / "whole", **changes))
+    (tmp_path / "recipe.yaml").write_text(tiny_recipe(tmp_path / "run", **changes).to_yaml())
+    (tmp_path / "script.py").write_text(SIGNALLED_IN_EVALUATION)
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", rank, tmp_path / "batches", processes=2)
+    assert process.returncode == 130, process.stderr
+    assert [(tmp_path / f"batches{one}").read_text() for one in range(2)] == ["x", "x"]
+    state = load_state(latest_checkpoint(tmp_path / "run" / "checkpoints"))
+    assert (state["step"], state["position"]["to_evaluate"]) == (5, True)
+    train(tiny_recipe(tmp_path / "run", **changes))
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), abs=1e-4)
+    assert entries(tmp_path / "run", "validation_loss") == [5, 10, 12]
+
+
+@pytest.mark.parametrize("steps", [[9], pytest.param([3, 10, 11], marks=pytest.mark.slow)])
+def test_where_it_was_stopped_changes_nothing_in_what_it_comes_to(evaluated_run, tmp_path, monkeypatch, steps):
+    for number in steps:
+
+        def stop_and_step(self, micro_batches, step=TrainingLoop.step, number=number):
+            self.stop_requested = self.position.step == number - 1
+            return step(self, micro_batches)
+
+        recipe = tiny_recipe(tmp_path / "run", **EVALUATED)
+        train_and_die(monkeypatch, recipe, (TrainingLoop, "step", stop_and_step), death=KeyboardInterrupt)
+        assert load_state(latest_checkpoint(tmp_path / "run" / "checkpoints"))["step"] == number
+    train(tiny_recipe(tmp_path / "run", **EVALUATED))
+    assert ended(tmp_path / "run") == ended(evaluated_run)
+
+
+def test_a_line_of_the_log_is_the_same_though_the_run_was_stopped_before_it(tmp_path, monkeypatch):
+    changes = {"training": {"max_steps": 11, "log_every": 5, "save_every": 7}}
+    train(tiny_recipe(tmp_path / "whole", **changes))
+
+    def stop_and_step(self, micro_batches, step=TrainingLoop.step):
+        self.stop_requested = self.position.step == 2
+        return step(self, micro_batches)
+
+    recipe = tiny_recipe(tmp_path / "run", **changes)
+    train_and_die(monkeypatch, recipe, (TrainingLoop, "step", stop_and_step), death=KeyboardInterrupt)
+    train(tiny_recipe(tmp_path / "run", **changes))
+    assert losses(tmp_path / "run") == losses(tmp_path / "whole")
+    assert list(losses(tmp_path / "run")) == [1, 5, 7, 10, 11]
 
 
 def test_stopped_at_its_last_step_it_is_still_evaluated(finished_run, tmp_path, monkeypatch):
@@ -254,6 +571,27 @@ def test_more_steps_go_on_where_it_ended(finished_run, tmp_path):
     assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 24}))["steps"] == 24
     train(tiny_recipe(tmp_path / "straight", training={"max_steps": 24}))
     assert losses(tmp_path / "run") == losses(tmp_path / "straight")
+
+
+def test_a_better_mean_of_before_stays_the_best_though_more_steps_are_taken(tmp_path, monkeypatch):
+    # of the best, of the mean, on the test split; and of the best, of what was there, of the mean, on the test split
+    scores = iter([{"chrf": score} for score in (1.0, 9.0, 0.0, 2.0, 9.0, 3.0, 0.0)])
+    while_training = itertools.count()
+
+    def evaluate_as_told(self, model, final):
+        return {**(next(scores) if final else {"chrf": float(next(while_training))}), "predictions": [""] * 6}
+
+    monkeypatch.setattr(TranslationEvaluator, "evaluate", evaluate_as_told)
+    run, changes = tmp_path / "run", {"average_checkpoints": 3, "evaluate_every": 10}
+    assert train(tiny_recipe(run, training=changes))["weights"] == "mean of steps 12, 18, 20"
+    mean = (run / "best" / "model.safetensors").read_bytes()
+    train_and_die(monkeypatch, tiny_recipe(run, training=changes | {"max_steps": 31}), after_step(30))
+    train_and_die(monkeypatch, tiny_recipe(run, training=changes | {"max_steps": 31}), after_step(31))
+    assert not ModelFolder(run / "best").results.exists()  # one of the new steps was better than those before
+    results = train(tiny_recipe(run, training=changes | {"max_steps": 31}))
+    assert (results["weights"], results["steps"]) == ("mean of steps 12, 18, 20", 31)
+    assert (run / "best" / "model.safetensors").read_bytes() == mean
+    assert not (run / "finished").exists()
 
 
 def test_a_loss_that_is_not_finite_ends_it(tmp_path):

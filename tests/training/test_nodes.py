@@ -153,7 +153,8 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(
-        UserError, match=r"best: cannot be written \(.*No space left on device\); what was there before"
+        UserError,
+        match=r"best: cannot be written \(No space left on device; \S+ GB are free there\); what was there before",
     ):
         nodes.write_once(Accelerator(), tmp_path / "best", fill)
     assert (tmp_path / "best" / "file").read_text() == "before"

@@ -13,7 +13,7 @@ import datasets
 import pytest
 import torch
 from conftest import SMALL
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from training_runs import TALKATIVE, after_step, losses, start, tiny_content, tiny_recipe, train_and_die
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -295,6 +295,20 @@ def test_wrong_changes_of_a_trained_models_config_are_refused(finished_run, tmp_
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_named(finished_run, tmp_path, value):
+    folder = shutil.copytree(finished_run / "best", tmp_path / "broken")
+    weights = load_file(folder / "model.safetensors")
+    weights["model.decoder.layers.1.mlp.up_proj.weight"][3, 2] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError) as error:
+        train(started_from(tmp_path / "run", folder))
+    assert str(error.value) == (
+        f"model.init_from='{folder}': model.decoder.layers.1.mlp.up_proj.weight holds NaN or an infinity; give weights that "
+        "are all numbers"
+    )
+
+
 def test_pickled_weights_are_not_read(finished_run, tmp_path, capsys):
     folder = shutil.copytree(finished_run / "best", tmp_path / "pickled")
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -464,6 +478,47 @@ def test_of_each_kind_of_invalid_row_the_first_is_told_before_a_tokenizer_is_tra
             f"{file} example 1: column 'text' holds 7, not a text; mend them or set data.invalid_examples=skip",
         ]
         assert not (tmp_path / "run" / "tokenizer").exists()
+
+
+# --- data that is not what it was
+
+
+def fewer(rows):
+    return rows[:-1]
+
+
+def another(rows):
+    return [*rows[:-1], {"ko": "하나 둘", "en": "one two"}]
+
+
+def swapped(rows):
+    return [rows[1], rows[0], *rows[2:]]
+
+
+@pytest.mark.parametrize(
+    ("split", "change", "told"),
+    [
+        ("train", fewer, "100 examples then, 99 now"),
+        pytest.param("train", another, "as many examples, of which some are others", marks=pytest.mark.slow),
+        pytest.param("train", swapped, "as many examples, of which some are others", marks=pytest.mark.slow),
+        ("validation", another, "as many examples, of which some are others"),
+    ],
+)
+def test_data_that_was_changed_since_the_run_began_is_refused(tmp_path, write, monkeypatch, split, change, told):
+    data = local_data(write)
+    changes = {"data": data, "tokenizer": {"vocab_size": 270}}
+    train_and_die(monkeypatch, tiny_recipe(tmp_path / "run", **changes), after_step(8))
+    file = Path(data["path"]) / f"{split}.jsonl"
+    content = file.read_text()
+    rows = [json.loads(line) for line in content.splitlines()]
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in change(rows)))
+    with pytest.raises(UserError) as error:
+        train(tiny_recipe(tmp_path / "run", **changes))
+    assert str(error.value) == (
+        f"{file}: is not what it was when this run began ({told}); put it back, or set another output_dir to begin anew"
+    )
+    file.write_text(content)
+    assert train(tiny_recipe(tmp_path / "run", **changes))["steps"] == 20
 
 
 # --- when it ends

@@ -44,6 +44,34 @@ def test_the_folder_of_another_run_is_refused(finished_run, tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"model": {"config": {"hidden_size": 64}}}, "model.config.hidden_size is 32 there and 64 here"),
+        (
+            {"model": {"preset": "recurrent-tiny"}},
+            "model.preset is 'encoder-decoder-tiny' there and 'recurrent-tiny' here",
+        ),
+        ({"data": {"embedded_sizes": {"train": 90}}}, "data.embedded_sizes.train is 120 there and 90 here"),
+        ({"data": {"columns": {"source": "en"}}}, "data.columns.source is 'ko' there and 'en' here"),
+        ({"tokenizer": {"vocab_size": 290}}, "tokenizer.vocab_size is 300 there and 290 here"),
+        ({"optimization": {"optimizer": "muon"}}, "optimization.optimizer is 'adamw' there and 'muon' here"),
+        ({"optimization": {"weight_decay": 0.5}}, "optimization.weight_decay is 0.01 there and 0.5 here"),
+        ({"batches": {"tokens_per_batch": 600}}, "batches.tokens_per_batch is 1200 there and 600 here"),
+    ],
+    ids=lambda value: value.partition(" ")[0] if isinstance(value, str) else "",
+)
+def test_a_recipe_that_would_go_on_from_another_is_refused_by_its_key(finished_run, changes, key):
+    before = contents(finished_run)
+    recipe = tiny_recipe(finished_run, **changes)
+    recipe.training.mixed_precision = "no"  # what the run's came to
+    with pytest.raises(UserError) as error, RunFolder(finished_run).claimed(recipe):
+        pass
+    assert str(error.value).startswith(f"{finished_run}: holds another run ({key}); set another output_dir")
+    after = contents(finished_run)
+    assert {name for name in before if before[name] != after[name]} <= {".trefoil-run.lock"}
+
+
 def test_a_folder_with_other_files_is_refused(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(UserError, match="is not empty and holds no run of Trefoil; set another output_dir"):
@@ -221,6 +249,33 @@ def test_a_second_run_is_refused_until_the_first_ends_even_killed(finished_run, 
         holder.kill()
         holder.join()
     train(recipe)
+
+
+def claim_at_once(recipe, barrier, found, over):
+    barrier.wait(60)
+    try:
+        with RunFolder(recipe.output_dir).claimed(recipe):
+            found.put("at work")
+            over.wait(60)
+    except UserError as error:
+        found.put(str(error))
+
+
+def test_of_two_runs_that_start_at_once_in_a_new_folder_one_is_refused(tmp_path):
+    context = get_context("fork")
+    for number in range(5):
+        recipe = tiny_recipe(tmp_path / f"run-{number}")
+        barrier, found, over = context.Barrier(2), context.Queue(), context.Event()
+        runs = [context.Process(target=claim_at_once, args=(recipe, barrier, found, over)) for _ in range(2)]
+        for run in runs:
+            run.start()
+        said = [found.get(timeout=60) for _ in runs]
+        over.set()
+        for run in runs:
+            run.join()
+        refusal, winner = sorted(said, key=lambda line: line == "at work")
+        assert winner == "at work"
+        assert refusal.startswith(f"{recipe.output_dir}: another run is at work here (")
 
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP])

@@ -326,6 +326,21 @@ def test_a_reader_can_be_sent_to_a_worker_that_is_not_forked(recipe):
         assert (expected[0]["input_ids"] == found[0]["input_ids"]).all()
 
 
+def test_a_file_that_was_changed_since_the_run_began_is_refused(recipe, tmp_path, write, monkeypatch):
+    train_and_die(monkeypatch, recipe(), after_step(7))
+    file = tmp_path / "data" / "b.jsonl"
+    size = file.stat().st_size
+    write("b.jsonl", lines("b", 40))
+    with pytest.raises(UserError) as error:
+        train(recipe())
+    assert str(error.value) == (
+        f"b.jsonl: b.jsonl is not what it was when this run began ({size:,} bytes then, {file.stat().st_size:,} bytes now); "
+        "put it back, or set another output_dir to begin anew"
+    )
+    write("b.jsonl", lines("b", 33))
+    assert train(recipe())["steps"] == 20
+
+
 @pytest.mark.slow
 def test_blocks_without_a_valid_row_are_passed_over(recipe, tmp_path, write, capsys, monkeypatch):
     """And a run that was killed among them goes on as if nothing had happened."""

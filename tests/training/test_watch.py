@@ -235,6 +235,14 @@ def test_with_fp16_gradients_that_are_not_finite_are_left_to_the_scaler(tmp_path
     assert list(losses(tmp_path / "run")) == [*range(1, 16), *range(17, 21)]
 
 
+def test_it_is_told_at_the_step_where_it_is_and_not_at_the_next_that_is_logged(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(TrainingLoop, "step", spoiled(TrainingLoop.step, math.nan, {14}))
+    train(tiny_recipe(tmp_path / "run", training={"log_every": 10}))
+    shown = capsys.readouterr().err
+    assert shown.index("step 14: the loss is nan; left out (1 so far)") < shown.index("step 18/20")
+    assert list(skipped(tmp_path / "run")) == [14]
+
+
 # --- what is written
 
 

@@ -1,0 +1,335 @@
+"""What a run comes to that is killed, stopped, damaged or left without room, beside one that nothing happens to.
+
+    python -m benchmarks.reliability docs/reliability.md [--kills 20] [--seed 0] [kills signals damage room publish checksums]
+
+renews the tables there. Runs are tiny ones of each task, on the processor; what is compared is every logged loss, every score,
+the results and the weights of the best model, to the bit.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from safetensors.torch import save_file
+
+from tests.training_runs import content_of_task, ended, losses
+from trefoil.cli import main as trefoil
+from trefoil.hub.publish import publish
+from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.tasks import TASKS
+from trefoil.training.checkpoints import (
+    checkpoint_folders,
+    latest_checkpoint,
+    load_state,
+    require_whole,
+    write_manifest,
+)
+
+FORK = get_context("fork")
+SIZES = {"train": 60, "validation": 6, "test": 4}
+TRAINING = {"max_steps": 30, "evaluate_every": 5, "save_every": 4, "average_checkpoints": 2}
+DAMAGED_FILES = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "state.json",
+    "manifest.json",
+    "config.json",
+    "tokenizer.json",
+)
+
+
+def write_recipe(task: str, folder: Path, **changes: Any) -> Path:
+    """A recipe of a tiny run of a task, in a folder of its own."""
+    folder.mkdir(parents=True)
+    training = {"training": TRAINING | changes.pop("training", {})}
+    content = content_of_task(task, folder, SIZES, **training, **changes)
+    recipe = build(Recipe, content, task)
+    validate(recipe, task)
+    (folder / "recipe.yaml").write_text(recipe.to_yaml(), encoding="utf-8")
+    return folder
+
+
+class Life:
+    """One life of a run, in a process of its own and a group of its own.
+
+    Args:
+        prepare: What is done in that process before.
+    """
+
+    def __init__(self, folder: Path, prepare: Callable[[], object] = lambda: None, *overrides: str) -> None:
+        read, write = os.pipe()  # a file would need room
+        self.process = FORK.Process(target=self._live, args=(folder, prepare, overrides, write))
+        self.process.start()
+        os.close(write)
+        self.said = b""
+        self.listener = threading.Thread(target=self._listen, args=(read,), daemon=True)
+        self.listener.start()
+
+    def _listen(self, read: int) -> None:
+        with os.fdopen(read, "rb", buffering=0) as said:
+            while part := said.read(2**16):
+                self.said += part
+
+    def _live(self, folder: Path, prepare: Callable[[], object], overrides: tuple[str, ...], write: int) -> None:
+        os.setpgid(0, 0)
+        for state in (AcceleratorState, PartialState, GradientState):  # of what was trained here before
+            state._shared_state.clear()
+        for number in (1, 2):
+            os.dup2(write, number)
+        os.close(write)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
+        prepare()
+        os._exit(trefoil(["train", str(folder / "recipe.yaml"), *overrides]))
+
+    def within(self, seconds: float) -> bool:
+        """Whether it has ended by itself within some seconds."""
+        self.process.join(seconds)
+        return self.process.exitcode is not None
+
+    def signal(self, number: int) -> float:
+        """Send a signal to its whole group; the seconds until it has ended."""
+        started = time.monotonic()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+        self.process.join()
+        return time.monotonic() - started
+
+    def end(self) -> int:
+        self.process.join()
+        return self.process.exitcode
+
+    @property
+    def lines(self) -> list[str]:
+        self.listener.join(10)
+        return self.said.decode(errors="replace").splitlines()
+
+
+def whole(task: str, folder: Path, **changes: Any) -> tuple[Any, float]:
+    """What a run comes to that nothing happens to, and its seconds."""
+    write_recipe(task, folder, **changes)
+    started = time.monotonic()
+    life = Life(folder)
+    assert life.end() == 0, life.lines
+    return ended(folder / "run"), time.monotonic() - started
+
+
+def differences(expected: Any, found: Any) -> str:
+    names = ("losses", "scores", "results", "weights")
+    differing = [name for name, one, other in zip(names, expected, found, strict=True) if one != other]
+    return " and ".join(differing) or "none"
+
+
+def table(head: list[str], rows: list[list[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def interrupted(task: str, folder: Path, kills: int, number: int, **changes: Any) -> list[Any]:
+    """A run of a task that gets a signal again and again until it has had so many, at random instants, as often anew as it takes."""
+    expected, seconds = whole(task, folder / "whole", **changes)
+    given = runs = lost = 0
+    slowest, found = 0.0, set()
+    while given < kills:
+        runs += 1
+        run = write_recipe(task, folder / f"run-{runs}", **changes)
+        while True:
+            life = Life(run)
+            # often after the work of a life has begun, and sometimes before it
+            if given >= kills or life.within(random.uniform(0.05, 1.1) * seconds):
+                assert life.end() == 0, life.lines
+                break
+            slowest = max(slowest, life.signal(number))
+            given += 1
+            if number != signal.SIGKILL:
+                code = life.process.exitcode
+                assert code in (130, -number), (code, life.lines)  # the second before it trains, or when all is done
+                logged = [*losses(run / "run")] if (run / "run" / "log.jsonl").exists() else []
+                checkpoint = latest_checkpoint(run / "run" / "checkpoints")
+                lost += bool(logged) and (checkpoint is None or load_state(checkpoint)["step"] < logged[-1])
+        found.add(differences(expected, ended(run / "run")))
+    cells = [task, given, runs]
+    if number != signal.SIGKILL:
+        cells += [f"{slowest:.1f}", lost]
+    return [*cells, ", ".join(sorted(found))]
+
+
+def table_of_kills(folder: Path, kills: int) -> str:
+    rows = [interrupted(task, folder / task, kills, signal.SIGKILL) for task in TASKS]
+    return table(["task", "killed", "in so many runs", "differences from the run that nothing happened to"], rows)
+
+
+def table_of_signals(folder: Path, kills: int) -> str:
+    rows = []
+    for number, workers in ((signal.SIGTERM, 0), (signal.SIGTERM, 2), (signal.SIGINT, 0)):
+        name = f"{number.name}, {workers} workers"
+        cells = interrupted("translation", folder / name, kills, number, batches={"workers": workers})
+        rows.append([name, *cells[1:]])
+    head = [
+        "signal to the whole group",
+        "sent",
+        "in so many runs",
+        "seconds to the end, at most",
+        "steps lost",
+        "differences",
+    ]
+    return table(head, rows)
+
+
+def _flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+    file.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a bit is another": _flip,
+    "cut": lambda file: os.truncate(file, random.randrange(1, file.stat().st_size)),
+    "empty": lambda file: os.truncate(file, 0),
+    "missing": Path.unlink,
+}
+
+
+def table_of_damage(folder: Path, tries: int) -> str:
+    expected, _ = whole("translation", folder / "whole")
+    rows = []
+    for damage, apply in DAMAGES.items():
+        for name in DAMAGED_FILES:
+            named, found = 0, set()
+            for number in range(tries):
+                run = shutil.copytree(folder / "whole", folder / f"{damage}-{name}-{number}")
+                recipe = (run / "recipe.yaml").read_text(encoding="utf-8")
+                (run / "recipe.yaml").write_text(recipe.replace(str(folder / "whole"), str(run)), encoding="utf-8")
+                newest = checkpoint_folders(run / "run" / "checkpoints")[-1]
+                apply(newest / name)
+                life = Life(run)
+                assert life.end() == 0, life.lines
+                named += any(f"{newest}: " in line and "going on from the one before" in line for line in life.lines)
+                found.add(differences(expected, ended(run / "run")))
+                shutil.rmtree(run)
+            rows.append([damage, name, tries, named, ", ".join(sorted(found))])
+    head = ["damage to the newest checkpoint", "file", "tries", "named, and the one before taken", "differences"]
+    return table(head, rows)
+
+
+def _leave_room(size: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def table_of_room(folder: Path, tries: int) -> str:
+    """Files can have only so many bytes; then there is room."""
+    expected, _ = whole("translation", folder / "whole")
+    sizes = [file.stat().st_size for file in (folder / "whole" / "run").rglob("*") if file.is_file()]
+    refused, found, places = 0, set(), set()
+    for number in range(tries):
+        run = write_recipe("translation", folder / f"run-{number}")
+        size = int(np.exp(random.uniform(np.log(10), np.log(max(sizes)))))
+        life = Life(run, lambda size=size: _leave_room(size))
+        life.end()
+        errors = [line for line in life.lines if line.startswith("error: ")]
+        if (
+            len(errors) == 1
+            and "GB are free there" in errors[0]
+            and not any("Traceback" in line for line in life.lines)
+        ):
+            refused += 1
+            places.add(Path(errors[0].removeprefix("error: ").partition(": ")[0]).name.partition("-0")[0])
+        life = Life(run)
+        assert life.end() == 0, life.lines
+        found.add(differences(expected, ended(run / "run")))
+    head = ["tries", "ended in one line with the place and the room", "places", "differences once there was room"]
+    return table(head, [[tries, refused, ", ".join(sorted(places)), ", ".join(sorted(found))]])
+
+
+def _again_and_again(source: Path, target: Path) -> None:
+    with contextlib.redirect_stderr(io.StringIO()):
+        while True:
+            publish(source, target, overwrite=True)
+
+
+def table_of_publishing(folder: Path, kills: int) -> str:
+    whole("translation", folder / "whole")
+    source, target = folder / "whole" / "run", folder / "out" / "model"
+    publish(source, target)
+    before = {file.name: file.read_bytes() for file in target.iterdir()}
+    there = left = 0
+    for _ in range(kills):
+        process = FORK.Process(target=_again_and_again, args=(source, target))
+        process.start()
+        process.join(random.uniform(0.05, 1.0))
+        process.kill()
+        process.join()
+        there += target.is_dir() and before == {file.name: file.read_bytes() for file in target.iterdir()}
+        publish(source, target, overwrite=True)
+        left += len([*target.parent.iterdir()]) > 1
+    head = ["killed", "the published folder was there and whole", "leftovers after the next `publish`"]
+    return table(head, [[kills, there, left]])
+
+
+def table_of_checksums(folder: Path, gigabytes: float = 1.0) -> str:
+    folder.mkdir()
+    part = torch.zeros(int(gigabytes * 1e9) // 8, dtype=torch.float32)
+    for name in ("model.safetensors", "optimizer.safetensors"):
+        save_file({"part": part}, folder / name)
+    (folder / "state.json").write_text(json.dumps({"step": 1, "optimizer": []}), encoding="utf-8")
+    seconds = []
+    for work in (write_manifest, require_whole):
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            work(folder)
+            times.append(time.perf_counter() - started)
+        seconds.append(f"{sorted(times)[2] / gigabytes:.2f}")
+    return table(
+        ["seconds per GB, medians of 5", "written beside training", "read where a run goes on"], [["", *seconds]]
+    )
+
+
+def main() -> None:
+    tables: dict[str, Callable[[Path, int], str]] = {
+        "kills": table_of_kills,
+        "signals": table_of_signals,
+        "damage": lambda folder, kills: table_of_damage(folder, max(1, kills // 10)),
+        "room": table_of_room,
+        "publish": lambda folder, kills: table_of_publishing(folder, 5 * kills),
+        "checksums": lambda folder, kills: table_of_checksums(folder),
+    }
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("tables", nargs="*", default=[*tables], metavar="TABLE", help=", ".join(tables))
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    random.seed(arguments.seed)
+    datasets.disable_progress_bars()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in arguments.tables:
+            made = tables[name](Path(folder, name), arguments.kills)
+            print(f"{name}\n{made}\n", flush=True)
+            text = arguments.page.read_text(encoding="utf-8")
+            before, start, rest = text.partition(f"<!-- table {name} -->\n")
+            _, end, after = rest.partition("<!-- end -->\n")
+            arguments.page.write_text(f"{before}{start}{made}\n{end}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""Faults are made, and found: that they change nothing, tests of what meets with them hold."""
+
+import sys
+
+import pytest
+
+from benchmarks import reliability
+
+
+def test_what_differs_is_named():
+    expected = ({1: 0.5}, [], {"steps": 1}, b"0")
+    assert reliability.differences(expected, expected) == "none"
+    assert reliability.differences(expected, ({1: 0.6}, [], {"steps": 1}, b"1")) == "losses and weights"
+
+
+def test_checksums_are_timed(tmp_path):
+    *_, row = reliability.table_of_checksums(tmp_path / "x", 0.001).splitlines()
+    assert all(float(cell) >= 0 for cell in row.split("|")[2:4])
+
+
+def test_a_table_takes_its_place_on_the_page(tmp_path, monkeypatch):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- table room -->\nold\n<!-- end -->\nb\n")
+    monkeypatch.setattr(reliability, "table_of_room", lambda folder, kills: f"| {kills} |")
+    monkeypatch.setattr(sys, "argv", ["reliability", str(page), "room", "--kills", "3"])
+    reliability.main()
+    assert page.read_text() == "a\n<!-- table room -->\n| 3 |\n<!-- end -->\nb\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["signals", "damage", "room", "publishing"])
+def test_faults_are_made(tmp_path, name):
+    rows = getattr(reliability, f"table_of_{name}")(tmp_path / "x", 1).splitlines()[2:]
+    assert rows
+    if name != "publishing":
+        assert all(row.rstrip("| ").endswith("none") for row in rows)
