@@ -4,14 +4,15 @@ import copy
 import difflib
 from typing import Any
 
-from transformers import CONFIG_MAPPING, VisionEncoderDecoderConfig
+from transformers import CONFIG_MAPPING
 from transformers.configuration_utils import PreTrainedConfig
 
 from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
 from .encoder_decoder import TrefoilEncoderDecoderConfig
-from .halves import attend_to, reads_patches
+from .halves import reads_patches
 from .recurrent import TrefoilRecurrentConfig
+from .vision_encoder_decoder import TrefoilVisionEncoderDecoderConfig
 
 # Vaswani et al. 2017: table 3, row "base"; §5.4 for the dropout
 VASWANI: dict[str, Any] = {
@@ -62,6 +63,7 @@ SIZES: dict[str, dict[str, int]] = {
 }  # fmt: skip
 
 ENCODER, DECODER, ENCODER_DECODER = TrefoilEncoderConfig, TrefoilDecoderConfig, TrefoilEncoderDecoderConfig
+VISION = TrefoilVisionEncoderDecoderConfig
 
 PRESETS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
     "vaswani-base": (ENCODER_DECODER, VASWANI),
@@ -76,7 +78,7 @@ PRESETS: dict[str, tuple[type[PreTrainedConfig], dict[str, Any]]] = {
         f"recurrent-{size}": (TrefoilRecurrentConfig, {"hidden_size": fields["hidden_size"]})
         for size, fields in SIZES.items()
     },
-    **{f"vision-encoder-decoder-{size}": (VisionEncoderDecoderConfig, fields) for size, fields in SIZES.items()},
+    **{f"vision-encoder-decoder-{size}": (VISION, fields) for size, fields in SIZES.items()},
 }
 
 
@@ -96,7 +98,7 @@ def preset_config(name: str, **overrides: Any) -> PreTrainedConfig:
         raise ValueError(f"unknown preset {name!r}; there are {', '.join(PRESETS)}")
     config_class, fields = PRESETS[name]
     fields, overrides = copy.deepcopy(fields), copy.deepcopy(overrides)
-    if config_class is VisionEncoderDecoderConfig:
+    if config_class is VISION:
         return _behind_vision(name, fields | overrides)
     halves = getattr(config_class, "sub_configs", {})
     allowed = set(config_class.__dataclass_fields__)  # type: ignore[attr-defined]
@@ -144,5 +146,4 @@ def _behind_vision(name: str, fields: dict[str, Any]) -> PreTrainedConfig:
     )
     if not reads_patches(encoder):
         raise ValueError(f"{name}: a {model_type} does not read pictures in patches; the usual encoder is vit")
-    attend_to(decoder, encoder)
-    return VisionEncoderDecoderConfig(encoder=encoder.to_dict(), decoder=decoder.to_dict())
+    return TrefoilVisionEncoderDecoderConfig(encoder=encoder, decoder=decoder)

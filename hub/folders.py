@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
 from ..data.tokenizer import load_tokenizer as load_any_tokenizer
 from ..data.whole_files import whole_folder
 from ..modeling.auto import AUTO_CLASSES
+from ..modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from ..training.run_folder import best_model
 
 # Any of these makes a tokenizer
@@ -26,7 +27,7 @@ TOKENIZER_FILES = (
 # Every file that a published folder may hold: what is written here, and what a download from the Hub adds.
 PUBLISHED_FILES = (
     "README.md", "LICENSE", ".gitattributes",
-    "config.json", "generation_config.json",
+    "config.json", "generation_config.json", "preprocessor_config.json",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -137,14 +138,12 @@ def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedMod
         UserError: It is of another kind.
     """
     config = read_json(folder / "config.json")
+    decoder = config.get("decoder") or {}
+    if (config.get("model_type"), decoder.get("model_type")) == ("vision-encoder-decoder", "trefoil_decoder"):
+        # as captioning runs were saved before they had a type of their own
+        return TrefoilVisionEncoderDecoderModel.config_class, TrefoilVisionEncoderDecoderModel
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
     if config.get("model_type") not in families:
-        if config.get("model_type") == "vision-encoder-decoder":
-            raise UserError(
-                f"{folder / 'config.json'}: a vision-encoder-decoder is neither published nor exported, since transformers finds "
-                "code beside the weights of a whole model only, not of its decoder; this folder itself loads with "
-                "`import trefoil` and from_pretrained"
-            )
         raise UserError(
             f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
         )
@@ -182,6 +181,22 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase | None, model: PreTraine
     size = model.get_input_embeddings().weight.shape[0]
     if tokenizer is not None and len(tokenizer) > size:
         raise UserError(f"{origin}: the tokenizer has {len(tokenizer)} tokens, but the model's embedding only {size}")
+
+
+def load_image_processor(model: PreTrainedModel, folder: Path) -> Any:
+    """What makes pictures ready for a model; None for one that reads none.
+
+    Raises:
+        UserError: It does not load.
+    """
+    if model.main_input_name != "pixel_values":
+        return None
+    try:
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}: no image processor to load, from preprocessor_config.json: {reason(error)}"
+        ) from error
 
 
 def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:

@@ -21,6 +21,7 @@ from .card import CardFields, read_results, render_card
 from .folders import (
     classes_of,
     is_published,
+    load_image_processor,
     load_model,
     load_tokenizer,
     model_folder,
@@ -53,7 +54,7 @@ def publish(
 
     Args:
         source: What `save_pretrained` wrote, or a run's folder that holds such a folder as `best`. Beside the weights
-            may lie a tokenizer, `generation_config.json`, `recipe.yaml`, `results.json` and `curve.png`.
+            may lie a tokenizer, an image processor, `generation_config.json`, `recipe.yaml`, `results.json` and `curve.png`.
         output_folder: The folder to write; absent or empty.
         metrics: Results for the card, as in `results.json`, and instead of it: dicts with `name`, `type`, `value`,
             `dataset` and perhaps `split` and `signature`.
@@ -104,6 +105,7 @@ def publish(
     if space:
         require_page(folder, head_of(model_class), tokenizer)
     model = load_model(model_class, folder, tokenizer)
+    image_processor = load_image_processor(model, folder)
     readme = render_card(
         model.config,
         head_of(model_class),
@@ -126,7 +128,9 @@ def publish(
         _point_at_code(new / "config.json", config_class)
         if tokenizer is not None:
             tokenizer.save_pretrained(new)
-        for name in ("config.json", "generation_config.json", "tokenizer_config.json"):
+        if image_processor is not None:
+            image_processor.save_pretrained(new)
+        for name in ("config.json", "generation_config.json", "tokenizer_config.json", "preprocessor_config.json"):
             if (new / name).is_file() and (content := read_json(new / name)) != (cut := places.config(content)):
                 (new / name).write_bytes(_json(cut))
         written |= bundle_code(config_class) | (space_files(new) if space else {}) | {"README.md": readme.encode()}

@@ -20,7 +20,7 @@ if __name__ == "__main__":  # beside a model: what would be compiled is no part 
     sys.dont_write_bytecode = True
 
 from .answers import TASKS, refusal
-from .asking import LOADING_ERRORS, MODEL_ERRORS, load_pipe, read_card
+from .asking import IMAGE_TO_TEXT, LOADING_ERRORS, MODEL_ERRORS, load_pipe, read_card
 from .asking import TASKS as ASKING
 from .attention import attention_maps, reason
 from .page import attention_page
@@ -50,6 +50,8 @@ def make_page(
     task, pipe, metadata = _load(model, metadata, trust_remote_code)
     widget = metadata.get("widget")
     examples = [example for example in (widget if isinstance(widget, list) else []) if isinstance(example, Mapping)]
+    if task == IMAGE_TO_TEXT:  # a card is a stranger's word: no file or address that it names is opened
+        examples = []
     boxes = dict(TASKS[task].boxes)
     if task == "fill-mask":
         boxes["text"] = f"Text, with {pipe.tokenizer.mask_token} for the word to guess"
@@ -67,10 +69,7 @@ def make_page(
     with gr.Blocks(title=title, analytics_enabled=False) as page:
         spoken_task = task.replace("-", " ").capitalize()
         gr.Markdown(f"# {title}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
-        inputs = [
-            gr.Textbox(label=label, lines=2, max_lines=12, autofocus=number == 0)
-            for number, label in enumerate(boxes.values())
-        ]
+        inputs = [TASKS[task].box(label, number == 0) for number, label in enumerate(boxes.values())]
         choices = []
         if languages := getattr(pipe, "languages", []) if task == "translation" else []:
             first = parameters.get("tgt_lang")
@@ -82,7 +81,7 @@ def make_page(
         output = TASKS[task].output()
         attention = gr.HTML(label="Attention")
         gr.on(
-            [button.click, *(box.submit for box in inputs)],
+            [button.click, *(box.submit for box in inputs if isinstance(box, gr.Textbox))],
             make_response(pipe, task, boxes, parameters),
             [*inputs, *choices],
             [output, attention],
@@ -122,34 +121,43 @@ def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None)
 def make_response(
     pipe: Pipeline, task: str, boxes: Mapping[str, str], parameters: Mapping[str, Any]
 ) -> Callable[..., Iterator[tuple[Any, str]]]:
-    """A function that takes the texts of the boxes, and the language where one is to be chosen, and gives the answer first,
+    """A function that takes what stands in the boxes, and the language where one is to be chosen, and gives the answer first,
     then the answer with its map.
 
     Raises:
-        gr.Error: (the function) A text is missing, or is none that the model can answer.
+        gr.Error: (the function) A text or picture is missing, or is none that the model can answer.
     """
 
-    def respond(*values: str) -> Iterator[tuple[Any, str]]:
-        texts, language = dict(zip(boxes, values, strict=False)), values[len(boxes) :]
-        for name, text in texts.items():
-            if not text or not text.strip():
-                raise refusal(f"Nothing is written under “{boxes[name]}”.")
-            if len(text) > MOST_CHARACTERS:
-                raise refusal(
-                    f"“{boxes[name]}” has {len(text):,} characters, but this page takes {MOST_CHARACTERS:,} at most."
-                )
+    def respond(*values: Any) -> Iterator[tuple[Any, str]]:
+        given, language = dict(zip(boxes, values, strict=False)), values[len(boxes) :]
+        if task == IMAGE_TO_TEXT and given["image"] is None:
+            raise refusal(f"There is no picture under “{boxes['image']}”.")
+        if task != IMAGE_TO_TEXT:
+            _require_texts({boxes[name]: text for name, text in given.items()})
         try:
             chosen = dict(parameters) | dict(zip(("tgt_lang",), language, strict=False))
-            answer, written = TASKS[task].answer(task, pipe, texts, chosen)
+            answer, written = TASKS[task].answer(task, pipe, given, chosen)
         except gr.Error:
             raise
         except MODEL_ERRORS as error:
             raise refusal(f"The model cannot answer this: {reason(error)}") from error
+        if task == IMAGE_TO_TEXT:  # maps are of texts
+            yield answer, ""
+            return
         yield answer, note("drawing the attention …")
-        read = [pipe.with_language(text, *language) if language else text for text in texts.values()]
+        read = [pipe.with_language(text, *language) if language else text for text in given.values()]
         yield answer, draw_attention(pipe, read, written)
 
     return respond
+
+
+def _require_texts(texts: Mapping[str, str | None]) -> None:
+    """Raises a gr.Error where a box, by its label, has no text, or too long a one."""
+    for label, text in texts.items():
+        if not text or not text.strip():
+            raise refusal(f"Nothing is written under “{label}”.")
+        if len(text) > MOST_CHARACTERS:
+            raise refusal(f"“{label}” has {len(text):,} characters, but this page takes {MOST_CHARACTERS:,} at most.")
 
 
 def draw_attention(pipe: Pipeline, texts: list[str], written: str | None) -> str:

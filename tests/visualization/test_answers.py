@@ -8,6 +8,7 @@ import pytest
 gradio = pytest.importorskip("gradio")
 
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 from transformers import ByT5Tokenizer, pipeline  # noqa: E402
 
 import trefoil  # noqa: E402
@@ -198,6 +199,19 @@ def test_a_limit_that_only_the_configuration_knows_is_kept(page_with, name):
         assert "".join(piece for piece, _ in press(page, TEXT * 20)[0]) == TEXT * 20
     else:
         assert press(page, "몇 개?", TEXT * 20)[0]
+
+
+def test_a_picture_has_a_caption_and_no_map(published_captioner):
+    page = make_page(published_captioner)
+    (box,) = components(page, gradio.Image)
+    assert (box.label, box.type) == ("Picture", "pil")
+    picture = Image.new("RGB", (30, 20), "red")
+    caption, attention = press(page, picture)
+    assert caption == trefoil.load(published_captioner)(picture)["caption"]
+    assert attention == ""
+    assert refused(page, None) == "There is no picture under “Picture”."
+    example = {"pipeline_tag": "image-to-text", "widget": [{"image": "somewhere.png"}]}
+    assert not components(make_page(published_captioner, example), gradio.Dataset)
 
 
 def test_summarization_is_a_matter_of_the_card(published):
