@@ -27,9 +27,15 @@ from .page import attention_page
 
 # fonts of the reader's machine: gradio's own themes bring theirs, or fetch them
 THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-MAP_HEIGHT = 800  # pixels
+MAP_HEIGHT = 800  # pixels, until the map has said how high it is
+# what the page in the frame says is heard by the page around: its height, which no one else can know
+FIT_FRAMES = """() => window.addEventListener("message", (event) => {
+  const height = event.data && event.data.attentionHeight;
+  const frames = [...document.querySelectorAll("iframe")].filter((frame) => frame.contentWindow === event.source);
+  if (Number.isFinite(height)) for (const frame of frames) frame.style.height = `${Math.min(height, 20000)}px`;
+})"""
 MOST_CHARACTERS = 20_000
-MOST_WEIGHTS = 10_000_000  # of a map, which is drawn anew for every text: up to 20 MB
+MOST_WEIGHTS = 40_000_000  # of a map, which is drawn anew for every text: 12 layers of 12 heads and 512 tokens
 
 
 def make_page(
@@ -110,6 +116,7 @@ def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None)
         server_port=port,
         share=False,
         theme=THEME,
+        js=FIT_FRAMES,
         footer_links=[],
         quiet=True,
         prevent_thread_lock=True,

@@ -73,7 +73,8 @@ def test_every_task_s_example_can_be_pressed(page_of):
         assert answer
         kind = "decoder self-attention" if name == "entailment" else "encoder self-attention"
         assert shown_maps(attention).keys() == {kind}
-        assert shown_texts(attention).keys() == ({"source", "target"} if len(texts) == 2 else {"source"})
+        is_pair = len(texts) == 2 and name != "entailment"  # of which a decoder makes one
+        assert shown_texts(attention).keys() == ({"first text", "second text"} if is_pair else {"text"})
 
 
 def test_text_classification(page_of, published_head):
@@ -136,7 +137,7 @@ def test_question_answering(page_of):
     answer, attention = press(page, "몇 개?", TEXT)
     assert all(text in TEXT or text == "(no answer)" for text in answer)
     assert len(answer) >= 2
-    assert shown_texts(attention) == {"source": "몇 개?", "target": TEXT}
+    assert shown_texts(attention) == {"first text": "몇 개?", "second text": TEXT}
     assert shown_maps(attention)["encoder self-attention"]["keys"].count("</s>") == 2
     assert refused(page, "", TEXT) == "Nothing is written under “Question”."
 
@@ -159,7 +160,7 @@ def test_text_generation_keeps_to_the_model_s_length(page_of, published_head):
     answer, attention = press(page, "세 개의")
     assert answer.strip()
     assert shown_maps(attention).keys() == {"decoder self-attention"}
-    assert shown_texts(attention) == {"source": "세 개의", "target": html.escape(answer)}
+    assert shown_texts(attention) == {"text": html.escape(f"세 개의{answer}")}
     prompt = "three"
     while len(tokenizer(prompt + " three")["input_ids"]) < 64:
         prompt += " three"
