@@ -43,6 +43,7 @@ import regex  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
 import yaml  # noqa: E402
+from PIL import Image, ImageDraw  # noqa: E402
 
 SENTENCES = {
     "ko": [
@@ -73,6 +74,7 @@ class Published:
         is_fine = recipe.get("tokenizer", {}).get("kind") == "characters"
         self.strategy = "simple" if all_labelled or is_fine else "first"
         self.language = "ko" if (recipe.get("language") or [""])[0] == "ko" else "en"
+        self.beside = Path()  # what pictures are named from
 
     def pipeline(self):
         return transformers.pipeline(self.tag, model=self.folder, trust_remote_code=True)
@@ -81,6 +83,16 @@ class Published:
         tokenizer = transformers.AutoTokenizer.from_pretrained(self.folder, trust_remote_code=True)
         model = getattr(transformers, self.auto_class).from_pretrained(self.folder, trust_remote_code=True)
         return model.eval(), tokenizer
+
+    def captions(self, pictures):
+        model, tokenizer = self.load()
+        processor = transformers.AutoImageProcessor.from_pretrained(self.folder, trust_remote_code=True)
+        texts = []
+        for start in range(0, len(pictures), 32):
+            batch = [picture.convert("RGB") for picture in pictures[start : start + 32]]
+            output = model.generate(processor(batch, return_tensors="pt").pixel_values)
+            texts += tokenizer.batch_decode(output, skip_special_tokens=True)
+        return texts
 
     def values(self, rows, role):
         """A role's column; the recipe says only where it has another name."""
@@ -223,6 +235,12 @@ def question_answering(published, rows):
     return f"exact match {100 * exact / len(rows):.2f}, F1 {100 * best / len(rows):.2f}"
 
 
+def image_captioning(published, rows):
+    captions = published.captions([Image.open(published.beside / name) for name in published.values(rows, "image")])
+    right = sum(caption == text for caption, text in zip(captions, published.values(rows, "text"), strict=True))
+    return f"exact match {100 * right / len(rows):.2f}"
+
+
 def perplexity(published, rows):
     """Of every token: given those before it, or with it and every seventh or so masked, in rows of the model's length."""
     model, tokenizer = published.load()
@@ -274,14 +292,26 @@ TASKS = {
     "question-answering": ("question-answering", "AutoModelForQuestionAnswering", question_answering),
     "causal-lm": ("text-generation", "AutoModelForCausalLM", perplexity),
     "masked-lm": ("fill-mask", "AutoModelForMaskedLM", perplexity),
+    "image-captioning": ("image-to-text", "AutoModelForImageTextToText", image_captioning),  # no pipeline
 }
+
+
+def disc(colour):
+    picture = Image.new("RGB", (48, 48), "white")
+    ImageDraw.Draw(picture).ellipse((12, 12, 36, 36), fill=colour)
+    return picture
 
 
 def show(published):
     """A few lines of what the model says."""
     model, tokenizer = published.load()
-    pipe, sentences = published.pipeline(), SENTENCES[published.language]
     print(f"   {type(model).__name__} from {published.folder}: {model.num_parameters():,} parameters")
+    if published.task == "image-captioning":
+        for colour in ("red", "blue"):
+            (caption,) = published.captions([disc(colour)])
+            print(f"   generate()  a {colour} disc  ->  {caption}")
+        return
+    pipe, sentences = published.pipeline(), SENTENCES[published.language]
     if published.task in ("translation", "summarization"):
         output = model.generate(**tokenizer(sentences[0], return_tensors="pt"))
         print(f"   generate()  {sentences[0]}  ->  {tokenizer.decode(output[0], skip_special_tokens=True)}")
@@ -309,6 +339,7 @@ def main(folder, file=None):
     if file is None:
         return show(published)
     rows = read(file)
+    published.beside = Path(file).parent
     print(f"   {published.task} on {len(rows)} rows of {file}: {published.measure(published, rows)}")
 
 

@@ -11,5 +11,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         "encoder_decoder": ["TrefoilEncoderDecoderConfig"],
         "presets": ["PRESETS", "preset_config"],
         "recurrent": ["TrefoilRecurrentConfig"],
+        "vision_encoder_decoder": ["TrefoilVisionEncoderDecoderConfig"],
     },
 )

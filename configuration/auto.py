@@ -9,8 +9,15 @@ from .decoder import TrefoilDecoderConfig
 from .encoder import TrefoilEncoderConfig
 from .encoder_decoder import TrefoilEncoderDecoderConfig
 from .recurrent import TrefoilRecurrentConfig
+from .vision_encoder_decoder import TrefoilVisionEncoderDecoderConfig
 
-FAMILIES = (TrefoilEncoderConfig, TrefoilDecoderConfig, TrefoilEncoderDecoderConfig, TrefoilRecurrentConfig)
+FAMILIES = (
+    TrefoilEncoderConfig,
+    TrefoilDecoderConfig,
+    TrefoilEncoderDecoderConfig,
+    TrefoilRecurrentConfig,
+    TrefoilVisionEncoderDecoderConfig,
+)
 
 # what `config.json` of a published folder says of the code beside it
 CODE_KEYS = ("auto_map", "custom_pipelines", "trefoil_version")

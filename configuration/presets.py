@@ -56,7 +56,7 @@ SIZES: dict[str, dict[str, int]] = {
 }  # fmt: skip
 
 ENCODER, DECODER, ENCODER_DECODER = "trefoil_encoder", "trefoil_decoder", "trefoil_encoder_decoder"
-RECURRENT, VISION_ENCODER_DECODER = "trefoil_recurrent", "vision-encoder-decoder"
+RECURRENT, VISION_ENCODER_DECODER = "trefoil_recurrent", "trefoil_vision_encoder_decoder"
 
 # name -> the model_type, and fields of its configuration
 PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -127,7 +127,7 @@ def _behind_vision(name: str, fields: dict[str, Any]) -> "PreTrainedConfig":
     """Our decoder behind a vision encoder of transformers; a field goes to whichever of them has it."""
     from transformers import CONFIG_MAPPING
 
-    from .halves import attend_to, reads_patches
+    from .halves import reads_patches
 
     encoder_fields, decoder_fields = (fields.pop(half, None) or {} for half in ("encoder", "decoder"))
     for half, own in (("encoder", encoder_fields), ("decoder", decoder_fields)):
@@ -150,5 +150,4 @@ def _behind_vision(name: str, fields: dict[str, Any]) -> "PreTrainedConfig":
     )
     if not reads_patches(encoder):
         raise ValueError(f"{name}: a {model_type} does not read pictures in patches; the usual encoder is vit")
-    attend_to(decoder, encoder)
-    return _config_class(VISION_ENCODER_DECODER)(encoder=encoder.to_dict(), decoder=decoder.to_dict())
+    return _config_class(VISION_ENCODER_DECODER)(encoder=encoder, decoder=decoder)

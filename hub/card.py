@@ -33,8 +33,8 @@ class CardFields:
         limitations: What it does badly, a sentence each.
         task: The Hub's name of the task. Default: the recipe's task where the model's head does it, or what the head
             usually does.
-        example: An input for the code samples; for question answering the context. Default: one in the first language
-            where that is Korean, else in English.
+        example: An input for the code samples; for question answering the context, for captions the name of a picture's file.
+            Default: one in the first language where that is Korean, else in English.
         question: For question answering, a question about `example`; for pairs of texts the second one.
     """
 
@@ -140,6 +140,7 @@ def render_card(
         model_id=model_id,
         auto_class=auto_class,
         has_tokenizer=has_tokenizer,
+        reads_pictures=use.reader == "image_processor",
         labels=labels,
         adapter=adapter,
         base_options=_base_options(config, auto_class, labels),
@@ -261,7 +262,11 @@ def _base_options(config: PreTrainedConfig, auto_class: str, labels: Sequence[st
     return f", {head}{problem}, ignore_mismatched_sizes=True"
 
 
-_FAMILIES = {"trefoil_encoder_decoder": "encoder-decoder", "trefoil_recurrent": "recurrent encoder-decoder"}
+_FAMILIES = {
+    "trefoil_encoder_decoder": "encoder-decoder",
+    "trefoil_recurrent": "recurrent encoder-decoder",
+    "trefoil_vision_encoder_decoder": "vision encoder-decoder",
+}
 
 _SIZES = {
     "layers": "num_hidden_layers",

@@ -46,15 +46,27 @@ def fixed_inputs(config: Any) -> dict[str, Any]:
     import torch
 
     parts = [getattr(config, name) for name in config.sub_configs] or [config]
-    vocab_size = min(part.vocab_size for part in parts)
+    vocab_size = min(part.vocab_size for part in parts if hasattr(part, "vocab_size"))
     length = min(8, *(getattr(part, "max_position_embeddings", 8) for part in parts))
     input_ids = (torch.arange(2 * length).view(2, length) * 7 + 3) % vocab_size
+    if hasattr(parts[0], "image_size"):
+        return {"pixel_values": fixed_pictures(parts[0]), "decoder_input_ids": input_ids}
     attention_mask = torch.ones_like(input_ids)
     attention_mask[1, length // 2 :] = 0
     inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
     if config.is_encoder_decoder:
         inputs["decoder_input_ids"] = input_ids.flip(1)
     return inputs
+
+
+def fixed_pictures(config: Any) -> Any:
+    """Two, of the size that a vision encoder reads."""
+    import torch
+
+    size = config.image_size
+    height, width = (size, size) if isinstance(size, int) else size
+    shape = 2, config.num_channels, height, width
+    return torch.linspace(-1, 1, 2 * config.num_channels * height * width).view(shape)
 
 
 class _Blocked(importlib.abc.MetaPathFinder):
@@ -120,6 +132,18 @@ def _load_tokenizer(model: str) -> None:
     from transformers import AutoTokenizer
 
     AutoTokenizer.from_pretrained(model, trust_remote_code=False)(TEXT)
+
+
+def _caption(model: str) -> None:
+    """Says what is in a picture, as the card shows."""
+    from PIL import Image
+    from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+
+    image_processor = AutoImageProcessor.from_pretrained(model, trust_remote_code=False)
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
+    loaded = AutoModelForImageTextToText.from_pretrained(model, trust_remote_code=True)
+    pixel_values = image_processor(Image.new("RGB", (64, 48), "red"), return_tensors="pt").pixel_values
+    tokenizer.decode(loaded.generate(pixel_values, max_new_tokens=4)[0], skip_special_tokens=True)
 
 
 def tasks_of(config: dict[str, Any]) -> list[str]:
@@ -188,6 +212,8 @@ def main(package: str, folder: str, repo_id: str, output_folder: str, num_thread
             attempt(f"tokenizer from {place}", partial(_load_tokenizer, model))
             for task in tasks_of(config):
                 attempt(f"pipeline {task} from {place}", partial(run_pipeline, task, model))
+        if has_tokenizer and Path(folder, "preprocessor_config.json").exists():
+            attempt(f"captions from {place}", partial(_caption, model))
     save_file(tensors, os.path.join(output_folder, "outputs.safetensors"))
     Path(output_folder, "report.json").write_text(json.dumps(report), encoding="utf-8")
 

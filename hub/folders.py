@@ -6,14 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
 from ..data.tokenizer import load_tokenizer as load_any_tokenizer
 from ..data.whole_files import is_of_files, not_written, settle, whole_folder
 from ..modeling.auto import AUTO_CLASSES
+from ..modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from ..training.adapters import load_merged
 from ..training.run_folder import ModelFolder, best_model
 from ..training.strangers import INDEX, WEIGHTS, read_json, require_loadable, require_own_files
@@ -30,6 +32,7 @@ OF_A_RUN = ("recipe.yaml", "results.json", "curve.png")  # beside the model, or 
 PUBLISHED_FILES = (
     "README.md", "LICENSE", ".gitattributes",
     "config.json", "generation_config.json", "adapter_config.json", "adapter_model.safetensors", "model_config.json",
+    "preprocessor_config.json",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
     "vocab.json", "target_vocab.json", "vocab.txt", "merges.txt", "*.spm", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model",
@@ -152,14 +155,12 @@ def classes_of(folder: Path) -> tuple[type[PreTrainedConfig], type[PreTrainedMod
     if not file.is_file():
         raise UserError(f"{folder}: is an adapter without model_config.json, which a run's has; merge it with PEFT")
     config = read_json(file)
+    decoder = config.get("decoder") or {}
+    if (config.get("model_type"), decoder.get("model_type")) == ("vision-encoder-decoder", "trefoil_decoder"):
+        # as captioning runs were saved before they had a type of their own
+        return TrefoilVisionEncoderDecoderModel.config_class, TrefoilVisionEncoderDecoderModel
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
     if config.get("model_type") not in families:
-        if config.get("model_type") == "vision-encoder-decoder":
-            raise UserError(
-                f"{file}: a vision-encoder-decoder is neither published nor exported, since transformers finds "
-                "code beside the weights of a whole model only, not of its decoder; this folder itself loads with "
-                "`import trefoil` and from_pretrained"
-            )
         raise UserError(f"{file}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}")
     config_class = families[config["model_type"]]
     models = {model_class.__name__: model_class for model_class in AUTO_CLASSES[config_class].values()}
@@ -208,6 +209,22 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase | None, model: PreTraine
     size = model.get_input_embeddings().weight.shape[0]
     if tokenizer is not None and len(tokenizer) > size:
         raise UserError(f"{origin}: the tokenizer has {len(tokenizer)} tokens, but the model's embedding only {size}")
+
+
+def load_image_processor(model: PreTrainedModel, folder: Path) -> Any:
+    """What makes pictures ready for a model; None for one that reads none.
+
+    Raises:
+        UserError: It does not load.
+    """
+    if model.main_input_name != "pixel_values":
+        return None
+    try:
+        return AutoImageProcessor.from_pretrained(folder, backend="pil", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder}: no image processor to load, from preprocessor_config.json: {reason(error)}"
+        ) from error
 
 
 def load_tokenizer(folder: str | os.PathLike) -> PreTrainedTokenizerBase | None:

@@ -29,6 +29,7 @@ from .folders import (
     OF_A_RUN,
     classes_of,
     is_published,
+    load_image_processor,
     load_model,
     load_tokenizer,
     model_folder,
@@ -38,6 +39,9 @@ from .folders import (
 from .places import Places, plain_picture
 from .space import require_page, space_fields, space_files
 
+WITH_PLACES = (
+    "config.json", "model_config.json", "generation_config.json", "tokenizer_config.json", "preprocessor_config.json",
+)  # fmt: skip  # files that may name a place of this machine
 STORED_AS = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -62,7 +66,7 @@ def publish(
 
     Args:
         source: What `save_pretrained` wrote, or a run's folder that holds such a folder as `best`. Beside the weights
-            may lie a tokenizer, `generation_config.json`, `recipe.yaml`, `results.json` and `curve.png`.
+            may lie a tokenizer, an image processor, `generation_config.json`, `recipe.yaml`, `results.json` and `curve.png`.
         output_folder: The folder to write; absent or empty.
         metrics: Results for the card, as in `results.json`, and instead of it: dicts with `name`, `type`, `value`,
             `dataset` and perhaps `split` and `signature`.
@@ -125,6 +129,7 @@ def publish(
     with in_steps(f"publishing {source}", 3) as begin:
         begin("reading the weights")
         model = load_model(model_class, folder, tokenizer)
+        image_processor = load_image_processor(model, folder)
         readme = render_card(
             model.config,
             head_of(model_class),
@@ -153,9 +158,10 @@ def publish(
             else:
                 _write_adapter(folder, new)
                 written["adapter_config.json"] = _adapter_config(folder, fields.base_model)
-            if tokenizer is not None:
-                tokenizer.save_pretrained(new)
-            for name in ("config.json", "model_config.json", "generation_config.json", "tokenizer_config.json"):
+            for reader in (tokenizer, image_processor):
+                if reader is not None:
+                    reader.save_pretrained(new)
+            for name in WITH_PLACES:
                 if (new / name).is_file() and (content := read_json(new / name)) != (cut := places.config(content)):
                     (new / name).write_bytes(_json(cut))
             written |= (space_files(new) if space else {}) | {"README.md": readme.encode()}

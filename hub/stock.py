@@ -176,7 +176,8 @@ def to_stock(model: PreTrainedModel, to: str, origin: str = "the model") -> Conv
     architecture, name = ARCHITECTURES[to], type(model).__name__
     if name not in architecture.heads:
         fitting = [one.model_type for one in ARCHITECTURES.values() if name in one.heads]
-        raise UserError(f"{origin}: {to} has no counterpart of {name}; there is one in {', '.join(fitting)}")
+        where = f"there is one in {', '.join(fitting)}" if fitting else "nor has any other"
+        raise UserError(f"{origin}: {to} has no counterpart of {name}; {where}")
     stock_class = getattr(transformers, architecture.heads[name][0])
     options = flat_options(model.config)
     config = stock_config(architecture, stock_class.config_class, model.config, origin)

@@ -26,10 +26,11 @@ class Use:
         task: The Hub's name of it, which is also the pipeline's, where there is one.
         name: What the pipeline is called in code.
         example: Which of `EXAMPLES` it is shown with.
-        model_call: What follows the tokenizer, which makes `inputs`.
+        model_call: What follows the tokenizer or the image processor, which makes `inputs`.
         call: The pipeline's arguments; empty where no pipeline does it. In it and in `inputs` stand `{example}` and
             `{second}`.
-        inputs: The tokenizer's arguments.
+        inputs: The tokenizer's or the image processor's arguments.
+        reader: Which of the two it is: `tokenizer` or `image_processor`.
         parameters: What else the pipeline is called with.
         tags: What else the Hub knows it by.
     """
@@ -40,12 +41,17 @@ class Use:
     model_call: Sequence[str]
     call: str = "{example}"
     inputs: str = "{example}"
+    reader: str = "tokenizer"
     parameters: Mapping[str, Any] = field(default_factory=dict)
     tags: Sequence[str] = ()
 
 
 _GENERATE = (
     "output = model.generate(inputs.input_ids, attention_mask=inputs.attention_mask)",
+    "print(tokenizer.decode(output[0], skip_special_tokens=True))",
+)
+_CAPTION = (
+    "output = model.generate(inputs.pixel_values)",
     "print(tokenizer.decode(output[0], skip_special_tokens=True))",
 )
 _MEND = (*_GENERATE[:1], "print(tokenizer.decode(output[0]))")  # what stands for gaps is special
@@ -62,6 +68,18 @@ USES: dict[str, tuple[Use, ...]] = {
         Use("text-generation", "mend", "text", _MEND, call="", tags=("text2text-generation",)),
     ),
     "AutoModelForCausalLM": (Use("text-generation", "write", "prompt", _GENERATE),),
+    "AutoModelForImageTextToText": (
+        # transformers 5 has no pipeline for it
+        Use(
+            "image-to-text",
+            "caption",
+            "picture",
+            _CAPTION,
+            call="",
+            inputs='Image.open({example}).convert("RGB")',
+            reader="image_processor",
+        ),
+    ),
     "AutoModelForMaskedLM": (
         Use(
             "fill-mask",
@@ -125,6 +143,7 @@ EXAMPLES: dict[str, dict[str, tuple[Any, ...]]] = {
             "요금은 오르지 않는다.",
         ),
         "prompt": ("오늘 아침에",),
+        "picture": ("picture.png",),
         "masked": ("오늘 오후에 {mask} 만나요.",),
         "spans": ("오늘 오후에 <extra_id_0> 만나요.",),
         "ul2": ("[R] 오늘 오후에 <extra_id_0> 만나요.",),
@@ -139,6 +158,7 @@ EXAMPLES: dict[str, dict[str, tuple[Any, ...]]] = {
             "Fares will stay the same.",
         ),
         "prompt": ("This morning",),
+        "picture": ("picture.png",),
         "masked": ("We will meet at {mask} today.",),
         "spans": ("We will meet at <extra_id_0> today.",),
         "ul2": ("[R] We will meet at <extra_id_0> today.",),
@@ -217,7 +237,7 @@ def example_calls(
 
     Args:
         language: Of the example, if there is none: `ko`, or else English.
-        example: Stands for the text, prompt, article or context.
+        example: Stands for the text, prompt, article or context, or names the file of a picture.
         question: Stands for the question or the second text of a pair.
         mask_token: The tokenizer's; fill-mask puts it behind an example that has none, and needs it.
     """
@@ -228,7 +248,7 @@ def example_calls(
     if any(label.lower().startswith("entail") for label in labels):
         calls.append(_call(_ZERO_SHOT, *EXAMPLES.get(language or "en", EXAMPLES["en"])[_ZERO_SHOT.example]))
     inputs = use.inputs.format(example=_literal(first), second=_literal(second))
-    return calls, [f'inputs = tokenizer({inputs}, return_tensors="pt")', *use.model_call]
+    return calls, [f'inputs = {use.reader}({inputs}, return_tensors="pt")', *use.model_call]
 
 
 def widget_of(
@@ -249,8 +269,8 @@ def widget_of(
         fields["widget"] = [{"text": second, "context": first}]
     elif use.example == "pair":
         fields["widget"] = [{"text": first, "text_pair": second}]
-    elif use.example == "masked" and mask_token is None:
-        return {}
+    elif use.example == "picture" or (use.example == "masked" and mask_token is None):
+        return {}  # a page on the Hub would need the address of a picture
     return fields | ({"inference": {"parameters": dict(use.parameters)}} if use.parameters else {})
 
 

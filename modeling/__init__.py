@@ -20,5 +20,6 @@ __getattr__, __dir__, __all__ = lazy_names(
         ],
         "encoder_decoder": ["TrefoilEncoderDecoderForConditionalGeneration", "TrefoilEncoderDecoderModel"],
         "recurrent": ["TrefoilRecurrentForConditionalGeneration", "TrefoilRecurrentModel"],
+        "vision_encoder_decoder": ["TrefoilVisionEncoderDecoderModel"],
     },
 )

@@ -3,6 +3,7 @@
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
@@ -16,6 +17,7 @@ from ..configuration.decoder import TrefoilDecoderConfig
 from ..configuration.encoder import TrefoilEncoderConfig
 from ..configuration.encoder_decoder import TrefoilEncoderDecoderConfig
 from ..configuration.recurrent import TrefoilRecurrentConfig
+from ..configuration.vision_encoder_decoder import TrefoilVisionEncoderDecoderConfig
 from .decoder import (
     TrefoilDecoderForCausalLM,
     TrefoilDecoderForSequenceClassification,
@@ -31,6 +33,7 @@ from .encoder import (
 )
 from .encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration, TrefoilEncoderDecoderModel
 from .recurrent import TrefoilRecurrentForConditionalGeneration, TrefoilRecurrentModel
+from .vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 
 # configuration class -> Auto class -> model class; the publisher's `auto_map` comes from here too
 AUTO_CLASSES: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = {
@@ -55,6 +58,7 @@ AUTO_CLASSES: dict[type[PreTrainedConfig], dict[type, type[PreTrainedModel]]] = 
         AutoModel: TrefoilRecurrentModel,
         AutoModelForSeq2SeqLM: TrefoilRecurrentForConditionalGeneration,
     },
+    TrefoilVisionEncoderDecoderConfig: {AutoModelForImageTextToText: TrefoilVisionEncoderDecoderModel},
 }
 
 

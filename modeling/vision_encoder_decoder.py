@@ -1,4 +1,4 @@
-"""A vision encoder of transformers and a decoder that looks at its patches (VisionEncoderDecoderModel), as the loop trains it."""
+"""A vision encoder of transformers and a decoder that looks at its patches, as the loop trains it and a published folder loads it."""
 
 from typing import Any
 
@@ -6,20 +6,35 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
+from ..configuration.decoder import TrefoilDecoderConfig
 from ..configuration.halves import attend_to, reads_patches
+from ..configuration.vision_encoder_decoder import TrefoilVisionEncoderDecoderConfig
+from .decoder import TrefoilDecoderForCausalLM
 from .losses import token_cross_entropy
 from .vocabulary import LanguageModelHead
 
 
-class VisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
-    """transformers' model with the loss that the loop asks for: summed over labels, divided by those of the whole global batch,
-    and smoothed; transformers' own is the mean over the labels here. A decoder of ours computes it as its head does, without all
-    logits. What is saved is transformers' model, by its name."""
+class TrefoilVisionEncoderDecoderModel(transformers.VisionEncoderDecoderModel):
+    """transformers' model, also with a decoder of ours where nobody has registered that, and with the loss that the loop asks
+    for: summed over labels, divided by those of the whole global batch, and smoothed; transformers' own is the mean over the
+    labels here. A decoder of ours computes it as its head does, without all logits."""
 
-    def __init__(self, config: PreTrainedConfig, *arguments: Any, **options: Any) -> None:
+    config_class = TrefoilVisionEncoderDecoderConfig
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        encoder: PreTrainedModel | None = None,
+        decoder: PreTrainedModel | None = None,
+    ) -> None:
         for half in (config.encoder, config.decoder):
             half.__dict__.pop("auto_map", None)  # transformers would ask whether code that it names may run
-        super().__init__(config, *arguments, **options)
+        if encoder is None:
+            encoder = AutoModel.from_config(config.encoder)
+        if decoder is None and config.decoder.model_type == TrefoilDecoderConfig.model_type:
+            decoder = TrefoilDecoderForCausalLM._from_config(config.decoder)
+        self.config_class = type(config)  # that of a published folder comes from another copy of its file
+        super().__init__(config, encoder=encoder, decoder=decoder)
         self.freeze_unseen()
 
     def freeze_unseen(self) -> None:

@@ -18,7 +18,7 @@ from transformers import AutoImageProcessor, PreTrainedConfig, PreTrainedTokeniz
 from ..configuration.errors import UserError
 from ..data.encoded import list_lengths
 from ..data.tokenizer import TEXT_TO_TEXT, padding_id
-from ..modeling.vision_encoder_decoder import VisionEncoderDecoderModel
+from ..modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from ..recipes.schema import Recipe
 from .metrics.translation import TranslationQuality
 from .preprocessor import INTS, Split, pad
@@ -228,15 +228,15 @@ IMAGE_CAPTIONING = Task(
     name="image-captioning",
     also_called=("captioning", "caption", "image-to-text"),
     pipeline_tag="image-to-text",
-    auto_class=VisionEncoderDecoderModel,
-    families=("vision-encoder-decoder",),
+    auto_class=TrefoilVisionEncoderDecoderModel,
+    families=("trefoil_vision_encoder_decoder", "vision-encoder-decoder"),
     roles=("image", "text"),
     options=ImageCaptioningOptions,
     metrics=("exact_match", "bleu", "chrf"),
     reader=ImageCaptioningReader,
     preprocessor=ImageCaptioningPreprocessor,
     evaluator=ImageCaptioningEvaluator,
-    joined_class=VisionEncoderDecoderModel,
+    joined_class=TrefoilVisionEncoderDecoderModel,
     text_halves=("decoder",),
 )
 

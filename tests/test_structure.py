@@ -34,6 +34,7 @@ NAMES = """
     TrefoilEncoderDecoderForConditionalGeneration TrefoilEncoderDecoderModel TrefoilEncoderForMaskedLM
     TrefoilEncoderForQuestionAnswering TrefoilEncoderForSequenceClassification TrefoilEncoderForTokenClassification
     TrefoilEncoderModel TrefoilRecurrentConfig TrefoilRecurrentForConditionalGeneration TrefoilRecurrentModel
+    TrefoilVisionEncoderDecoderConfig TrefoilVisionEncoderDecoderModel
     attention_maps continuous_batching load predict_by_length preset_config train
 """
 

@@ -8,9 +8,27 @@ from typing import Any
 import gradio as gr
 from transformers import Pipeline
 
-from .asking import SHOWN, TEXT_TO_TEXT, Answer, UnanswerableError, ask, count_tokens, longest_input, marked
+from .asking import (
+    IMAGE_TO_TEXT,
+    SHOWN,
+    TEXT_TO_TEXT,
+    Answer,
+    UnanswerableError,
+    ask,
+    count_tokens,
+    longest_input,
+    marked,
+)
 
-Texts = dict[str, str]
+Given = dict[str, Any]
+
+
+def textbox(label: str, is_first: bool) -> gr.Textbox:
+    return gr.Textbox(label=label, lines=2, max_lines=12, autofocus=is_first)
+
+
+def picture_box(label: str, is_first: bool) -> gr.Image:
+    return gr.Image(label=label, type="pil", sources=["upload", "clipboard"])
 
 
 @dataclass(frozen=True)
@@ -18,11 +36,12 @@ class Task:
     """How a task looks on the page.
 
     Args:
-        boxes: What is typed in: the name that the Hub's examples call it by → what the page calls it.
+        boxes: What is typed in, or shown: the name that the Hub's examples call it by → what the page calls it.
         button: What the button says.
         output: Makes the component that shows the answer.
         shown: What that component shows of the text and the best answers.
         defaults: Parameters, where the card chooses no others.
+        box: Makes a component to type into, of its label and whether it is the first.
         is_cut: Whether a text that is too long is cut, with a warning, rather than refused.
     """
 
@@ -31,42 +50,43 @@ class Task:
     output: Callable[[], gr.components.Component]
     shown: Callable[[str, list[Answer]], Any]
     defaults: Mapping[str, Any] | None = None
+    box: Callable[[str, bool], gr.components.Component] = textbox
     is_cut: bool = False
 
-    def answer(self, name: str, pipe: Pipeline, texts: Texts, parameters: dict[str, Any]) -> tuple[Any, str | None]:
+    def answer(self, name: str, pipe: Pipeline, given: Given, parameters: dict[str, Any]) -> tuple[Any, str | None]:
         """What the component shows, and the text that the model wrote, if it writes any.
 
         Args:
             name: Of the task.
+            given: What stands in the boxes.
             pipe, parameters: As of `ask`.
 
         Raises:
             gr.Error: The model cannot answer.
         """
-        count, limit = count_tokens(pipe, [texts])[0], longest_input(pipe)
-        if self.is_cut and count > limit:
+        if self.is_cut and (count := count_tokens(pipe, [given])[0]) > (limit := longest_input(pipe)):
             gr.Warning(f"The text has {count:,} tokens, of which the model reads the first {limit:,}.")
         try:
             (answers,) = ask(
-                name, pipe, [_input(name, texts)], truncate=self.is_cut, **{**(self.defaults or {}), **parameters}
+                name, pipe, [_input(name, given)], truncate=self.is_cut, **{**(self.defaults or {}), **parameters}
             )
         except UnanswerableError as error:
             raise refusal(f"{str(error)[0].upper()}{str(error)[1:]}.") from None
-        shown = self.shown(texts["text"], answers)
+        shown = self.shown(next(iter(given.values())), answers)
         return shown, shown if self.output is _written else None
 
 
-def _input(name: str, texts: Texts) -> Any:
+def _input(name: str, given: Given) -> Any:
     if name == "question-answering":
-        return {"question": texts["text"], "context": texts["context"]}
-    return texts if len(texts) > 1 else texts["text"]
+        return {"question": given["text"], "context": given["context"]}
+    return given if len(given) > 1 else next(iter(given.values()))
 
 
 def refusal(text: str) -> gr.Error:
     return gr.Error(html.escape(text, quote=False), print_exception=False)  # gradio takes it for HTML
 
 
-def _text(text: str, answers: list[Answer]) -> str:
+def _text(given: Any, answers: list[Answer]) -> str:
     return next(iter(answers[0].values()))
 
 
@@ -114,4 +134,5 @@ TASKS = {
     "question-answering": Task(
         {"text": "Question", "context": "Context"}, "Answer", _labels, _likely, {"top_k": SHOWN}
     ),
+    IMAGE_TO_TEXT: Task({"image": "Picture"}, "Caption", _written, _text, box=picture_box),
 }

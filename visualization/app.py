@@ -21,16 +21,22 @@ if __name__ == "__main__":  # beside a model: what would be compiled is no part 
     sys.dont_write_bytecode = True
 
 from .answers import TASKS, refusal
-from .asking import LOADING_ERRORS, MODEL_ERRORS, load_pipe, read_card
+from .asking import IMAGE_TO_TEXT, LOADING_ERRORS, MODEL_ERRORS, load_pipe, read_card
 from .asking import TASKS as ASKING
 from .attention import attention_maps, reason
 from .page import attention_page
 
 # fonts of the reader's machine: gradio's own themes bring theirs, or fetch them
 THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-MAP_HEIGHT = 800  # pixels
+MAP_HEIGHT = 800  # pixels, until the map has said how high it is
+# what the page in the frame says is heard by the page around: its height, which no one else can know
+FIT_FRAMES = """() => window.addEventListener("message", (event) => {
+  const height = event.data && event.data.attentionHeight;
+  const frames = [...document.querySelectorAll("iframe")].filter((frame) => frame.contentWindow === event.source);
+  if (Number.isFinite(height)) for (const frame of frames) frame.style.height = `${Math.min(height, 20000)}px`;
+})"""
 MOST_CHARACTERS, LONGEST_TITLE = 20_000, 200
-MOST_WEIGHTS = 10_000_000  # of a map, which is drawn anew for every text: up to 20 MB
+MOST_WEIGHTS = 40_000_000  # of a map, which is drawn anew for every text: 12 layers of 12 heads and 512 tokens
 
 
 def make_page(
@@ -63,6 +69,8 @@ def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: M
     """
     widget = metadata.get("widget")
     examples = [example for example in (widget if isinstance(widget, list) else []) if isinstance(example, Mapping)]
+    if task == IMAGE_TO_TEXT:  # a card is a stranger's word: no file or address that it names is opened
+        examples = []
     boxes = dict(TASKS[task].boxes)
     if task == "fill-mask":
         boxes["text"] = f"Text, with {pipe.tokenizer.mask_token} for the word to guess"
@@ -78,10 +86,7 @@ def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: M
 
     spoken_task = task.replace("-", " ").capitalize()
     gr.Markdown(f"# {_plain(_title(model, metadata))}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
-    inputs = [
-        gr.Textbox(label=label, lines=2, max_lines=12, autofocus=number == 0)
-        for number, label in enumerate(boxes.values())
-    ]
+    inputs = [TASKS[task].box(label, number == 0) for number, label in enumerate(boxes.values())]
     choices = []
     if languages := getattr(pipe, "languages", []) if task == "translation" else []:
         first = parameters.get("tgt_lang")
@@ -93,7 +98,7 @@ def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: M
     output = TASKS[task].output()
     attention = gr.HTML(label="Attention")
     gr.on(
-        [button.click, *(box.submit for box in inputs)],
+        [button.click, *(box.submit for box in inputs if isinstance(box, gr.Textbox))],
         make_response(pipe, task, boxes, parameters),
         [*inputs, *choices],
         [output, attention],
@@ -134,6 +139,7 @@ def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None)
         server_port=port,
         share=False,
         theme=THEME,
+        js=FIT_FRAMES,
         footer_links=[],
         quiet=True,
         prevent_thread_lock=True,
@@ -145,34 +151,43 @@ def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None)
 def make_response(
     pipe: Pipeline, task: str, boxes: Mapping[str, str], parameters: Mapping[str, Any]
 ) -> Callable[..., Iterator[tuple[Any, str]]]:
-    """A function that takes the texts of the boxes, and the language where one is to be chosen, and gives the answer first,
+    """A function that takes what stands in the boxes, and the language where one is to be chosen, and gives the answer first,
     then the answer with its map.
 
     Raises:
-        gr.Error: (the function) A text is missing, or is none that the model can answer.
+        gr.Error: (the function) A text or picture is missing, or is none that the model can answer.
     """
 
-    def respond(*values: str) -> Iterator[tuple[Any, str]]:
-        texts, language = dict(zip(boxes, values, strict=False)), values[len(boxes) :]
-        for name, text in texts.items():
-            if not text or not text.strip():
-                raise refusal(f"Nothing is written under “{boxes[name]}”.")
-            if len(text) > MOST_CHARACTERS:
-                raise refusal(
-                    f"“{boxes[name]}” has {len(text):,} characters, but this page takes {MOST_CHARACTERS:,} at most."
-                )
+    def respond(*values: Any) -> Iterator[tuple[Any, str]]:
+        given, language = dict(zip(boxes, values, strict=False)), values[len(boxes) :]
+        if task == IMAGE_TO_TEXT and given["image"] is None:
+            raise refusal(f"There is no picture under “{boxes['image']}”.")
+        if task != IMAGE_TO_TEXT:
+            _require_texts({boxes[name]: text for name, text in given.items()})
         try:
             chosen = dict(parameters) | dict(zip(("tgt_lang",), language, strict=False))
-            answer, written = TASKS[task].answer(task, pipe, texts, chosen)
+            answer, written = TASKS[task].answer(task, pipe, given, chosen)
         except gr.Error:
             raise
         except MODEL_ERRORS as error:
             raise refusal(f"The model cannot answer this: {reason(error)}") from error
+        if task == IMAGE_TO_TEXT:  # maps are of texts
+            yield answer, ""
+            return
         yield answer, note("drawing the attention …")
-        read = [pipe.with_language(text, *language) if language else text for text in texts.values()]
+        read = [pipe.with_language(text, *language) if language else text for text in given.values()]
         yield answer, draw_attention(pipe, read, written)
 
     return respond
+
+
+def _require_texts(texts: Mapping[str, str | None]) -> None:
+    """Raises a gr.Error where a box, by its label, has no text, or too long a one."""
+    for label, text in texts.items():
+        if not text or not text.strip():
+            raise refusal(f"Nothing is written under “{label}”.")
+        if len(text) > MOST_CHARACTERS:
+            raise refusal(f"“{label}” has {len(text):,} characters, but this page takes {MOST_CHARACTERS:,} at most.")
 
 
 def draw_attention(pipe: Pipeline, texts: list[str], written: str | None) -> str:

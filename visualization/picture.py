@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .attention import AttentionMap, AttentionMaps
+from .pooling import Block, block_of, pooled
 
 BASE_FONT = "DejaVu Sans"  # comes with matplotlib
 # faces whose sans-serif look goes with it, in the order of preference; any other font comes after
@@ -18,6 +19,7 @@ PREFERRED = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Nanum Gothic", 
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans", "Arial Unicode MS", "Unifont")  # fmt: skip
 LARGEST = 16000  # pixels of a side
 SMALLEST_LABEL = 5.0  # points; where cells are smaller, not every token has its label
+MOST_CELLS = 128  # of a head's side in an overview; of longer texts, a cell holds several tokens
 GAP = 0.04  # between the heads of an overview, as a part of their size
 
 
@@ -95,8 +97,15 @@ def _panels(one: AttentionMap) -> list[tuple[str, torch.Tensor | None]]:
     if one.rolls_out:
         panels.append((f"{kind}\nrolled out through all layers", one.rollout()))
     if layers * heads > 1:
-        panels.append((f"{kind}\neach layer and head, to its own largest weight", None))
+        down, across = _block(one)
+        cells = f"; a cell is the largest of {down} × {across}" if down * across > 1 else ""
+        panels.append((f"{kind}\neach layer and head, to its own largest weight{cells}", None))
     return panels
+
+
+def _block(one: AttentionMap) -> Block:
+    queries, keys = one.weights.shape[-2:]
+    return block_of(queries, keys, MOST_CELLS)
 
 
 def _draw_map(figure: Any, axes: Any, matrix: torch.Tensor, one: AttentionMap) -> None:
@@ -117,19 +126,19 @@ def _draw_map(figure: Any, axes: Any, matrix: torch.Tensor, one: AttentionMap) -
 
 def _draw_overview(axes: Any, one: AttentionMap) -> None:
     """All layers and heads side by side, each from 0 to its own largest weight."""
-    layers, heads, queries, keys = one.weights.shape
-    gap_y, gap_x = max(1, round(GAP * queries)), max(1, round(GAP * keys))
-    whole = torch.full((layers * (queries + gap_y) - gap_y, heads * (keys + gap_x) - gap_x), float("nan"))
+    layers, heads = one.weights.shape[:2]
+    _, first = pooled(one.weights[0, 0], _block(one))
+    rows, columns = first.shape
+    gap_y, gap_x = max(1, round(GAP * rows)), max(1, round(GAP * columns))
+    whole = torch.full((layers * (rows + gap_y) - gap_y, heads * (columns + gap_x) - gap_x), float("nan"))
     for layer in range(layers):
         for head in range(heads):
-            weights = one.weights[layer, head]
-            top, left = layer * (queries + gap_y), head * (keys + gap_x)
-            whole[top : top + queries, left : left + keys] = weights / weights.max()
+            _, largest = pooled(one.weights[layer, head], _block(one))
+            top, left = layer * (rows + gap_y), head * (columns + gap_x)
+            whole[top : top + rows, left : left + columns] = largest / largest.max()
     axes.imshow(whole.numpy(), cmap="viridis", vmin=0, vmax=1, aspect="equal", interpolation="nearest")
-    axes.set_xticks([head * (keys + gap_x) + keys / 2 for head in range(heads)], range(1, heads + 1), fontsize=8)
-    axes.set_yticks(
-        [layer * (queries + gap_y) + queries / 2 for layer in range(layers)], range(1, layers + 1), fontsize=8
-    )
+    axes.set_xticks([head * (columns + gap_x) + columns / 2 for head in range(heads)], range(1, heads + 1), fontsize=8)
+    axes.set_yticks([layer * (rows + gap_y) + rows / 2 for layer in range(layers)], range(1, layers + 1), fontsize=8)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set(xlabel="head", ylabel="layer")

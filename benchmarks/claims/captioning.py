@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from transformers import AutoImageProcessor, AutoTokenizer, VisionEncoderDecoderModel
+from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
 
 from trefoil.data.embedded import load_embedded
 
@@ -28,7 +28,7 @@ def runs(multi30k: str | None) -> list[Run]:
 def measure(trained: list[Run]) -> dict[str, Any]:
     """Weights of the last layer, averaged over heads, in pictures of two things that are captioned without error."""
     (run,) = trained
-    model = VisionEncoderDecoderModel.from_pretrained(run.best, attn_implementation="eager").eval()
+    model = AutoModelForImageTextToText.from_pretrained(run.best, attn_implementation="eager").eval()
     tokenizer, processor = AutoTokenizer.from_pretrained(run.best), AutoImageProcessor.from_pretrained(run.best)
     found: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     shown = []

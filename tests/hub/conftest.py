@@ -4,7 +4,7 @@ import pytest
 import torch
 import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, ViTImageProcessorPil
 
 import trefoil
 from trefoil.hub.card import CardFields
@@ -100,6 +100,43 @@ def published_head(tmp_path_factory):
         return folders[name]
 
     return make
+
+
+def save_captioner(folder):
+    """A model that captions pictures, as a run leaves it."""
+    tokenizer = tiny_tokenizer("<s> ")
+    encoder = {"model_type": "vit", "image_size": 16, "patch_size": 8, "initializer_range": 0.5}
+    config = trefoil.preset_config(
+        "vision-encoder-decoder-tiny",
+        **SIZES,
+        vocab_size=len(tokenizer),
+        encoder=encoder,
+        decoder={"initializer_range": 0.5, "hidden_size": 48, "max_position_embeddings": 16},
+    )
+    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
+    torch.manual_seed(0)
+    model = trefoil.TrefoilVisionEncoderDecoderModel(config)
+    model.generation_config.max_new_tokens = 6
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    recipe = RECIPE | {
+        "task": "image-captioning",
+        "language": ["ko"],
+        "model": {"preset": "vision-encoder-decoder-tiny"},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def captioner(tmp_path_factory):
+    return save_captioner(tmp_path_factory.mktemp("captioner"))
+
+
+@pytest.fixture(scope="session")
+def published_captioner(captioner, tmp_path_factory):
+    return publish(captioner, tmp_path_factory.mktemp("published-captioner") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -46,6 +46,19 @@ def test_a_published_folder_passes_and_every_way_of_loading_is_tried(published, 
     assert capsys.readouterr().out == "FAILED  code: other\n"
 
 
+@pytest.mark.slow
+def test_a_captioner_passes_and_captions_in_the_clean_process(published_captioner, tmp_path):
+    checks = check_published(published_captioner)
+    assert [check for check in checks if not check.ok] == []
+    loading = {check.name: check.message for check in checks if " from " in check.name}
+    things = ["AutoConfig", "AutoModelForImageTextToText", "tokenizer", "captions"]
+    assert loading.keys() == {f"{thing} from {place}" for thing in things for place in ("folder", "Hub cache")}
+    assert "equal bit for bit" in loading["AutoModelForImageTextToText from Hub cache"]
+    broken = shutil.copytree(published_captioner, tmp_path / "broken")
+    (broken / "preprocessor_config.json").write_text('{"image_processor_type": "NoneOfThese"}')
+    assert failures(broken).keys() == {"captions from folder", "captions from Hub cache"}
+
+
 def test_a_tampered_file_is_reported_and_not_run(copy, tmp_path):
     with (copy / "modeling_layer.py").open("a") as file:
         file.write(f"open({str(tmp_path / 'ran')!r}, 'w')\n")

@@ -64,6 +64,44 @@ def test_a_recurrent_model_brings_no_transformer_along():
     }  # fmt: skip
 
 
+def test_a_captioner_brings_its_image_processor_and_what_its_decoder_needs(published_captioner):
+    names = {path.name for path in published_captioner.iterdir()}
+    assert {name for name in names if not name.endswith(".py")} == {
+        "README.md", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml",
+        "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+    assert {
+        "configuration_vision_encoder_decoder.py",
+        "modeling_vision_encoder_decoder.py",
+        "modeling_decoder.py",
+    } <= names
+    assert not {name for name in names if name.startswith("pipeline_") or name.endswith("_encoder.py")}
+    config = json.loads((published_captioner / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "configuration_vision_encoder_decoder.TrefoilVisionEncoderDecoderConfig",
+        "AutoModelForImageTextToText": "modeling_vision_encoder_decoder.TrefoilVisionEncoderDecoderModel",
+    }
+    assert "custom_pipelines" not in config
+
+
+def test_a_captioner_without_an_image_processor_is_refused(captioner, tmp_path):
+    folder = without(tmp_path / "run", "preprocessor_config.json")(captioner)
+    with pytest.raises(UserError, match=r"run: no image processor to load, from preprocessor_config\.json: "):
+        publish(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_captioner_survives_fine_tuning_and_saving_again_without_the_package(published_captioner, tmp_path):
+    first, tuned = run_clean(FINE_TUNE_CAPTIONER, tmp_path / "home-a", published_captioner, tmp_path / "tuned")
+    config = json.loads((tmp_path / "tuned" / "config.json").read_text())
+    assert config["auto_map"].keys() == {"AutoConfig", "AutoModelForImageTextToText"}
+    names = {path.name for path in published_captioner.glob("*.py")}
+    assert {path.name for path in (tmp_path / "tuned").glob("*.py")} == names
+    again, _ = run_clean(FINE_TUNE_CAPTIONER, tmp_path / "home-b", tmp_path / "tuned", tmp_path / "again")
+    assert first != tuned == again
+
+
 def test_code_is_the_source_but_for_import_lines(published):
     sources = {
         prefix + path.name: path
@@ -162,6 +200,18 @@ optimizer.step()
 model.eval().save_pretrained(sys.argv[2])
 AutoTokenizer.from_pretrained(sys.argv[1], trust_remote_code=True).save_pretrained(sys.argv[2])
 print(json.dumps(model(input_ids=ids, decoder_input_ids=ids).logits[0].tolist()))
+"""
+FINE_TUNE_CAPTIONER = """
+from transformers import AutoModelForImageTextToText
+model = AutoModelForImageTextToText.from_pretrained(sys.argv[1], trust_remote_code=True)
+pixel_values = torch.linspace(-1, 1, 3 * 16 * 16).view(1, 3, 16, 16)
+logits = lambda: model.eval()(pixel_values=pixel_values, decoder_input_ids=ids).logits[0].tolist()
+before = logits()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+model.train()(pixel_values=pixel_values, labels=ids).loss.backward()
+optimizer.step()
+model.save_pretrained(sys.argv[2])
+print(json.dumps([before, logits()]))
 """
 USE = """
 pipe = pipeline("translation", model=sys.argv[1], trust_remote_code=True, device="cpu")

@@ -12,10 +12,10 @@ import sys
 import pytest
 import yaml
 from product import FILES, ROOT
-from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, VisionEncoderDecoderConfig
+from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
 
+import trefoil
 from trefoil.cli import main
-from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
 
 RUN_ME = "import pathlib\npathlib.Path({ran!r}).touch()\ndef generate(model, **kwargs):\n    return None\n"
 CONSENT = {"custom_generate": None, "trust_remote_code": True}
@@ -186,8 +186,9 @@ def test_no_half_of_a_model_runs_it(tmp_path, nothing_asks):
         "auto_map": {"AutoModelForCausalLM": "half.Mine"},
         "_name_or_path": str(tmp_path),
     }
+    config = trefoil.TrefoilVisionEncoderDecoderConfig(encoder=dict(half), decoder=dict(half))
     with pytest.raises(ValueError, match="for this kind of AutoModel"):
-        VisionEncoderDecoderModel(VisionEncoderDecoderConfig(encoder=dict(half), decoder=dict(half)))
+        trefoil.TrefoilVisionEncoderDecoderModel(config)
     assert not (tmp_path / "ran").exists()
 
 

@@ -2,6 +2,7 @@ import re
 
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 from transformers import AutoConfig
 
 import trefoil
@@ -46,6 +47,22 @@ def test_the_card_of_a_published_head_says_what_runs(published_head, head, capsy
         block = block.replace('"tiny"', repr(str(folder)))
         exec(compile(block, "README.md", "exec"), {})
     assert capsys.readouterr().out.strip()
+
+
+def test_the_card_of_a_captioner_shows_it_a_picture(published_captioner, tmp_path, monkeypatch, capsys):
+    text = (published_captioner / "README.md").read_text()
+    assert ModelCard(text).data.pipeline_tag == "image-to-text"
+    assert ModelCard(text).data.get("widget") is None
+    assert "`transformers`, `torch` and `pillow` installed" in text
+    assert "A Trefoil vision encoder-decoder with" in text
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGBA", (20, 30), "red").save("picture.png")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(compile(block.replace('"tiny"', repr(str(published_captioner))), "README.md", "exec"), {})
+    (caption,) = capsys.readouterr().out.splitlines()
+    assert caption == trefoil.load(published_captioner)("picture.png")["caption"]
 
 
 @pytest.mark.parametrize(

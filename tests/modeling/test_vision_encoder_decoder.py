@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 from trefoil.configuration.presets import preset_config
 from trefoil.modeling import losses
 from trefoil.modeling.losses import next_token_cross_entropy, token_cross_entropy
-from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
+from trefoil.modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from trefoil.modeling.vocabulary import LateLogits
 
 VOCAB_SIZE, ROWS = 67, 5
@@ -32,7 +32,7 @@ def captioning_model(vocab_size=VOCAB_SIZE, **changes):
     fields = sized(hidden_dropout=0.0, attention_dropout=0.0, activation_dropout=0.0, **changes)
     config = preset_config("vision-encoder-decoder-tiny", vocab_size=vocab_size, encoder=encoder, **fields)
     config.pad_token_id, config.decoder_start_token_id = 0, 1
-    return VisionEncoderDecoderModel(config).train()
+    return TrefoilVisionEncoderDecoderModel(config).train()
 
 
 def strangers_model():
@@ -45,7 +45,7 @@ def strangers_model():
     )  # fmt: skip
     config = transformers.VisionEncoderDecoderConfig(encoder=encoder.to_dict(), decoder=decoder.to_dict())
     config.pad_token_id, config.decoder_start_token_id = 0, 1
-    return VisionEncoderDecoderModel(config).train()
+    return TrefoilVisionEncoderDecoderModel(config).train()
 
 
 def batch_of(vocab_size=VOCAB_SIZE, rows=3, length=9):

@@ -1,6 +1,7 @@
 """Captions: a run learns to say what is in pictures that combine what it never saw together; bad pictures are named."""
 
 import json
+import shutil
 from io import BytesIO
 from itertools import combinations
 from random import Random
@@ -21,7 +22,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.data.embedded.shapes import COLUMN, ROW, THINGS, Scene, draw_picture, png
 from trefoil.data.tokenizer import train_tokenizer
 from trefoil.hub.publish import publish
-from trefoil.modeling.vision_encoder_decoder import VisionEncoderDecoderModel
+from trefoil.modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from trefoil.recipes.schema import Recipe, build, validate
 from trefoil.tasks.image_captioning import IMAGE_CAPTIONING
 from trefoil.training.models import Told, make_model, pretrained_tokenizer
@@ -108,13 +109,12 @@ def test_a_run_leaves_its_captions_and_scores(run, folder):
     assert evaluate(run_folder / "best") == results["test"]
 
 
-def test_the_folder_loads_as_transformers_own_model_and_says_the_same(run, folder):
+def test_the_folder_loads_and_says_the_same(run, folder):
     run_folder, _ = run
     best = run_folder / "best"
-    model, report = transformers.VisionEncoderDecoderModel.from_pretrained(best, output_loading_info=True)
+    model, report = AutoModelForImageTextToText.from_pretrained(best, output_loading_info=True)
     assert not any(report.values())
-    assert type(AutoModelForImageTextToText.from_pretrained(best)) is type(model)
-    assert type(model) is transformers.VisionEncoderDecoderModel
+    assert type(model) is TrefoilVisionEncoderDecoderModel
     assert type(model.decoder) is trefoil.TrefoilDecoderForCausalLM
     processor, tokenizer = AutoImageProcessor.from_pretrained(best), AutoTokenizer.from_pretrained(best)
     pictures = [Image.open(folder / row["image"]).convert("RGB") for row in rows_of(folder)]
@@ -128,7 +128,7 @@ def test_the_folder_loads_as_transformers_own_model_and_says_the_same(run, folde
 
 
 def test_the_words_look_at_the_patches(run, folder):
-    model = transformers.VisionEncoderDecoderModel.from_pretrained(run[0] / "best", attn_implementation="eager")
+    model = AutoModelForImageTextToText.from_pretrained(run[0] / "best", attn_implementation="eager")
     labels = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
         output = model(pixel_values=torch.randn(1, 3, 48, 48), labels=labels, output_attentions=True)
@@ -152,10 +152,25 @@ def test_commands_for_text_say_that_it_reads_none(run, command, problem, tmp_pat
     assert not list(tmp_path.iterdir())
 
 
-def test_a_published_folder_could_not_be_loaded_so_none_is_written(run, tmp_path):
-    with pytest.raises(UserError, match=r"config\.json: a vision-encoder-decoder is neither published nor exported"):
-        publish(run[0], tmp_path / "published")
-    assert not (tmp_path / "published").exists()
+def as_saved_before(best, folder):
+    """A run's model by the names of transformers, with which it was saved once."""
+    shutil.copytree(best, folder)
+    config = json.loads((folder / "config.json").read_text())
+    former = {"model_type": "vision-encoder-decoder", "architectures": ["VisionEncoderDecoderModel"]}
+    (folder / "config.json").write_text(json.dumps(config | former))
+    return folder
+
+
+def test_a_published_run_says_the_same_also_one_saved_by_the_names_of_transformers(run, folder, tmp_path):
+    pictures = [str(folder / row["image"]) for row in rows_of(folder)[:5]]
+    said = [json.loads(line)["prediction"] for line in (run[0] / "predictions.jsonl").read_text().splitlines()[:5]]
+    published = publish(run[0], tmp_path / "now")
+    former = as_saved_before(run[0] / "best", tmp_path / "former")
+    assert evaluate(former) == run[1]["test"]
+    again = publish(former, tmp_path / "again" / "now")
+    for one in (published, again):
+        assert [answer["caption"] for answer in trefoil.load(one)(pictures)] == said
+    assert (again / "config.json").read_bytes() == (published / "config.json").read_bytes()
 
 
 def short(folder, output_dir, **changes):
@@ -387,7 +402,7 @@ def test_a_pretrained_vision_encoder_and_a_pretrained_decoder_are_joined(folder,
     train(recipe)
     best = tmp_path / "run" / "best"
     assert AutoImageProcessor.from_pretrained(best).image_mean == (0.1, 0.2, 0.3)
-    saved, report = VisionEncoderDecoderModel.from_pretrained(best, output_loading_info=True)
+    saved, report = TrefoilVisionEncoderDecoderModel.from_pretrained(best, output_loading_info=True)
     assert not any(report.values())
     tokenizer = AutoTokenizer.from_pretrained(best)
     assert tokenizer.pad_token is None

@@ -1,10 +1,10 @@
 import pytest
 import torch
 from conftest import VARIANTS, tiny_model
-from transformers import VisionEncoderDecoderModel
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
+from trefoil.modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from trefoil.recipes.schema import OptimizationRecipe, TrainingRecipe
 from trefoil.training.muon import Muon
 from trefoil.training.optimization import Schedule, evaluation_interval, make_optimizers, planned_steps, warmup_steps
@@ -129,7 +129,7 @@ def test_muon_takes_the_matrices_inside_the_layers(family):
 def test_muon_finds_the_layers_of_transformers_own_models_whatever_their_list_is_called():
     vision = {"model_type": "dinov3_vit", "image_size": 16, "patch_size": 8}  # model.layer.0
     config = preset_config("vision-encoder-decoder-tiny", vocab_size=20, encoder=vision)
-    model = VisionEncoderDecoderModel(config)
+    model = TrefoilVisionEncoderDecoderModel(config)
     muon, _ = make_optimizers(model, OptimizationRecipe(optimizer="muon"))
     mine = [name for names in groups_of(model, muon).values() for name in names]
     assert {name.split(".")[0] for name in mine} == {"encoder", "decoder"}

@@ -7,7 +7,7 @@ import torch
 from conftest import SMALL, tiny_model
 
 import trefoil
-from tests.hub.conftest import published, published_head, source  # noqa: F401
+from tests.hub.conftest import captioner, published, published_captioner, published_head, source  # noqa: F401
 from trefoil.data.embedded import load_embedded
 from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, TEXT_TO_TEXT, train_tokenizer
 from trefoil.recipes.schema import TokenizerRecipe

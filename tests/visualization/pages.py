@@ -26,8 +26,8 @@ def shown_page(attention):
 
 
 def shown_texts(attention):
-    """What stands on the page inside the frame as source and target, as it is written in HTML."""
-    return dict(re.findall(r"<b>(\w+)</b> <bdi>(.*?)</bdi>", shown_page(attention), re.DOTALL))
+    """What was read and written, by what the page inside the frame calls it, as it is written in HTML."""
+    return dict(re.findall(r"<b>([^<]*)</b> <bdi>(.*?)</bdi>", shown_page(attention), re.DOTALL))
 
 
 def shown_maps(attention):

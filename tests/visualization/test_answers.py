@@ -8,6 +8,7 @@ import pytest
 gradio = pytest.importorskip("gradio")
 
 import torch  # noqa: E402
+from PIL import Image  # noqa: E402
 from transformers import ByT5Tokenizer, pipeline  # noqa: E402
 
 import trefoil  # noqa: E402
@@ -72,7 +73,8 @@ def test_every_task_s_example_can_be_pressed(page_of):
         assert answer
         kind = "decoder self-attention" if name == "entailment" else "encoder self-attention"
         assert shown_maps(attention).keys() == {kind}
-        assert shown_texts(attention).keys() == ({"source", "target"} if len(texts) == 2 else {"source"})
+        is_pair = len(texts) == 2 and name != "entailment"  # of which a decoder makes one
+        assert shown_texts(attention).keys() == ({"first text", "second text"} if is_pair else {"text"})
 
 
 def test_text_classification(page_of, published_head):
@@ -135,7 +137,7 @@ def test_question_answering(page_of):
     answer, attention = press(page, "몇 개?", TEXT)
     assert all(text in TEXT or text == "(no answer)" for text in answer)
     assert len(answer) >= 2
-    assert shown_texts(attention) == {"source": "몇 개?", "target": TEXT}
+    assert shown_texts(attention) == {"first text": "몇 개?", "second text": TEXT}
     assert shown_maps(attention)["encoder self-attention"]["keys"].count("</s>") == 2
     assert refused(page, "", TEXT) == "Nothing is written under “Question”."
 
@@ -158,7 +160,7 @@ def test_text_generation_keeps_to_the_model_s_length(page_of, published_head):
     answer, attention = press(page, "세 개의")
     assert answer.strip()
     assert shown_maps(attention).keys() == {"decoder self-attention"}
-    assert shown_texts(attention) == {"source": "세 개의", "target": html.escape(answer)}
+    assert shown_texts(attention) == {"text": html.escape(f"세 개의{answer}")}
     prompt = "three"
     while len(tokenizer(prompt + " three")["input_ids"]) < 64:
         prompt += " three"
@@ -198,6 +200,19 @@ def test_a_limit_that_only_the_configuration_knows_is_kept(page_with, name):
         assert "".join(piece for piece, _ in press(page, TEXT * 20)[0]) == TEXT * 20
     else:
         assert press(page, "몇 개?", TEXT * 20)[0]
+
+
+def test_a_picture_has_a_caption_and_no_map(published_captioner):
+    page = make_page(published_captioner)
+    (box,) = components(page, gradio.Image)
+    assert (box.label, box.type) == ("Picture", "pil")
+    picture = Image.new("RGB", (30, 20), "red")
+    caption, attention = press(page, picture)
+    assert caption == trefoil.load(published_captioner)(picture)["caption"]
+    assert attention == ""
+    assert refused(page, None) == "There is no picture under “Picture”."
+    example = {"pipeline_tag": "image-to-text", "widget": [{"image": "somewhere.png"}]}
+    assert not components(make_page(published_captioner, example), gradio.Dataset)
 
 
 def test_summarization_is_a_matter_of_the_card(published):

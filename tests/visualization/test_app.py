@@ -20,6 +20,7 @@ from tests.visualization.pages import components, press, response, shown_maps, s
 from trefoil.visualization import app  # noqa: E402
 from trefoil.visualization.app import THEME, draw_attention, make_page  # noqa: E402
 from trefoil.visualization.asking import read_card  # noqa: E402
+from trefoil.visualization.page import SCRIPT  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -268,6 +269,16 @@ def test_nothing_comes_from_elsewhere(translation_page):
         assert [one for pair in fetched for one in pair if one and not one.startswith(address)] == []
     finally:
         translation_page.close()
+
+
+def test_a_frame_says_how_high_it_is_and_the_page_around_listens(translation_page, monkeypatch):
+    told = {}
+    monkeypatch.setattr(translation_page, "launch", lambda **options: told.update(options) or (None, "here", None))
+    monkeypatch.setattr(translation_page, "block_thread", lambda: None)
+    app.open_page(translation_page)
+    assert told["js"] == app.FIT_FRAMES
+    (name,) = set(re.findall(r"event\.data\.(\w+)", app.FIT_FRAMES))
+    assert f"postMessage({{ {name}: " in SCRIPT
 
 
 def test_run_beside_no_model_it_says_what_it_needs(monkeypatch):

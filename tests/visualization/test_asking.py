@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 from PIL import Image
-from transformers import VisionEncoderDecoderModel, ViTImageProcessorPil, pipeline
+from transformers import pipeline
 
 import trefoil
-from tests.hub.conftest import HEADS, SIZES, tiny_config, tiny_tokenizer
+from tests.hub.conftest import HEADS, SIZES, save_captioner, tiny_config, tiny_tokenizer
 from trefoil.pipelines.by_length import predict_by_length
 from trefoil.visualization.asking import (
     TASKS,
@@ -183,18 +183,7 @@ def test_entities_are_slices_of_the_text(loaded):
 
 
 def test_pictures_have_captions(tmp_path):
-    tokenizer = tiny_tokenizer("<s> ")
-    encoder = {"model_type": "vit", "image_size": 16, "patch_size": 8, "hidden_size": 32, "num_hidden_layers": 1,
-               "num_attention_heads": 2, "intermediate_size": 32, "initializer_range": 0.5}  # fmt: skip
-    fields = {"vocab_size": len(tokenizer), "encoder": encoder, "hidden_size": 32, "num_attention_heads": 2,
-              "num_hidden_layers": 1, "intermediate_size": 32, "max_position_embeddings": 16}  # fmt: skip
-    config = trefoil.preset_config("vision-encoder-decoder-tiny", **fields)
-    config.decoder.initializer_range = 0.5
-    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
-    torch.manual_seed(0)
-    VisionEncoderDecoderModel(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(tmp_path)
+    save_captioner(tmp_path)
     pictures = [Image.new("RGB", (20, 20), color) for color in ("red", "white", "black")]
     for number, picture in enumerate(pictures):
         picture.save(tmp_path / f"{number}.png")
