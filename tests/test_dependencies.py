@@ -18,6 +18,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 BROUGHT = {"filelock", "numpy", "pyyaml", "tokenizers", "tqdm"}
 IMPORTED = {
     "pillow": "PIL",
+    "prometheus-client": "prometheus_client",
     "rouge-score": "rouge_score",
     "scikit-learn": "sklearn",
     "sentence-transformers": "sentence_transformers",
@@ -31,7 +32,9 @@ def names(requirements):
 EXTRAS = PROJECT["optional-dependencies"]
 HIDDEN = sorted(
     IMPORTED.get(name, name)
-    for name in names(EXTRAS["train"] + EXTRAS["demo"] + EXTRAS["harness"] + EXTRAS["test"] + EXTRAS["ecosystem"])
+    for name in names(
+        EXTRAS["train"] + EXTRAS["demo"] + EXTRAS["harness"] + EXTRAS["serve"] + EXTRAS["test"] + EXTRAS["ecosystem"]
+    )
     - BROUGHT - names(PROJECT["dependencies"]) - {"trefoil-transformers", "pytest-timeout", "pytest-xdist"}
 )  # fmt: skip
 
@@ -92,6 +95,8 @@ def test_attend_needs_no_more(model_folder, tmp_path):
         (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
         (["demo", "x"], ["gradio"], "gradio", "demo"),
         (["harness", "x", "--tasks", "y"], ["lm_eval"], "lm_eval", "harness"),
+        (["serve", "x"], ["fastapi"], "fastapi", "serve"),
+        (["serve", "x"], ["uvicorn"], "uvicorn", "serve"),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hidden, missing, extra):

@@ -53,6 +53,9 @@ COMMANDS = {
     "harness": "--tasks -o folder overrides",
     "publish": "--check --dtype --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",
+    "serve": """
+        --batch-rows --batch-tokens --grace --host --key-file --max-body --max-waiting --name --port --task --timeout model
+    """,
     "import": "--overwrite output source",
     "export": "--overwrite --to output source",
     "attend": "--to -o folder source target",
