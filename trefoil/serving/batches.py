@@ -13,8 +13,10 @@ class Job(Protocol):
         gone: Whether nobody waits for it any more.
     """
 
-    tokens: int
     gone: bool
+
+    @property
+    def tokens(self) -> int: ...
 
     @property
     def key(self) -> Hashable: ...

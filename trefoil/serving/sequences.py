@@ -80,11 +80,7 @@ class Sequence:
             return 0
         try:
             token = self._chosen(scores)
-        except (
-            RuntimeError,
-            ValueError,
-            IndexError,
-        ) as error:  # scores that are no numbers, of which none can be drawn
+        except (RuntimeError, ValueError, IndexError) as error:  # of scores that are no numbers, none can be drawn
             self.fail(error)
             return 0
         self.written.append(token)

@@ -45,7 +45,7 @@ def make_predictor(folder, name, **fields):
 
 @contextmanager
 def running(service):
-    """Its address."""
+    """Its address, and a function that tells how many connections there are."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         config = uvicorn.Config(
             service.app, http=BoundedConnection, ws="none", lifespan="on", log_level="critical", server_header=False
@@ -54,7 +54,7 @@ def running(service):
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", lambda: len(server.server_state.connections)
         finally:
             server.should_exit = True
             thread.join(SECONDS)
@@ -73,8 +73,8 @@ def served():
     @contextmanager
     def serve(predictor, key=None, **limits):
         service = Service(predictor, "tiny", Limits(**limits), key)
-        with running(service) as address, httpx.Client(base_url=address, timeout=SECONDS) as client:
-            client.service = service
+        with running(service) as (address, connections), httpx.Client(base_url=address, timeout=SECONDS) as client:
+            client.service, client.connections = service, connections
             yield client
 
     return serve

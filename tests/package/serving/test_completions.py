@@ -10,7 +10,7 @@ from transformers import set_seed
 from tests.package.serving.conftest import wait_until
 
 PROMPTS = ["three", "two pears and three apples", "half past", "세 개의", "다섯 시 반 세 개의 사과와 두"]
-NEW_TOKENS = 12
+NEW_TOKENS = 8
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +70,9 @@ def test_one_text(client, expected):
 
 
 def test_texts_are_the_same_alone_and_in_a_crowd(client, expected):
-    with ThreadPoolExecutor(16) as clients:
-        found = list(clients.map(lambda prompt: text_of(client, prompt=prompt), PROMPTS * 8))
-    assert found == [expected[prompt] for prompt in PROMPTS * 8]
+    with ThreadPoolExecutor(15) as clients:
+        found = list(clients.map(lambda prompt: text_of(client, prompt=prompt), PROMPTS * 3))
+    assert found == [expected[prompt] for prompt in PROMPTS * 3]
 
 
 def test_several_prompts_and_token_ids(client, expected, predictor):
@@ -92,8 +92,8 @@ def test_a_seed_draws_what_generate_draws_alone(client, predictor):
         alone[seed] = written_alone(predictor, PROMPTS[1], do_sample=True, temperature=0.9, top_p=0.95)
     options = {"prompt": PROMPTS[1], "temperature": 0.9, "top_p": 0.95}
     with ThreadPoolExecutor(8) as clients:
-        found = list(clients.map(lambda seed: text_of(client, **options, seed=seed), [5, 6, 7, 5, 6, 7]))
-    assert found == [alone[seed] for seed in (5, 6, 7, 5, 6, 7)]
+        found = list(clients.map(lambda seed: text_of(client, **options, seed=seed), [5, 6, 7, 5]))
+    assert found == [alone[seed] for seed in (5, 6, 7, 5)]
     several = asked(client, **options, seed=5, n=3)["choices"]
     assert [choice["text"] for choice in several] == list(alone.values())
     assert len({text_of(client, **options) for _ in range(4)}) > 1
@@ -163,6 +163,7 @@ def test_mistakes(client, path, body, status, message):
     wait_until(lambda: client.service.places.taken == 0)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_template_does_not_converse(folder_of, served):
     predictor = folder_of("causal-lm")
     predictor.tokenizer.chat_template = None
@@ -184,6 +185,7 @@ def test_attention_that_cannot_be_paged(folder_of, served, positions):
         assert "".join(event["choices"][0]["text"] for event in pieces) == expected[0]
 
 
+@pytest.mark.slow
 def test_scores_that_are_no_numbers_fail_one_text_and_not_the_server(folder_of, served):
     predictor = folder_of("causal-lm")
     with torch.no_grad():

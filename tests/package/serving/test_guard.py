@@ -15,12 +15,21 @@ from tests.package.serving.conftest import wait_until
 from trefoil.serving.connections import BoundedConnection
 
 KEY = "a-key"
+ANSWERED = {"path": "/predict", "status": "200"}
 SECONDS = 30
 
 
 @pytest.fixture(scope="module")
 def classifier(folder_of):
     return folder_of("text-classification")
+
+
+@pytest.fixture(scope="module")
+def endless(folder_of):
+    """Writes as long as it may."""
+    predictor = folder_of("causal-lm", max_position_embeddings=4096)
+    predictor.model.generation_config.eos_token_id = None
+    return predictor
 
 
 @pytest.fixture
@@ -134,24 +143,21 @@ def test_who_goes_frees_a_place(classifier, served, held):
         assert client.post("/predict", json={"inputs": "a"}).status_code == 200
 
 
-def test_a_stream_that_is_left_is_no_longer_written(folder_of, served):
-    predictor = folder_of("causal-lm", max_position_embeddings=4096)
-    predictor.model.generation_config.eos_token_id = None
-    with served(predictor) as client:
+def test_a_stream_that_is_left_is_no_longer_written(endless, served):
+    with served(endless) as client:
         body = {"prompt": "three", "max_tokens": 4000, "stream": True, "temperature": 0}
         with client.stream("POST", "/v1/completions", json=body) as answer:
             next(answer.iter_lines())
             assert client.service.places.taken == 1
         wait_until(lambda: client.service.places.taken == 0)
         wait_until(lambda: not client.service.worker.sequences)
-        written = client.service.metrics.tokens.labels("written")._value.get()
+        written = client.service.metrics.registry.get_sample_value("trefoil_tokens_total", {"kind": "written"})
         assert 0 < written < 4000
 
 
-def test_a_stream_whose_time_is_over_says_so(folder_of, served):
-    predictor = folder_of("causal-lm", max_position_embeddings=4096)
-    predictor.model.generation_config.eos_token_id = None
-    with served(predictor, seconds=0.3) as client:
+@pytest.mark.slow
+def test_a_stream_whose_time_is_over_says_so(endless, served):
+    with served(endless, seconds=0.3) as client:
         body = {"prompt": "three", "max_tokens": 4000, "stream": True, "temperature": 0}
         with client.stream("POST", "/v1/completions", json=body) as answer:
             last = [line for line in answer.iter_lines() if line][-1]
@@ -186,6 +192,17 @@ def test_metrics_count(classifier, served):
     assert 'trefoil_requests_total{path="other",status="404"} 1.0' in text
     assert "trefoil_step_rows_sum 2.0" in text
     assert "trefoil_places 0.0" in text
+
+
+def test_who_does_not_read_loses_the_connection(classifier, served, monkeypatch):
+    monkeypatch.setattr(BoundedConnection, "read_seconds", 0.2)
+    with served(classifier, body=2**25) as client, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.connect((client.base_url.host, client.base_url.port))
+        body = json.dumps({"inputs": {"text": "a", "more": "x" * 2**24}}).encode()
+        connection.sendall(head(len(body)) + body)
+        wait_until(lambda: client.service.metrics.registry.get_sample_value("trefoil_requests_total", ANSWERED))
+        wait_until(lambda: client.connections() == 0)
 
 
 def test_an_unfinished_head_ends_the_connection(classifier, served, monkeypatch):

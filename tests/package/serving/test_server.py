@@ -20,7 +20,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.serving.limits import Limits
 from trefoil.serving.server import read_key, serve
 
-SECONDS = 60
+SECONDS = 240
 
 
 def test_help_fits_a_screen_and_names_an_example(capsys, monkeypatch):
