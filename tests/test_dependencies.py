@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text
 BROUGHT = {"filelock", "numpy", "pyyaml", "tokenizers", "tqdm"}
 IMPORTED = {
     "pillow": "PIL",
+    "prometheus-client": "prometheus_client",
     "rouge-score": "rouge_score",
     "scikit-learn": "sklearn",
     "sentence-transformers": "sentence_transformers",
@@ -32,7 +33,7 @@ def names(requirements):
 EXTRAS = PROJECT["optional-dependencies"]
 HIDDEN = sorted(
     IMPORTED.get(name, name)
-    for name in set().union(*(names(EXTRAS[one]) for one in ("train", "adapters", "demo", "harness", "test", "ecosystem")))
+    for name in set().union(*(names(EXTRAS[one]) for one in ("train", "adapters", "demo", "harness", "serve", "test", "ecosystem")))
     - BROUGHT - names(PROJECT["dependencies"]) - {"trefoil-transformers", "pytest-timeout", "pytest-xdist"}
 )  # fmt: skip
 
@@ -107,6 +108,8 @@ def test_a_function_that_needs_more_says_so():
         (["demo", "x"], ["gradio"], "gradio", "demo"),
         (["harness", "x", "--tasks", "y"], ["lm_eval"], "lm_eval", "harness"),
         (["completion", "bash"], ["shtab"], "shtab", "completion"),
+        (["serve", "x"], ["fastapi"], "fastapi", "serve"),
+        (["serve", "x"], ["uvicorn"], "uvicorn", "serve"),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hidden, missing, extra):

@@ -57,6 +57,9 @@ COMMANDS = {
         --trust-remote-code output source
     """,
     "demo": "--folder --host --port model",
+    "serve": """
+        --batch-rows --batch-tokens --grace --host --key-file --max-body --max-waiting --name --port --task --timeout model
+    """,
     "import": "--overwrite --quiet output source",
     "export": "--overwrite --quiet --to output source",
     "attend": "--quiet --to -o folder source target",

@@ -1,5 +1,5 @@
-"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | demo | attend | import |
-export | doctor | completion`."""
+"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | serve | demo | attend |
+import | export | doctor | completion`."""
 
 import argparse
 import gc
@@ -168,6 +168,34 @@ def make_parser() -> argparse.ArgumentParser:
     _add_prediction(translate)
     translate.set_defaults(run=_predict, task="translation")
 
+    serve = commands.add_parser(
+        "serve",
+        help="answer over HTTP: OpenAI's /v1 for language models, /predict for all others",
+        usage="trefoil serve MODEL [options]",
+        epilog="example: trefoil serve runs/my-model --port 8000",
+    )
+    serve.add_argument("model", metavar="MODEL", help="a run's folder, a published one, a stock one, or a Hub id")
+    serve.add_argument("--task", help="as the Hub calls it (default: what it was trained for)")
+    serve.add_argument("--name", type=_text, help="as clients call it (default: the folder's)")
+    serve.add_argument("--host", default="127.0.0.1", help="default: this machine only")
+    serve.add_argument("--port", type=_any_port, default=8000, metavar="N", help="default: 8000; 0: a free one")
+    serve.add_argument("--key-file", type=Path, metavar="FILE", help="holds a key to ask for (or TREFOIL_KEY)")
+    serve.add_argument(
+        "--timeout", type=_seconds, default=60.0, metavar="S", help="seconds that a request may take (60)"
+    )
+    serve.add_argument(
+        "--grace", type=_positive, default=30, metavar="S", help="seconds to finish what runs, on SIGTERM (30)"
+    )
+    serve.add_argument("--max-body", type=_positive, default=1024, metavar="KB", help="that a request may have (1024)")
+    serve.add_argument(
+        "--max-waiting", type=_positive, default=256, metavar="N", help="texts that wait or are worked on (256)"
+    )
+    serve.add_argument(
+        "--batch-rows", type=_positive, default=32, metavar="N", help="texts that the model takes at a time (32)"
+    )
+    serve.add_argument("--batch-tokens", type=_positive, default=2048, metavar="N", help="and tokens of these (2048)")
+    serve.set_defaults(run=_serve)
+
     attend = commands.add_parser("attend", help="show what a model looks at, as a page or a picture")
     attend.add_argument("folder", help="a run's folder, a published one, or a Hub id")
     attend.add_argument("source", type=_text, help="the text")
@@ -274,6 +302,16 @@ def _minutes(text: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes")
     return float(text)
+
+
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return float(text)
+
+
+def _any_port(text: str) -> int:
+    return 0 if text == "0" else _port(text)
 
 
 def _port(text: str) -> int:
@@ -484,6 +522,24 @@ def _page_of(name: str) -> Any:
             return make_page(model, metadata)
         except ValueError as error:
             raise UserError(str(error)) from None
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from .predict import load
+    from .serving.limits import Limits
+    from .serving.server import read_key, serve
+
+    key = read_key(arguments.key_file)
+    limits = Limits(
+        body=1024 * arguments.max_body,
+        seconds=arguments.timeout,
+        places=arguments.max_waiting,
+        rows=arguments.batch_rows,
+        tokens=arguments.batch_tokens,
+    )
+    name = arguments.name or Path(arguments.model).resolve().name
+    serve(load(arguments.model, arguments.task), name, arguments.host, arguments.port, limits, key, arguments.grace)
+    return 0
 
 
 # options by which a model is asked, and of which its messages speak
@@ -810,8 +866,8 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     except UserError as error:
         return _mistake(str(error))
     except ModuleNotFoundError as error:
-        extra = {_completion: "completion", _demo: "demo", _harness: "harness"}.get(parsed.run, "train")
-        return _mistake(what_to_install(f"trefoil {parsed.command}", error, extra))
+        extras = {_completion: "completion", _demo: "demo", _harness: "harness", _serve: "serve"}
+        return _mistake(what_to_install(f"trefoil {parsed.command}", error, extras.get(parsed.run, "train")))
     except KeyboardInterrupt:
         if _rank() == 0:
             goes_on = {

@@ -112,7 +112,7 @@ class Predictor:
         alignments = options.pop("alignments", False)
         self.require_options(options, alignments)
         places = [f"inputs[{index}]" for index in range(len(inputs))] if places is None else places
-        asked = [index for index, each in enumerate(inputs) if not self._is_blank(each, places[index])]
+        asked = [index for index, each in enumerate(inputs) if not self.is_blank(each, places[index])]
         fields = TASKS[self.task].fields(self.pipe, "top_k" in options)
         answers: list[list[Answer]] = [[dict.fromkeys(fields)] for _ in inputs]
         way = self._way(batch_size if streamer is None else 1)
@@ -157,8 +157,9 @@ class Predictor:
                 f"tgt_lang={language}: this model has no tags for languages, and translates one way; leave it out"
             )
 
-    def _is_blank(self, each: Any, place: str) -> bool:
-        """
+    def is_blank(self, each: Any, place: str) -> bool:
+        """Whether there is nothing to answer.
+
         Raises:
             UserError: It is no input of the task.
         """

@@ -160,13 +160,17 @@ class Records:
     def of(self, row: Row, answers: list[Answer]) -> str:
         if self.kind == "text":
             return "\t".join(self._line(row, answer) for answer in answers) + "\n"
-        records = [
-            {self.names[LINE]: row.number} | row.columns | {self.names[name]: value for name, value in answer.items()}
-            for answer in answers
-        ]
+        records = self.rows(row, answers)
         if self.kind == "jsonl":
             return "".join(json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records)
         return self._table([_cell(record.get(name)) for name in self.header] for record in records)
+
+    def rows(self, row: Row, answers: list[Answer]) -> list[dict[str, Any]]:
+        """A record for each answer."""
+        return [
+            {self.names[LINE]: row.number} | row.columns | {self.names[name]: value for name, value in answer.items()}
+            for answer in answers
+        ]
 
     def _line(self, row: Row, answer: Answer) -> str:
         if all(value is None for value in answer.values()):

@@ -271,7 +271,12 @@ def _token_ids(pipe: Any, inputs: Sequence[Any], **options: Any) -> Iterator[lis
             yield pipe.tokenizer(*texts, verbose=False, **options)["input_ids"]
 
 
-def _refuse_if_longer(pipe: Any, inputs: Sequence[Any], limit: int) -> list[int]:
+def require_length(pipe: Any, inputs: Sequence[Any], limit: int) -> list[int]:
+    """As of `count_tokens`.
+
+    Raises:
+        TooLongError: One has more than `limit`.
+    """
     counts = count_tokens(pipe, inputs)
     for index, count in enumerate(counts):
         if count > limit:
@@ -287,7 +292,7 @@ def _refuse_if_longer(pipe: Any, inputs: Sequence[Any], limit: int) -> list[int]
 def _write_from(pipe: Any, inputs: list[str], call: Callable, truncate: bool, chosen: dict[str, Any]) -> list:
     """Translates or summarizes."""
     if not truncate:
-        _refuse_if_longer(pipe, inputs, longest_input(pipe))
+        require_length(pipe, inputs, longest_input(pipe))
     options = {"return_scores": True} if chosen.pop("scores", False) else {}
     outputs = call(pipe, inputs, truncation=True, **options, **_best_few(pipe, chosen))
     return [[_without_text(each) for each in _listed(output)] for output in outputs]
@@ -302,7 +307,7 @@ def _without_text(output: Answer) -> Answer:
 def _complete(pipe: Any, inputs: list[str], call: Callable, truncate: bool, chosen: dict[str, Any]) -> list:
     """What an encoder-decoder makes of a text with gaps, or of its beginning; it names the gaps by special tokens."""
     if not truncate:
-        _refuse_if_longer(pipe, inputs, longest_input(pipe))
+        require_length(pipe, inputs, longest_input(pipe))
     tokenizer, config = pipe.tokenizer, pipe.model.generation_config
     around = {tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id, config.decoder_start_token_id}
 
@@ -332,7 +337,7 @@ def _continue(pipe: Any, inputs: list[Any], call: Callable, truncate: bool, chos
         cut = {"tokenizer_encode_kwargs": {"truncation": True, "max_length": room}}
         counts = [min(count, room) for count in count_tokens(pipe, inputs)]
     else:
-        counts = _refuse_if_longer(pipe, inputs, limit - 1)
+        counts = require_length(pipe, inputs, limit - 1)
     # the pipeline draws if nobody says otherwise; here who asks for it does, or the model's own files
     asked = {"temperature", "top_p", "top_k"} & chosen.keys() or pipe.model.generation_config.do_sample
     draws = chosen.get("do_sample", bool(asked))
@@ -379,7 +384,7 @@ def _fill(pipe: Any, inputs: list[str], call: Callable, truncate: bool, chosen: 
             if pipe.tokenizer.mask_token_id not in ids:
                 raise UnanswerableError(f"{mask} stands behind the {limit:,} tokens that the model reads", index)
     else:
-        _refuse_if_longer(pipe, inputs, limit)
+        require_length(pipe, inputs, limit)
 
     def fill(texts: list[str], **options: Any) -> list[list[dict[str, Any]]]:
         found = pipe(texts, **options)
@@ -397,7 +402,7 @@ def _fill(pipe: Any, inputs: list[str], call: Callable, truncate: bool, chosen: 
 
 def _classify(pipe: Any, inputs: list[Any], call: Callable, truncate: bool, chosen: dict[str, Any]) -> list:
     if not truncate:
-        _refuse_if_longer(pipe, inputs, longest_input(pipe))
+        require_length(pipe, inputs, longest_input(pipe))
     named = "top_k" in chosen
     count = chosen.pop("top_k", 1)
     outputs = call(pipe, inputs, top_k=None, truncation=True, **chosen)
@@ -429,7 +434,7 @@ def _tag(pipe: Any, inputs: list[str], call: Callable, truncate: bool, chosen: d
         if not truncate and any(count > limit for count in count_tokens(pipe, inputs)):
             options["stride"] = min(STRIDE, (limit - tokenizer.num_special_tokens_to_add()) // 2)
     elif not truncate:
-        _refuse_if_longer(pipe, inputs, limit)
+        require_length(pipe, inputs, limit)
     if not tokenizer.is_fast:  # it does not tell what belongs to one word, nor where
         options["aggregation_strategy"] = "simple"
     outputs = call(pipe, inputs, **options)

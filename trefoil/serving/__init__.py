@@ -1,0 +1,1 @@
+"""`trefoil serve`: a model of any task behind HTTP. Needs the extra `serve`."""
