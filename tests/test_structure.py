@@ -49,7 +49,7 @@ COMMANDS = {
     "debug": "overrides recipe",
     "train": "--dry-run --stopped-code overrides recipe",
     "launch": "-o name",
-    "evaluate": "--minimal-pairs --predictions --split folder overrides",
+    "evaluate": "--column --data --json --minimal-pairs --predictions --split --task -o folder overrides",
     "harness": "--tasks -o folder overrides",
     "publish": "--check --dtype --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",

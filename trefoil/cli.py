@@ -1,5 +1,5 @@
-"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | demo | attend | import |
-export`."""
+"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | demo |
+attend | import | export`."""
 
 import argparse
 import gc
@@ -36,9 +36,12 @@ from .launch import (
 
 if TYPE_CHECKING:
     from .hub.stock import Converted
+    from .training.measured import Measured
 
 LINES_AT_A_TIME = 16  # that are answered before they are shown
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
+
+AS_MEASURED = "change a key of the recipe: batches.truncate=true, evaluation.num_beams=1"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -75,11 +78,20 @@ def make_parser() -> argparse.ArgumentParser:
     launch.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there")
     launch.set_defaults(run=_launch)
 
-    evaluate = commands.add_parser("evaluate", help="measure a trained or published model")
-    evaluate.add_argument("folder", help="a run's folder, or a published one; with --minimal-pairs also a stock one")
-    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    evaluate.add_argument("--split", help="default: the recipe's test split")
-    evaluate.add_argument("--predictions", metavar="FILE", help="also write what the model said, as JSON lines")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model: on the data of its recipe, or on a file of yours",
+        epilog="example: trefoil evaluate runs/my-model --data reviews.csv --column label=mood",
+    )
+    evaluate.add_argument("folder", metavar="model", help="a run's folder, a published one, a stock one, or a Hub id")
+    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=AS_MEASURED)
+    _add_file(evaluate)
+    evaluate.add_argument("--split", help="of the recipe's data (default: its test split)")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="write results, predictions and pictures there"
+    )
+    evaluate.add_argument("--predictions", metavar="FILE", help="write what the model said, as JSON lines")
+    evaluate.add_argument("--json", action="store_true", help="print JSON, and no tables")
     evaluate.add_argument(
         "--minimal-pairs",
         type=Path,
@@ -179,6 +191,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="FILE", help="rows with labels or targets, in any format that is trained on")
+    parser.add_argument(
+        "--task", help="where neither a recipe nor the model's architecture says it: ner, translation …"
+    )
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        type=_column,
+        metavar="ROLE=NAME",
+        help="which column is what, where it is not found: label=mood; once for each",
+    )
+
+
 def _add_prediction(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a run's folder, a published one, a stock one, or a Hub id")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
@@ -245,6 +272,13 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, an integer from 1 to 65535")
     return int(text)
+
+
+def _column(text: str) -> tuple[str, str]:
+    role, _, name = text.partition("=")
+    if not (role.isidentifier() and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=NAME, such as label=mood")
+    return role, name
 
 
 def _text(text: str) -> str:
@@ -336,29 +370,64 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .predict import model_folder
-    from .training.run import evaluate
+    from .report import lines_of, report_of, require_own, score_lines, write_report
+    from .training.measured import write_predictions
+    from .training.run import require_folder_of
     from .training.scoring import evaluate_minimal_pairs
 
-    folder, pairs = model_folder(arguments.folder), arguments.minimal_pairs
-    if pairs is None:
-        scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions)
-    elif arguments.split is None:
-        scores = evaluate_minimal_pairs(folder, pairs, arguments.overrides, arguments.predictions)
+    folder, predictions, output = model_folder(arguments.folder), arguments.predictions, arguments.output
+    ways = {
+        "--split": arguments.split,
+        "--data FILE": arguments.data,
+        "--minimal-pairs FILE": arguments.minimal_pairs,
+    }
+    if sum(way is not None for way in ways.values()) > 1:
+        raise UserError(f"trefoil evaluate: give one of {', '.join(ways)}")
+    require_folder_of(predictions)
+    if output is not None:
+        output = Path(os.path.abspath(output))
+        require_own(output)
+    measured = None
+    if arguments.minimal_pairs is not None:
+        told = report = evaluate_minimal_pairs(folder, arguments.minimal_pairs, _overrides(arguments), predictions)
+        lines = score_lines(report)
     else:
-        raise UserError("trefoil evaluate: give either --split or --minimal-pairs FILE")
-    return _print_scores(scores)
+        measured = _measure(folder, arguments)
+        if predictions is not None:
+            write_predictions(Path(predictions), measured)
+        told = report = report_of(measured, arguments.folder)
+        lines = lines_of(report)
+    if _rank() == 0:
+        if output is not None:
+            write_report(output, report, measured)
+        print(json.dumps(told, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines))
+    return 0
+
+
+def _measure(folder: Path | str, arguments: argparse.Namespace) -> "Measured":
+    from .evaluation import recipe_of_file
+    from .training.run import measure, recipe_of
+
+    if arguments.data is None:
+        return measure(folder, recipe_of(folder, _overrides(arguments)), arguments.split)
+    recipe, notes = recipe_of_file(folder, arguments.data, _overrides(arguments))
+    for note in notes if _rank() == 0 else []:
+        print(note, file=sys.stderr)
+    return measure(folder, recipe, "test")
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    """What options say of a recipe, as if it were said in a recipe's words."""
+    task = [] if arguments.task is None else [f"task={arguments.task}"]
+    columns = [f"data.columns.{role}={json.dumps(name, ensure_ascii=False)}" for role, name in arguments.column]
+    return [*arguments.overrides, *task, *columns]
 
 
 def _harness(arguments: argparse.Namespace) -> int:
     from .predict import model_folder
     from .training.harness import run_harness
 
-    return _print_scores(
-        run_harness(model_folder(arguments.folder), arguments.tasks, arguments.overrides, arguments.output)
-    )
-
-
-def _print_scores(scores: dict | None) -> int:
+    scores = run_harness(model_folder(arguments.folder), arguments.tasks, arguments.overrides, arguments.output)
     if _rank() == 0:
         print(json.dumps(scores, indent=2, ensure_ascii=False))
     return 0
@@ -657,8 +726,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; exit codes: 0 done, 1 a check failed, 2 a user's mistake, 130 (or --stopped-code) interrupted."""
     parser = make_parser()
     parsed, rest = parser.parse_known_args(arguments)
-    if "texts" in parsed and not any(word.startswith("-") for word in rest):
-        parsed.texts += rest  # argparse takes none that stand behind an option
+    several = next((name for name in ("texts", "overrides") if name in parsed), None)
+    if several is not None and not any(word.startswith("-") for word in rest):
+        getattr(parsed, several).extend(rest)  # argparse takes none that stand behind an option
     elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if parsed.command is None:
