@@ -50,6 +50,7 @@ COMMANDS = {
     "train": "--dry-run --stopped-code overrides recipe",
     "launch": "-o name",
     "evaluate": "--column --data --json --minimal-pairs --predictions --split --task -o folder overrides",
+    "compare": "--column --data --json --task one other overrides",
     "harness": "--tasks -o folder overrides",
     "publish": "--check --dtype --license --max-shard-size --overwrite --private --push-to-hub --space --title --trust-remote-code output source",
     "demo": "--host --port model",

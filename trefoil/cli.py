@@ -1,4 +1,4 @@
-"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | demo |
+"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | compare | harness | publish | predict | translate | demo |
 attend | import | export`."""
 
 import argparse
@@ -99,6 +99,20 @@ def make_parser() -> argparse.ArgumentParser:
         help="measure a language model on pairs of sentences instead, columns good, bad (perhaps phenomenon, paradigm)",
     )
     evaluate.set_defaults(run=_evaluate)
+
+    compare = commands.add_parser(
+        "compare",
+        help="tell whether one model is better than another on the same examples",
+        epilog="example: trefoil compare runs/small runs/large --data reviews.csv",
+    )
+    compare.add_argument(
+        "one", metavar="A", help="a model; without --data a run's folder, or one that trefoil evaluate -o wrote"
+    )
+    compare.add_argument("other", metavar="B", help="the other one")
+    compare.add_argument("overrides", nargs="*", metavar="key=value", help=AS_MEASURED)
+    _add_file(compare)
+    compare.add_argument("--json", action="store_true", help="print JSON, and no tables")
+    compare.set_defaults(run=_compare)
 
     harness = commands.add_parser("harness", help="measure a language model by lm-evaluation-harness")
     harness.add_argument("folder", help="a run's folder, a published or stock one, or a Hub id")
@@ -414,6 +428,14 @@ def _measure(folder: Path | str, arguments: argparse.Namespace) -> "Measured":
     for note in notes if _rank() == 0 else []:
         print(note, file=sys.stderr)
     return measure(folder, recipe, "test")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .compare import compare, lines_of
+
+    found = compare((arguments.one, arguments.other), arguments.data, _overrides(arguments))
+    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines_of(found)))
+    return 0
 
 
 def _overrides(arguments: argparse.Namespace) -> list[str]:

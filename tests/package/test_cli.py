@@ -66,6 +66,7 @@ def test_help_names_every_command(capsys):
         "train",
         "launch",
         "evaluate",
+        "compare",
         "harness",
         "publish",
         "demo",
