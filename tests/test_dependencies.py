@@ -91,7 +91,7 @@ def test_attend_needs_no_more(model_folder, tmp_path):
         (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
         (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
         (["demo", "x"], ["gradio"], "gradio", "demo"),
-        (["harness", "x", "--tasks", "y"], ["lm_eval"], "lm_eval", "harness"),
+        (["evaluate", "x", "--harness", "y"], ["lm_eval"], "lm_eval", "harness"),
     ],
 )
 def test_what_is_missing_is_said_in_a_line(model_folder, tmp_path, arguments, hidden, missing, extra):

@@ -1,4 +1,4 @@
-"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | compare | harness | publish | predict | translate | demo |
+"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | compare | publish | predict | translate | demo |
 attend | import | export`."""
 
 import argparse
@@ -98,6 +98,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="measure a language model on pairs of sentences instead, columns good, bad (perhaps phenomenon, paradigm)",
     )
+    evaluate.add_argument(
+        "--harness",
+        metavar="TASK,…",
+        help="measure a language model by lm-evaluation-harness instead, on its tasks or YAML files of your own",
+    )
     evaluate.set_defaults(run=_evaluate)
 
     compare = commands.add_parser(
@@ -113,15 +118,6 @@ def make_parser() -> argparse.ArgumentParser:
     _add_file(compare)
     compare.add_argument("--json", action="store_true", help="print JSON, and no tables")
     compare.set_defaults(run=_compare)
-
-    harness = commands.add_parser("harness", help="measure a language model by lm-evaluation-harness")
-    harness.add_argument("folder", help="a run's folder, a published or stock one, or a Hub id")
-    harness.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    harness.add_argument(
-        "--tasks", nargs="+", required=True, metavar="NAME|FILE", help="its tasks, or YAML files of your own"
-    )
-    harness.add_argument("-o", "--output", metavar="FILE", help="also write all that it tells, as JSON")
-    harness.set_defaults(run=_harness)
 
     publish = commands.add_parser("publish", help="write a folder that transformers alone can load")
     publish.add_argument("source", nargs="?", help="a run's folder, or one that save_pretrained wrote")
@@ -394,6 +390,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         "--split": arguments.split,
         "--data FILE": arguments.data,
         "--minimal-pairs FILE": arguments.minimal_pairs,
+        "--harness TASK": arguments.harness,
     }
     if sum(way is not None for way in ways.values()) > 1:
         raise UserError(f"trefoil evaluate: give one of {', '.join(ways)}")
@@ -405,6 +402,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.minimal_pairs is not None:
         told = report = evaluate_minimal_pairs(folder, arguments.minimal_pairs, _overrides(arguments), predictions)
         lines = score_lines(report)
+    elif arguments.harness is not None:
+        from .training.harness import run_harness
+
+        if predictions is not None:
+            raise UserError("trefoil evaluate: --predictions is not for --harness; -o FOLDER keeps its answers")
+        report = run_harness(folder, arguments.harness.split(","), _overrides(arguments), output is not None)
+        told = report["results"]
+        lines = score_lines(told)
     else:
         measured = _measure(folder, arguments)
         if predictions is not None:
@@ -443,16 +448,6 @@ def _overrides(arguments: argparse.Namespace) -> list[str]:
     task = [] if arguments.task is None else [f"task={arguments.task}"]
     columns = [f"data.columns.{role}={json.dumps(name, ensure_ascii=False)}" for role, name in arguments.column]
     return [*arguments.overrides, *task, *columns]
-
-
-def _harness(arguments: argparse.Namespace) -> int:
-    from .predict import model_folder
-    from .training.harness import run_harness
-
-    scores = run_harness(model_folder(arguments.folder), arguments.tasks, arguments.overrides, arguments.output)
-    if _rank() == 0:
-        print(json.dumps(scores, indent=2, ensure_ascii=False))
-    return 0
 
 
 def _publish(arguments: argparse.Namespace) -> int:
@@ -775,7 +770,7 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     _silence_progress_bars()
     try:
         load_extensions()
-        if parsed.run in (_train, _evaluate, _harness):
+        if parsed.run in (_train, _evaluate):
             code = start_missing_processes(arguments)
             if code is not None:
                 return code
@@ -786,7 +781,7 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
         missing = (error.name or "trefoil").partition(".")[0]
         if missing == "trefoil":
             raise
-        extra = {_demo: "demo", _harness: "harness"}.get(parsed.run, "train")
+        extra = "demo" if parsed.run is _demo else {"lm_eval": "harness"}.get(missing, "train")
         return _mistake(f"trefoil {parsed.command} needs {missing}: pip install 'trefoil-transformers[{extra}]'")
     except KeyboardInterrupt:
         if _rank() == 0:

@@ -67,7 +67,6 @@ def test_help_names_every_command(capsys):
         "launch",
         "evaluate",
         "compare",
-        "harness",
         "publish",
         "demo",
         "predict",

@@ -157,6 +157,6 @@ def test_a_sentence_that_is_too_long_ends_it_before_any_work(trained, tmp_path, 
 def test_what_does_not_go_together(trained, file, capsys):
     arguments = ["evaluate", str(trained), "--minimal-pairs", str(file)]
     assert main([*arguments, "--split", "test"]) == 2
-    assert "give one of --split, --data FILE, --minimal-pairs FILE" in capsys.readouterr().err
+    assert "give one of --split, --data FILE, --minimal-pairs FILE, --harness TASK" in capsys.readouterr().err
     assert main([*arguments, "--predictions", str(file.parent / "no" / "file")]) == 2
     assert "its folder does not exist" in capsys.readouterr().err
