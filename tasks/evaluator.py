@@ -45,13 +45,17 @@ class Evaluator:
         return other is None or (score < other if self.metric in self.reader.task.minimized else score > other)
 
     def evaluate(self, model: PreTrainedModel, final: bool) -> dict[str, Any]:
-        """Scores of a model and, under `predictions`, what it said, in the order of the split's rows. What sees the labels
-        on the way also gives `loss`, the mean over labels.
+        """Scores of a model and, under `predictions`, what it said, in the order of the split's rows; perhaps under `details`
+        what else it said of each. What sees the labels on the way also gives `loss`, the mean over labels.
 
         Args:
             final: As the published model will be used; else as while training, which may be cheaper.
         """
         raise NotImplementedError
+
+    def references(self) -> list[Any] | None:
+        """What the predictions are compared with, in the same words and order; None where a task does not tell."""
+        return None
 
     @torch.no_grad()
     def outputs(

@@ -20,6 +20,7 @@ from ..data.encoded import list_lengths
 from ..data.tokenizer import TEXT_TO_TEXT, padding_id
 from ..modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from ..recipes.schema import Recipe
+from .metrics.paired import EXACT_MATCH
 from .metrics.translation import TranslationQuality
 from .preprocessor import INTS, Split, pad
 from .reader import Reader, Rows
@@ -233,6 +234,7 @@ IMAGE_CAPTIONING = Task(
     roles=("image", "text"),
     options=ImageCaptioningOptions,
     metrics=("exact_match", "bleu", "chrf"),
+    measure=lambda *_: EXACT_MATCH,
     reader=ImageCaptioningReader,
     preprocessor=ImageCaptioningPreprocessor,
     evaluator=ImageCaptioningEvaluator,

@@ -16,6 +16,7 @@ from ..configuration.errors import UserError
 from ..pipelines.question_answering import Offsets, Window, answer_settings, answer_windows, best_spans
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
+from .metrics.paired import ANSWER_F1
 from .metrics.question_answering import AnswerQuality
 from .preprocessor import CUT, INT, INTS, EncodedRow, Preprocessor, Split, pad, text_configs
 from .reader import Reader, Rows, beginning, shortened
@@ -112,7 +113,8 @@ class QuestionAnsweringPreprocessor(Preprocessor):
 
     def __init__(self, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig) -> None:
         super().__init__(reader, tokenizer, config)
-        self.has_types = config.type_vocab_size > 1  # whether the model tells question and context apart by token types
+        # whether the model tells question and context apart by token types
+        self.has_types = getattr(config, "type_vocab_size", 0) > 1
         names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
         tokenizer.model_input_names = names + ["token_type_ids"] * self.has_types
         types = {"token_type_ids": INTS} if self.has_types else {}
@@ -228,10 +230,12 @@ class QuestionAnsweringEvaluator(Evaluator):
                 found.append((int(index), own, float(cross_entropy(own, places))))
         found = self.gathered(found)
         predictions = list(self._answers([logits for _, logits, _ in found]))
-        references = [list(answers["text"]) for answers in self.split.rows[str(self.reader.column("answers"))]]
-        scores = AnswerQuality(keep_in_memory=True).compute(predictions=predictions, references=references)
+        scores = AnswerQuality(keep_in_memory=True).compute(predictions=predictions, references=self.references())
         loss = sum(loss for _, _, loss in found) / len(found)
         return {**scores, "loss": loss, "predictions": predictions}
+
+    def references(self) -> list[list[str]]:
+        return [list(answers["text"]) for answers in self.split.rows[str(self.reader.column("answers"))]]
 
     def _answers(self, logits: Sequence[torch.Tensor]) -> Iterator[str]:
         """The answer to each example, empty for none, from the logits `(2, length)` of all windows."""
@@ -302,6 +306,8 @@ QUESTION_ANSWERING = Task(
     roles=("question", "context", "answers"),
     options=QuestionAnsweringOptions,
     metrics=("f1", "exact_match", "character_f1"),
+    asked=("question", "context"),
+    measure=lambda *_: ANSWER_F1,
     reader=QuestionAnsweringReader,
     preprocessor=QuestionAnsweringPreprocessor,
     evaluator=QuestionAnsweringEvaluator,

@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from transformers import AutoModelForSeq2SeqLM
 
 from ..configuration.errors import UserError
+from .metrics.paired import ROUGE_L
 from .metrics.summarization import SummaryQuality
 from .preprocessor import Preprocessor, Split
 from .task import Task
@@ -55,6 +56,8 @@ SUMMARIZATION = Task(
     families=FAMILIES,
     roles=("source", "target"),
     options=SummarizationOptions,
+    asked=("source",),
+    measure=lambda *_: ROUGE_L,
     metrics=("rougeL", "rouge1", "rouge2", "rougeLsum", "exact_match"),
     reader=TextToTextReader,
     preprocessor=TextToTextPreprocessor,

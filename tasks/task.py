@@ -1,5 +1,6 @@
 """What a task is: a frozen description, and the table of those that there are."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from ..configuration.errors import UserError
 from ..modeling.encoder_decoder import TrefoilEncoderDecoderForConditionalGeneration
 from ..recipes.schema import nearest
+from .metrics.paired import Measure
 
 if TYPE_CHECKING:
     from .evaluator import Evaluator
@@ -37,6 +39,9 @@ class Task:
         options: The dataclass of the recipe's `options`.
         metrics: Scores by which models can be chosen, the usual one first.
         minimized: Those of which less is better.
+        asked: Roles of what a model is given, by whose length scores are divided.
+        measure: A score that is a sum over examples, given the references and the language that they are in; None for what
+            says nothing of examples.
         scorer: What says how likely a model finds a sentence; None for what is no language model.
         reader, preprocessor, evaluator: What reads raw rows, what makes batches of them, and what scores a model.
         joined_class: The class of a model whose halves were trained apart.
@@ -53,6 +58,8 @@ class Task:
     options: type = NoOptions
     metrics: tuple[str, ...]
     minimized: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
+    measure: Callable[[Sequence[Any], str | None], Measure] | None = None
     reader: type["Reader"]
     preprocessor: type["Preprocessor"]
     evaluator: type["Evaluator"]

@@ -21,7 +21,8 @@ from ..configuration.errors import UserError
 from .evaluator import Evaluator
 from .labelled import LabelledPreprocessor, LabelledReader, label_fields
 from .metrics.classification import ClassificationQuality, MultiLabelQuality, RegressionQuality
-from .preprocessor import CUT, FLOAT, INT, INTS, EncodedRow
+from .metrics.paired import label_measure
+from .preprocessor import CUT, FLOAT, INT, INTS, EncodedRow, pad
 from .reader import Reader, Rows, beginning, shortened
 from .task import Task
 
@@ -32,6 +33,7 @@ METRICS = {
     "multi_label_classification": ("micro_f1", "macro_f1", "exact_match"),
     "regression": ("pearson", "spearman", "mean_squared_error"),
 }
+DIGITS = 4  # of probabilities; more are not the same in batches of another size
 QUALITIES: dict[str, type[evaluate.Metric]] = {
     "single_label_classification": ClassificationQuality,
     "multi_label_classification": MultiLabelQuality,
@@ -94,34 +96,44 @@ class TextClassificationPreprocessor(LabelledPreprocessor):
         super().__init__(reader, tokenizer, config)
         self.problem_type: ProblemType = config.problem_type
         kinds = {"regression": FLOAT, "multi_label_classification": datasets.List(FLOAT)}
-        self.features = {"input_ids": INTS, "labels": kinds.get(self.problem_type, INT)}
+        # whether the model tells the texts of a pair apart by token types, as stock ones do
+        self.has_types = (
+            reader.column("text_pair") is not None
+            and "token_type_ids" in tokenizer.model_input_names
+            and getattr(config, "type_vocab_size", 0) > 1
+        )
+        types = {"token_type_ids": INTS} if self.has_types else {}
+        self.features = {"input_ids": INTS, **types, "labels": kinds.get(self.problem_type, INT)}
 
     @classmethod
     def model_fields(
         cls, reader: Reader, tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, learned: dict[str, Any]
     ) -> dict[str, Any]:
-        """A model that does not say its problem type tells texts apart."""
+        """A model that does not say its problem type tells texts apart or, with a single output, estimates a number."""
         fields = super().model_fields(reader, tokenizer, config, learned)
-        return {"problem_type": config.problem_type or "single_label_classification", **fields}
+        usual = "regression" if config.num_labels == 1 else "single_label_classification"
+        return {"problem_type": config.problem_type or usual, **fields}
 
     def _identity(self, is_scored: bool) -> list[Any]:
-        return [*super()._identity(is_scored), self.problem_type]
+        return [*super()._identity(is_scored), self.problem_type, self.has_types]
 
     def encode_rows(self, rows: Rows, is_scored: bool) -> list[EncodedRow | str]:
         limit = self.max_source_length
         texts = [[beginning(text, limit) for text in rows[role]] for role in self.reader.text_roles() if role in rows]
-        encodings = self.tokenizer(*texts, verbose=False)["input_ids"]
+        inputs = [name for name in self.features if name != "labels"]
+        encodings = self.tokenizer(*texts, verbose=False)
         encoded: list[EncodedRow | str] = []
-        for row, (ids, problem) in enumerate(zip(encodings, self.reader.problems(rows), strict=True)):
+        for row, problem in enumerate(self.reader.problems(rows)):
+            example = {name: encodings[name][row] for name in inputs}
             label, wrong = self._encode_label(rows["label"][row])
-            problem, notes = problem or wrong, Counter[str]()
-            if problem is None and len(ids) > limit:
+            problem, notes, length = problem or wrong, Counter[str](), len(example["input_ids"])
+            if problem is None and length > limit:
                 if self.recipe.batches.truncate:
                     cut = self.tokenizer(*(column[row] for column in texts), truncation=True, max_length=limit)
-                    ids, notes = cut["input_ids"], Counter({CUT: 1})
+                    example, notes = {name: cut[name] for name in inputs}, Counter({CUT: 1})
                 else:
-                    problem = f"{len(ids)} tokens are more than the model's {limit} (batches.truncate=true cuts)"
-            encoded.append(problem or EncodedRow([{"input_ids": ids, "labels": label}], notes))
+                    problem = f"{length} tokens are more than the model's {limit} (batches.truncate=true cuts)"
+            encoded.append(problem or EncodedRow([{**example, "labels": label}], notes))
         return encoded
 
     def _encode_label(self, value: Any) -> tuple[Any, str | None]:
@@ -148,7 +160,8 @@ class TextClassificationPreprocessor(LabelledPreprocessor):
 
     def collate(self, rows: Rows) -> dict[str, torch.Tensor]:
         dtype = torch.long if self.problem_type == "single_label_classification" else torch.float
-        return {**self.padded(rows["input_ids"]), "labels": torch.tensor(rows["labels"], dtype=dtype)}
+        types = {"token_type_ids": pad(rows["token_type_ids"], 0)} if self.has_types else {}
+        return {**self.padded(rows["input_ids"]), **types, "labels": torch.tensor(rows["labels"], dtype=dtype)}
 
 
 class TextClassificationEvaluator(Evaluator):
@@ -162,16 +175,21 @@ class TextClassificationEvaluator(Evaluator):
         found = []
         for indices, batch, output in self.outputs(model):
             loss = float(output.loss) / batch["labels"].numel()
-            answers = self._answers(output.logits.float())
-            found += [(int(index), answer, loss) for index, answer in zip(indices, answers, strict=True)]
+            logits = output.logits.float()
+            rows = zip(indices, self._answers(logits), self._probabilities(logits), strict=True)
+            found += [(int(index), answer, probability, loss) for index, answer, probability in rows]
         found = self.gathered(found)
-        answers = [answer for _, answer, _ in found]
+        answers = [answer for _, answer, _, _ in found]
         quality = QUALITIES[self.preprocessor.problem_type](keep_in_memory=True)
         return {
             **quality.compute(predictions=answers, references=self.split.examples["labels"]),
-            "loss": sum(loss for _, _, loss in found) / len(found),
+            "loss": sum(loss for *_, loss in found) / len(found),
             "predictions": [self._spoken(answer) for answer in answers],
+            "details": [self._details(answer, probability) for _, answer, probability, _ in found],
         }
+
+    def references(self) -> list[Any]:
+        return [self._spoken(label) for label in self.split.examples["labels"]]  # type: ignore[call-overload]
 
     def _answers(self, logits: torch.Tensor) -> list:
         if self.preprocessor.problem_type == "regression":
@@ -179,6 +197,23 @@ class TextClassificationEvaluator(Evaluator):
         if self.preprocessor.problem_type == "multi_label_classification":
             return (logits > 0).long().tolist()
         return logits.argmax(dim=-1).tolist()
+
+    def _probabilities(self, logits: torch.Tensor) -> list:
+        """Of the one label that is given, or of each that may be; of a number there is none."""
+        if self.preprocessor.problem_type == "regression":
+            return [None] * len(logits)
+        if self.preprocessor.problem_type == "multi_label_classification":
+            return logits.sigmoid().tolist()
+        return logits.softmax(dim=-1).amax(dim=-1).tolist()
+
+    def _details(self, answer: Any, probability: Any) -> dict[str, Any]:
+        if self.preprocessor.problem_type == "regression":
+            return {}
+        if self.preprocessor.problem_type == "multi_label_classification":
+            return {
+                "scores": [round(one, DIGITS) for one, is_given in zip(probability, answer, strict=True) if is_given]
+            }
+        return {"score": round(probability, DIGITS)}
 
     def _spoken(self, answer: Any) -> Any:
         """A prediction in the words of the data."""
@@ -230,6 +265,8 @@ TEXT_CLASSIFICATION = Task(
     options=TextClassificationOptions,
     metrics=tuple(dict.fromkeys(name for names in METRICS.values() for name in names)),
     minimized=("mean_squared_error",),
+    asked=("text", "text_pair"),
+    measure=lambda references, _: label_measure(references),
     reader=TextClassificationReader,
     preprocessor=TextClassificationPreprocessor,
     evaluator=TextClassificationEvaluator,

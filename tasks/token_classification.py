@@ -19,6 +19,7 @@ from ..configuration.errors import UserError
 from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .labelled import LabelledPreprocessor, LabelledReader, label_fields
+from .metrics.paired import ENTITY_F1
 from .metrics.tagging import EntityQuality
 from .preprocessor import INTS, EncodedRow, pad
 from .reader import Rows, shortened
@@ -245,15 +246,28 @@ class TokenClassificationEvaluator(Evaluator):
             for token, label in zip(row["represented"], answer, strict=False):  # the answer has padding
                 if token >= 0:
                     predictions[-1][token] = self.preprocessor.labels[label]
-        references = [
-            row.tags
-            for rows in self.reader.batches(self.split.rows)
-            for row in self.reader.read(rows)
-            if not isinstance(row, str)
-        ]
         tags = [complete(*row) for row in zip(predictions, sources, strict=True)]
-        scores = EntityQuality(keep_in_memory=True).compute(predictions=tags, references=references)
-        return {**scores, "loss": sum(losses) / sum(counts), "predictions": tags}
+        scores = EntityQuality(keep_in_memory=True).compute(predictions=tags, references=self.references())
+        details = [{"entities": entities_in(*pair)} for pair in zip(self._rows(), tags, strict=True)]
+        return {**scores, "loss": sum(losses) / sum(counts), "predictions": tags, "details": details}
+
+    def references(self) -> list[list[str]]:
+        return [row.tags for row in self._rows()]
+
+    def _rows(self) -> Iterator[TaggedText]:
+        for rows in self.reader.batches(self.split.rows):
+            yield from (row for row in self.reader.read(rows) if not isinstance(row, str))
+
+
+def entities_in(row: TaggedText, tags: Sequence[str]) -> list[dict[str, Any]]:
+    """The entities that valid BIO2 tags mark in a text: each is the slice `[start:end]` of it."""
+    found: list[dict[str, Any]] = []
+    for tag, (start, end) in zip(tags, row.spans, strict=True):
+        if tag[:2] == "B-":
+            found.append({"label": tag[2:], "start": start, "end": end})
+        elif tag != "O":
+            found[-1]["end"] = end
+    return [{"text": row.text[one["start"] : one["end"]], **one} for one in found]
 
 
 def _is_bio2(tag: Any) -> bool:
@@ -400,6 +414,8 @@ TOKEN_CLASSIFICATION = Task(
     optional_roles=("text",),
     options=TokenClassificationOptions,
     metrics=("f1", "precision", "recall", "token_accuracy"),
+    asked=("tokens",),
+    measure=lambda *_: ENTITY_F1,
     reader=TokenClassificationReader,
     preprocessor=TokenClassificationPreprocessor,
     evaluator=TokenClassificationEvaluator,

@@ -16,6 +16,7 @@ from ..data.streaming import SOURCE
 from ..pipelines.translation import is_language, language_tag
 from ..recipes.schema import Recipe, source_names
 from ..recipes.settings import that
+from .metrics.paired import bleu
 from .metrics.translation import TranslationQuality
 from .preprocessor import INT, EncodedRow
 from .reader import Rows
@@ -153,6 +154,14 @@ class TranslationEvaluator(TextToTextEvaluator):
             predictions[row]["-".join(reader.directions[number])] = text
         return scores | {"predictions": predictions}
 
+    def references(self) -> list[Any]:
+        """Of several directions, each row's target in each."""
+        reader, rows = self.reader, self.split.rows
+        if not reader.options.directions:
+            return super().references()
+        targets = {"-".join(direction): list(rows[reader.column(direction[1])]) for direction in reader.directions}
+        return [{name: column[at] for name, column in targets.items()} for at in range(len(rows))]
+
 
 def _mean(of_directions: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """The mean of each score; its signature names those of the directions."""
@@ -174,6 +183,8 @@ TRANSLATION = Task(
     roles=("source", "target"),
     options=TranslationOptions,
     metrics=("bleu", "chrf", "exact_match"),
+    asked=("source",),
+    measure=lambda _, language: bleu(language),
     reader=TranslationReader,
     preprocessor=TranslationPreprocessor,
     evaluator=TranslationEvaluator,

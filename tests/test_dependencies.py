@@ -106,7 +106,7 @@ def test_a_function_that_needs_more_says_so():
         (["publish", "x", "y"], ["jinja2"], "jinja2", "train"),
         (["attend", "{model}", "one", "-o", "{tmp}/map.png"], ["matplotlib"], "matplotlib", "train"),
         (["demo", "x"], ["gradio"], "gradio", "demo"),
-        (["harness", "x", "--tasks", "y"], ["lm_eval"], "lm_eval", "harness"),
+        (["evaluate", "x", "--harness", "y"], ["lm_eval"], "lm_eval", "harness"),
         (["completion", "bash"], ["shtab"], "shtab", "completion"),
         (["serve", "x"], ["fastapi"], "fastapi", "serve"),
         (["serve", "x"], ["uvicorn"], "uvicorn", "serve"),

@@ -50,8 +50,8 @@ COMMANDS = {
     "debug": "overrides recipe",
     "train": "--dry-run --json --quiet --stopped-code overrides recipe",
     "launch": "-o name",
-    "evaluate": "--minimal-pairs --predictions --split --trust-recipe folder overrides",
-    "harness": "--tasks -o folder overrides",
+    "evaluate": "--column --data --harness --json --minimal-pairs --predictions --split --task --trust-recipe -o folder overrides",
+    "compare": "--column --data --json --task one other overrides",
     "publish": """
         --base-model --check --dtype --license --max-shard-size --merge --overwrite --private --push-to-hub --quiet --space --title
         --trust-remote-code output source

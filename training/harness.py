@@ -15,32 +15,31 @@ from lm_eval.utils import handle_non_serializable
 
 from ..configuration.errors import UserError, reason
 from ..data.formats.reading import READING_ERRORS
-from ..data.whole_files import write_file
 from ..tasks import CAUSAL_LM
 from ..tasks.reader import shortened
 from ..tasks.sentence_scorer import SentenceScorer
-from .run import make_accelerator, require_folder_of
+from .run import make_accelerator
 from .scoring import load_preprocessor, load_scorer, recipe_for
 
 
 def run_harness(
-    folder: Path | str, tasks: Sequence[str], overrides: Sequence[str] = (), output: str | None = None
-) -> dict[str, Any] | None:
+    folder: Path | str, tasks: Sequence[str], overrides: Sequence[str] = (), keep_answers: bool = False
+) -> dict[str, Any]:
     """Scores of a model on tasks of the harness.
 
     Args:
         folder: A folder with a model and its tokenizer, or a Hub id.
         tasks: Names of tasks that come with the harness, and YAML files of one's own.
         overrides: `key.sub=value` for the recipe.
-        output: A file for all that the harness tells, as JSON: scores, settings, versions, each answer.
+        keep_answers: Tell of each answer, too.
 
     Returns:
-        The scores of each task, named as the harness does; None but on the main process.
+        All that the harness tells, as it can be written in JSON; under `results` the scores of each task. Nothing but on the main
+        process.
 
     Raises:
         UserError: An unknown task, one whose data does not load, or one that asks what the model cannot answer.
     """
-    require_folder_of(output)
     recipe = recipe_for(folder, overrides)
     manager, loaded = _load_tasks(tasks)
     accelerator = make_accelerator(recipe)
@@ -63,13 +62,10 @@ def run_harness(
         for name, task in loaded.items():
             if task.OUTPUT_TYPE == "generate_until":
                 raise model.cannot_generate(name)
-    found = simple_evaluate(model, tasks=list(tasks), task_manager=manager, log_samples=output is not None)
+    found = simple_evaluate(model, tasks=list(tasks), task_manager=manager, log_samples=keep_answers)
     if found is None or not accelerator.is_main_process:
-        return None
-    if output is not None:
-        content = json.dumps(found, indent=2, ensure_ascii=False, default=handle_non_serializable)
-        write_file(Path(output), content + "\n")
-    return found["results"]
+        return {"results": {}}
+    return json.loads(json.dumps(found, ensure_ascii=False, default=handle_non_serializable))
 
 
 def _load_tasks(names: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:
@@ -78,11 +74,13 @@ def _load_tasks(names: Sequence[str]) -> tuple[TaskManager, dict[str, Any]]:
     manager = TaskManager(include_defaults=not all(Path(name).is_file() for name in names))
     for name in names:
         if not Path(name).is_file() and name not in manager.all_tasks:
-            raise UserError(f"--tasks {name}: neither a YAML file nor a task of lm_eval; `lm-eval ls tasks` lists them")
+            raise UserError(
+                f"--harness {name}: neither a YAML file nor a task of lm_eval; `lm-eval ls tasks` lists them"
+            )
     try:
         loaded = manager.load(list(names))
     except (*READING_ERRORS, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"--tasks {' '.join(names)}: does not load: {reason(error)}") from error
+        raise UserError(f"--harness {','.join(names)}: does not load: {reason(error)}") from error
     manager.load = lambda _: loaded  # type: ignore[method-assign]  # else they are loaded again
     return manager, loaded["tasks"]
 
@@ -105,7 +103,9 @@ class ScoringLM(LM):
 
     def cannot_generate(self, task: str | None) -> UserError:
         kind = self.scorer.preprocessor.reader.task.name
-        return UserError(f"--tasks {task}: asks for generated text, which a model of the task {kind} does not continue")
+        return UserError(
+            f"--harness {task}: asks for generated text, which a model of the task {kind} does not continue"
+        )
 
     def _answers(self, pairs: list[tuple[str, str]]) -> list[tuple[float, bool]]:
         contexts = [context.rstrip() for context, _ in pairs]  # a space belongs to the word behind it

@@ -19,12 +19,14 @@ from transformers import (
 )
 from transformers.initialization import no_init_weights
 from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 from ..configuration.errors import UserError, reason
 from ..configuration.presets import PRESETS, preset_config
 from ..data.progress import say
 from ..data.tokenizer import load_tokenizer
 from ..recipes.schema import Recipe
+from ..tasks import TASKS
 from ..tasks.preprocessor import Preprocessor, Split, special_token_ids, tell_model, text_configs
 from ..tasks.reader import Reader
 from ..tasks.task import Task
@@ -113,6 +115,19 @@ class Told:
 
     def head_is_new(self, config: PreTrainedConfig) -> bool:
         return self.reader.head_is_new(config, self.learned)
+
+
+def tasks_of(config: PreTrainedConfig) -> list[Task]:
+    """The tasks that a model's head is for, by the class that its configuration names; of an encoder-decoder several."""
+    names = set(config.architectures or ())
+    return [task for task in TASKS.values() if names & _class_names(task.auto_class, type(config))]
+
+
+def _class_names(auto_class: Any, config_class: type) -> set[str]:
+    if not issubclass(auto_class, _BaseAutoModelClass):
+        return {auto_class.__name__}
+    known = auto_class._model_mapping.get(config_class, None)
+    return {kind.__name__ for kind in (known if isinstance(known, tuple) else (known,)) if kind is not None}
 
 
 def make_model(told: Told, checkpoint: Path | None) -> PreTrainedModel:

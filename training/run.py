@@ -27,7 +27,7 @@ from ..data.mixture import sample
 from ..data.progress import duration, say, say_once
 from ..data.streaming import Source, open_sources
 from ..data.tokenizer import load_tokenizer, padding_id, train_tokenizer
-from ..data.whole_files import not_written, remove, write_file
+from ..data.whole_files import not_written, remove
 from ..recipes.schema import Recipe, load_recipe, source_names
 from ..tasks import get_task
 from ..tasks.evaluator import Evaluator
@@ -46,6 +46,7 @@ from .checkpoints import (
 from .engine import Engine, require_known_engine
 from .log import end_training, start_trackers
 from .loop import Position, TrainingLoop
+from .measured import Measured, measured_of, scores_in, write_predictions
 from .models import (
     LOADING_ERRORS,
     Told,
@@ -433,14 +434,13 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
     for folder in scored:
         if validation.is_better(scored[folder][metric], scored[chosen][metric]):
             chosen = folder
-    results = {"weights": candidates[chosen], "validation": _scores(scored[chosen])}
+    results = {"weights": candidates[chosen], "validation": scores_in(scored[chosen])}
     if "test" in evaluators:
-        scores = evaluators["test"].evaluate(load_model(chosen, told, accelerator), final=True)
-        results["test"] = _scores(scores)
+        measured = measured_of(evaluators["test"], load_model(chosen, told, accelerator))
+        results["test"] = measured.scores
         if accelerator.is_main_process:
-            say(f"test, {candidates[chosen]}: {_shown(scores)}")
-            if "predictions" in scores:
-                write_predictions(run_folder.predictions, evaluators["test"], scores["predictions"])
+            say(f"test, {candidates[chosen]}: {_shown(measured.scores)}")
+            write_predictions(run_folder.predictions, measured)
     results |= {"steps": position.step, "training_seconds": round(position.seconds, 1)}
     results["metrics"] = _metrics(results, validation)
 
@@ -491,17 +491,45 @@ def evaluate(
     Raises:
         UserError: No recipe or no such split, or data that only the folder's recipe names lies elsewhere.
     """
+    require_folder_of(predictions)
+    measured = measure(folder, recipe_of(folder, overrides, trust_recipe), split)
+    if predictions is not None:
+        write_predictions(Path(predictions), measured)
+    return measured.scores
+
+
+def recipe_of(folder: Path | str, overrides: Sequence[str] = (), trust_recipe: bool = False) -> Recipe:
+    """The recipe that lies beside a model; what data it is about to read is said.
+
+    Args: as of `evaluate`.
+
+    Raises:
+        UserError: There is none, or data that only it names lies elsewhere.
+    """
     file = ModelFolder(folder).recipe
     if not file.is_file():
-        raise UserError(f"{folder}: has no recipe.yaml, which says what to measure; give a folder that has one")
+        raise UserError(
+            f"{folder}: has no recipe.yaml, which says what to measure; give a folder that has one, or rows with --data FILE"
+        )
     recipe = load_recipe(file, overrides)
     find_data(recipe, folder)
+    for line in [*data_of_folder(recipe, Path(folder), overrides, trust_recipe or is_own_model(folder))]:
+        say_once(line)
+    return recipe
+
+
+def measure(folder: Path | str, recipe: Recipe, split: str | None = None) -> Measured:
+    """What `evaluate` finds out.
+
+    Args:
+        recipe: Names the data, and how it is read.
+
+    Raises:
+        UserError: No such split, or rows that do not suit the model.
+    """
     name = split or recipe.data.test_split
     if name is None:
         raise UserError(f"{folder}: the recipe has no data.test_split; give --split")
-    require_folder_of(predictions)
-    for line in [*data_of_folder(recipe, Path(folder), overrides, trust_recipe or is_own_model(folder))]:
-        say_once(line)
     accelerator = make_accelerator(recipe)
     reader = make_reader(recipe)
     told = Told(reader, load_tokenizer(folder), learned={})  # a trained model knows
@@ -510,7 +538,7 @@ def evaluate(
         accelerator.is_local_main_process,
         lambda: load_rows(recipe.data, name, reader.column_names(), recipe.task, recipe.seed),
     )
-    model = load_model(Path(folder), told, accelerator)
+    model = load_model(folder, told, accelerator)
     preprocessor = reader.task.preprocessor(reader, told.tokenizer, model.config)
     scored = in_turns(
         accelerator,
@@ -520,11 +548,7 @@ def evaluate(
     if accelerator.is_main_process:
         for line in scored.remarks():
             say(line)
-    evaluator = reader.task.evaluator(preprocessor, scored, accelerator)
-    scores = evaluator.evaluate(model, final=True)
-    if predictions is not None and accelerator.is_main_process and "predictions" in scores:
-        write_predictions(Path(predictions), evaluator, scores["predictions"])
-    return _scores(scores)
+    return measured_of(reader.task.evaluator(preprocessor, scored, accelerator), model)
 
 
 def require_folder_of(file: str | None) -> None:
@@ -546,24 +570,10 @@ def load_model(folder: Path | str, told: Told, accelerator: Accelerator) -> PreT
     return model.to(accelerator.device).eval()
 
 
-def _scores(scores: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in scores.items() if key != "predictions"}
-
-
 def _shown(scores: dict[str, Any]) -> str:
     return "  ".join(
         f"{key} {value:.2f}" for key, value in scores.items() if isinstance(value, float) and key.count("/") < 2
     )
-
-
-def write_predictions(file: Path, evaluator: Evaluator, predictions: list) -> None:
-    """One JSON object a line: the task's columns and the prediction."""
-    reader, rows = evaluator.reader, evaluator.split.rows
-    lines = [
-        json.dumps({**reader.shown(row), "prediction": prediction}, ensure_ascii=False) + "\n"
-        for row, prediction in zip(rows.select_columns(reader.columns()), predictions, strict=True)
-    ]
-    write_file(file, "".join(lines))
 
 
 def _metrics(results: dict[str, Any], evaluator: Evaluator) -> list[dict[str, Any]]:

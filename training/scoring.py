@@ -16,7 +16,7 @@ from ..tasks import CAUSAL_LM, MASKED_LM, TASKS
 from ..tasks.language_modeling import LanguageModelPreprocessor
 from ..tasks.minimal_pairs import SENTENCES, accuracies, load_pairs, score_pairs
 from ..tasks.sentence_scorer import SentenceScorer
-from .models import LOADING_ERRORS, Told
+from .models import LOADING_ERRORS, Told, tasks_of
 from .nodes import in_turns
 from .run import load_model, make_accelerator, make_reader, require_folder_of
 from .run_folder import ModelFolder
@@ -66,11 +66,9 @@ def recipe_for(folder: Path | str, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def _task_of(folder: Path | str) -> str:
-    config = _config(folder)
-    for task in (CAUSAL_LM, MASKED_LM):
-        known = task.auto_class._model_mapping.get(type(config), None)
-        names = {kind.__name__ for kind in (known if isinstance(known, tuple) else (known,)) if kind is not None}
-        if names & set(config.architectures or ()):
+    config = read_config(folder)
+    for task in tasks_of(config):
+        if task in (CAUSAL_LM, MASKED_LM):
             return task.name
     raise UserError(
         f"{folder}: has no recipe.yaml, and {' or '.join(config.architectures or ['its config.json'])} is neither a causal nor a "
@@ -78,7 +76,11 @@ def _task_of(folder: Path | str) -> str:
     )
 
 
-def _config(folder: Path | str) -> PreTrainedConfig:
+def read_config(folder: Path | str) -> PreTrainedConfig:
+    """
+    Raises:
+        UserError: There is none.
+    """
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except LOADING_ERRORS as error:
@@ -91,7 +93,7 @@ def load_preprocessor(folder: Path | str, recipe: Recipe) -> LanguageModelPrepro
     Raises:
         UserError: It is no language model.
     """
-    reader, config = make_reader(recipe), _config(folder)
+    reader, config = make_reader(recipe), read_config(folder)
     if reader.task.scorer is None:
         able = ", ".join(task.name for task in TASKS.values() if task.scorer is not None)
         raise UserError(

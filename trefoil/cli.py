@@ -1,4 +1,4 @@
-"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | harness | publish | predict | translate | serve | demo | attend |
+"""The command line: `trefoil new | recipes | debug | train | launch | evaluate | compare | publish | predict | translate | serve | demo | attend |
 import | export | doctor | completion`."""
 
 import argparse
@@ -38,12 +38,15 @@ from .runs import summary, what_to_install
 if TYPE_CHECKING:
     from .hub.stock import Converted
     from .recipes.schema import Recipe
+    from .training.measured import Measured
 
 LINES_AT_A_TIME = 16  # that are answered before they are shown
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
 # arguments that a shell completes by what lies on the disk
 FILES = {"FILE", "FOLDER", "FILE|FOLDER", "folder", "input", "model", "output", "recipe", "source"}
 SHELLS = ("bash", "zsh", "tcsh")
+
+AS_MEASURED = "change a key of the recipe: batches.truncate=true, evaluation.num_beams=1"
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -82,11 +85,20 @@ def make_parser() -> argparse.ArgumentParser:
     launch.add_argument("-o", "--output", type=Path, metavar="FILE", help="write it there")
     launch.set_defaults(run=_launch)
 
-    evaluate = commands.add_parser("evaluate", help="measure a trained or published model")
-    evaluate.add_argument("folder", help="a run's folder, or a published one; with --minimal-pairs also a stock one")
-    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    evaluate.add_argument("--split", help="default: the recipe's test split")
-    evaluate.add_argument("--predictions", metavar="FILE", help="also write what the model said, as JSON lines")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="measure a model: on the data of its recipe, or on a file of yours",
+        epilog="example: trefoil evaluate runs/my-model --data reviews.csv --column label=mood",
+    )
+    evaluate.add_argument("folder", metavar="model", help="a run's folder, a published one, a stock one, or a Hub id")
+    evaluate.add_argument("overrides", nargs="*", metavar="key=value", help=AS_MEASURED)
+    _add_file(evaluate)
+    evaluate.add_argument("--split", help="of the recipe's data (default: its test split)")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, metavar="FOLDER", help="write results, predictions and pictures there"
+    )
+    evaluate.add_argument("--predictions", metavar="FILE", help="write what the model said, as JSON lines")
+    evaluate.add_argument("--json", action="store_true", help="print JSON, and no tables")
     evaluate.add_argument(
         "--minimal-pairs",
         type=Path,
@@ -94,18 +106,28 @@ def make_parser() -> argparse.ArgumentParser:
         help="measure a language model on pairs of sentences instead, columns good, bad (perhaps phenomenon, paradigm)",
     )
     evaluate.add_argument(
+        "--harness",
+        metavar="TASK,…",
+        help="measure a language model by lm-evaluation-harness instead, on its tasks or YAML files of your own",
+    )
+    evaluate.add_argument(
         "--trust-recipe", action="store_true", help="read and fetch data that the folder's recipe names elsewhere"
     )
     evaluate.set_defaults(run=_evaluate)
 
-    harness = commands.add_parser("harness", help="measure a language model by lm-evaluation-harness")
-    harness.add_argument("folder", help="a run's folder, a published or stock one, or a Hub id")
-    harness.add_argument("overrides", nargs="*", metavar="key=value", help=OVERRIDES)
-    harness.add_argument(
-        "--tasks", nargs="+", required=True, metavar="NAME|FILE", help="its tasks, or YAML files of your own"
+    compare = commands.add_parser(
+        "compare",
+        help="tell whether one model is better than another on the same examples",
+        epilog="example: trefoil compare runs/small runs/large --data reviews.csv",
     )
-    harness.add_argument("-o", "--output", metavar="FILE", help="also write all that it tells, as JSON")
-    harness.set_defaults(run=_harness)
+    compare.add_argument(
+        "one", metavar="A", help="a model; without --data a run's folder, or one that trefoil evaluate -o wrote"
+    )
+    compare.add_argument("other", metavar="B", help="the other one")
+    compare.add_argument("overrides", nargs="*", metavar="key=value", help=AS_MEASURED)
+    _add_file(compare)
+    compare.add_argument("--json", action="store_true", help="print JSON, and no tables")
+    compare.set_defaults(run=_compare)
 
     publish = commands.add_parser("publish", help="write a folder that transformers alone can load")
     publish.add_argument("source", nargs="?", help="a run's folder, or one that save_pretrained wrote")
@@ -242,6 +264,21 @@ def _add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="say nothing but what is wrong")
 
 
+def _add_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", metavar="FILE", help="rows with labels or targets, in any format that is trained on")
+    parser.add_argument(
+        "--task", help="where neither a recipe nor the model's architecture says it: ner, translation …"
+    )
+    parser.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        type=_column,
+        metavar="ROLE=NAME",
+        help="which column is what, where it is not found: label=mood; once for each",
+    )
+
+
 def _add_prediction(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a run's folder, a published one, a stock one, or a Hub id")
     parser.add_argument("texts", nargs="*", metavar="TEXT", help="default: the lines of standard input")
@@ -320,6 +357,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _column(text: str) -> tuple[str, str]:
+    role, _, name = text.partition("=")
+    if not (role.isidentifier() and name):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROLE=NAME, such as label=mood")
+    return role, name
+
+
 def _text(text: str) -> str:
     if any("\udc80" <= character <= "\udcff" for character in text):  # what Python makes of other bytes
         raise argparse.ArgumentTypeError(f"{text!a} is not UTF-8")
@@ -396,9 +440,9 @@ def _train(arguments: argparse.Namespace) -> int:
             dry_run(recipe)
             return 0
         results = train(recipe)
-    if arguments.json:
-        return _print_scores(results)
-    if _rank() == 0:
+    if _rank() == 0 and arguments.json:
+        print(json.dumps(results, indent=2, ensure_ascii=False))
+    elif _rank() == 0:
         for line in summary(results, Path(recipe.output_dir)):
             say(line)
     return 0
@@ -428,34 +472,78 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .predict import model_folder
+    from .report import lines_of, report_of, require_own, score_lines, write_report
     from .training.adapters import whole_model
-    from .training.run import evaluate
+    from .training.measured import write_predictions
+    from .training.run import require_folder_of
     from .training.scoring import evaluate_minimal_pairs
 
-    folder, pairs = model_folder(arguments.folder), arguments.minimal_pairs
-    if pairs is None:
-        scores = evaluate(folder, arguments.overrides, arguments.split, arguments.predictions, arguments.trust_recipe)
-    elif arguments.split is None:
+    folder, predictions, output = model_folder(arguments.folder), arguments.predictions, arguments.output
+    ways = {
+        "--split": arguments.split,
+        "--data FILE": arguments.data,
+        "--minimal-pairs FILE": arguments.minimal_pairs,
+        "--harness TASK": arguments.harness,
+    }
+    if sum(way is not None for way in ways.values()) > 1:
+        raise UserError(f"trefoil evaluate: give one of {', '.join(ways)}")
+    require_folder_of(predictions)
+    if output is not None:
+        output = Path(os.path.abspath(output))
+        require_own(output)
+    measured = None
+    if arguments.minimal_pairs is not None:
         with whole_model(folder) as place:
-            scores = evaluate_minimal_pairs(place, pairs, arguments.overrides, arguments.predictions)
+            report = evaluate_minimal_pairs(place, arguments.minimal_pairs, _overrides(arguments), predictions)
+        told = report
+        lines = score_lines(report)
+    elif arguments.harness is not None:
+        from .training.harness import run_harness
+
+        if predictions is not None:
+            raise UserError("trefoil evaluate: --predictions is not for --harness; -o FOLDER keeps its answers")
+        with whole_model(folder) as place:
+            report = run_harness(place, arguments.harness.split(","), _overrides(arguments), output is not None)
+        told = report["results"]
+        lines = score_lines(told)
     else:
-        raise UserError("trefoil evaluate: give either --split or --minimal-pairs FILE")
-    return _print_scores(scores)
-
-
-def _harness(arguments: argparse.Namespace) -> int:
-    from .predict import model_folder
-    from .training.adapters import whole_model
-    from .training.harness import run_harness
-
-    with whole_model(model_folder(arguments.folder)) as place:
-        return _print_scores(run_harness(place, arguments.tasks, arguments.overrides, arguments.output))
-
-
-def _print_scores(scores: dict | None) -> int:
+        measured = _measure(folder, arguments)
+        if predictions is not None:
+            write_predictions(Path(predictions), measured)
+        told = report = report_of(measured, arguments.folder)
+        lines = lines_of(report)
     if _rank() == 0:
-        print(json.dumps(scores, indent=2, ensure_ascii=False))
+        if output is not None:
+            write_report(output, report, measured)
+        print(json.dumps(told, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines))
     return 0
+
+
+def _measure(folder: Path | str, arguments: argparse.Namespace) -> "Measured":
+    from .evaluation import recipe_of_file
+    from .training.run import measure, recipe_of
+
+    if arguments.data is None:
+        return measure(folder, recipe_of(folder, _overrides(arguments), arguments.trust_recipe), arguments.split)
+    recipe, notes = recipe_of_file(folder, arguments.data, _overrides(arguments))
+    for note in notes if _rank() == 0 else []:
+        print(note, file=sys.stderr)
+    return measure(folder, recipe, "test")
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from .compare import compare, lines_of
+
+    found = compare((arguments.one, arguments.other), arguments.data, _overrides(arguments))
+    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines_of(found)))
+    return 0
+
+
+def _overrides(arguments: argparse.Namespace) -> list[str]:
+    """What options say of a recipe, as if it were said in a recipe's words."""
+    task = [] if arguments.task is None else [f"task={arguments.task}"]
+    columns = [f"data.columns.{role}={json.dumps(name, ensure_ascii=False)}" for role, name in arguments.column]
+    return [*arguments.overrides, *task, *columns]
 
 
 def _publish(arguments: argparse.Namespace) -> int:
@@ -857,7 +945,7 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
         if parsed.run not in LIGHT:
             _silence_libraries(parsed)
         load_extensions()
-        if parsed.run in (_train, _evaluate, _harness):
+        if parsed.run in (_train, _evaluate):
             code = start_missing_processes(arguments)
             if code is not None:
                 return code
@@ -866,8 +954,9 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     except UserError as error:
         return _mistake(str(error))
     except ModuleNotFoundError as error:
-        extras = {_completion: "completion", _demo: "demo", _harness: "harness", _serve: "serve"}
-        return _mistake(what_to_install(f"trefoil {parsed.command}", error, extras.get(parsed.run, "train")))
+        extras = {_completion: "completion", _demo: "demo", _serve: "serve"}
+        extra = "harness" if error.name == "lm_eval" else extras.get(parsed.run, "train")
+        return _mistake(what_to_install(f"trefoil {parsed.command}", error, extra))
     except KeyboardInterrupt:
         if _rank() == 0:
             goes_on = {

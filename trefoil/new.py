@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from .configuration.errors import UserError
-from .data.formats import FORMATS, load_file, suffix_of
+from .data.formats import FORM, FORMATS, load_file, suffix_of
 from .data.loading import load_split, split_file
 from .data.whole_files import write_file
 from .pipelines.translation import is_language
@@ -130,15 +130,9 @@ def find_data(task: Task, path: str, given: dict[str, Any]) -> Data:
         found = {}
     else:
         raise UserError(f"{path}: no such file or folder")
-    form: dict[str, Any] = {key: given[key] for key in ("delimiter", "encoding", "header") if key in given}
+    form: dict[str, Any] = {key: given[key] for key in FORM if key in given}
+    rows = read_named(task, place, keys.get("train_split", "train"), form, notes)
     keys |= form
-    rows = read(task, place, keys.get("train_split", "train"), form)
-    if suffix_of(place) in (".csv", ".tsv", ".xlsx") and "header" not in form and lacks_header(rows):
-        form["header"] = keys["header"] = [f"column {number}" for number in range(1, len(rows.column_names) + 1)]
-        notes.append(f"the first row is no header, by what it holds; columns are called {', '.join(form['header'])}")
-        rows = read(task, place, "train", form)
-    if not len(rows):
-        raise UserError(f"{place}: no rows")
     count, rows = len(rows), rows.select(range(min(LOOKED_AT, len(rows))))
     columns = chosen_columns(task, rows, given.get("columns") or {}, notes)
     if taken := {role: name for role, name in columns.items() if name != role}:
@@ -186,6 +180,23 @@ def read(task: Task, place: Path, split: str, form: dict[str, Any]) -> datasets.
     return load_file(file, wanted, form)
 
 
+def read_named(task: Task, place: Path, split: str, form: dict[str, Any], notes: list[str]) -> datasets.Dataset:
+    """The rows, also of a table that does not begin with the names of its columns; then the form and the notes say how they are
+    called.
+
+    Raises:
+        UserError: There are none.
+    """
+    rows = read(task, place, split, form)
+    if suffix_of(place) in (".csv", ".tsv", ".xlsx") and "header" not in form and lacks_header(rows):
+        form["header"] = [f"column {number}" for number in range(1, len(rows.column_names) + 1)]
+        notes.append(f"the first row is no header, by what it holds; columns are called {', '.join(form['header'])}")
+        rows = read(task, place, split, form)
+    if not len(rows):
+        raise UserError(f"{place}: no rows")
+    return rows
+
+
 def lacks_header(rows: datasets.Dataset) -> bool:
     """Whether the names of columns are values: numbers, sentences, or what stands below them as well."""
     known = {name for names in COLUMNS.values() for name in names}
@@ -205,11 +216,18 @@ def share_of(count: int, most: int) -> float:
 # --- its columns
 
 
-def chosen_columns(task: Task, rows: datasets.Dataset, given: dict[str, str], notes: list[str]) -> dict[str, str]:
-    """Role -> column: as is given, by its name, or by what it holds."""
+def chosen_columns(
+    task: Task, rows: datasets.Dataset, given: dict[str, str], notes: list[str], key: str = "data.columns."
+) -> dict[str, str]:
+    """Role -> column: as is given, by its name, or by what it holds.
+
+    Args:
+        notes: Are told what was found.
+        key: What stands before a role where a user says it.
+    """
     for role, name in given.items():
         if name not in rows.column_names:
-            raise UserError(f"data.columns.{role}: no column {name!r}; there are {', '.join(rows.column_names)}")
+            raise UserError(f"{key}{role}: no column {name!r}; there are {', '.join(rows.column_names)}")
     chosen = dict(given)
     left = [name for name in rows.column_names if name not in chosen.values()]
     lower = {name.lower(): name for name in reversed(left)}
@@ -231,14 +249,14 @@ def chosen_columns(task: Task, rows: datasets.Dataset, given: dict[str, str], no
         fitting = fitting_columns(role, {name: sample[name] for name in left if name not in chosen.values()})
         if not fitting:
             raise UserError(
-                f"no telling which column is {role!r} of {', '.join(rows.column_names)}; say it before --data: data.columns.{role}=NAME"
+                f"no telling which column is {role!r} of {', '.join(rows.column_names)}; say it: {key}{role}=NAME"
             )
         chosen[role] = fitting[0]
         others = f"; it could be {', '.join(fitting[1:4])}" if len(fitting) > 1 else ""
-        notes.append(f"{role} is the column {fitting[0]!r}, by what it holds{others} (data.columns.{role})")
+        notes.append(f"{role} is the column {fitting[0]!r}, by what it holds{others} ({key}{role})")
     for role in (*task.roles, "text_pair"):
         if role in chosen and role not in unnamed and chosen[role] != role:
-            notes.append(f"{role} is the column {chosen[role]!r}, by its name (data.columns.{role})")
+            notes.append(f"{role} is the column {chosen[role]!r}, by its name ({key}{role})")
     return chosen
 
 

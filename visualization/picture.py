@@ -3,7 +3,8 @@
 import math
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -32,25 +33,8 @@ def attention_picture(maps: AttentionMaps, path: str | PathLike) -> None:
         maps: What `attention_maps` gives.
         path: The PNG file to write.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
     characters = {character for one in maps for label in (*one.query_tokens, *one.key_tokens) for character in label}
-    families, missing = find_fonts(characters)
-    if missing:
-        print(
-            f"the picture shows boxes for {' '.join(sorted(missing)[:10])}: no font that matplotlib can draw has "
-            f"{'them' if len(missing) > 1 else 'it'}; install one (for Korean fonts-nanum or fonts-noto-cjk), or write "
-            "an .html page",
-            file=sys.stderr,
-        )
-    settings: Any = {
-        "font.family": families, "figure.constrained_layout.h_pad": 0.12, "figure.constrained_layout.w_pad": 0.12,
-    }  # fmt: skip
-    with plt.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+    with drawing(characters, ", or write an .html page") as plt:
         panels = [_panels(one) for one in maps]
         sizes = [_size(one) for one in maps]
         columns = max(map(len, panels))
@@ -73,6 +57,33 @@ def attention_picture(maps: AttentionMaps, path: str | PathLike) -> None:
                 axes.remove()
         figure.savefig(path, dpi=min(150, LARGEST / max(width, height)))
         plt.close(figure)
+
+
+@contextmanager
+def drawing(characters: Iterable[str], otherwise: str = "") -> Iterator[Any]:
+    """matplotlib's `pyplot`, with fonts that have these characters.
+
+    Args:
+        otherwise: What else than to install one can be done where no font has them.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    families, missing = find_fonts(characters)
+    if missing:
+        print(
+            f"the picture shows boxes for {' '.join(sorted(missing)[:10])}: no font that matplotlib can draw has "
+            f"{'them' if len(missing) > 1 else 'it'}; install one (for Korean fonts-nanum or fonts-noto-cjk){otherwise}",
+            file=sys.stderr,
+        )
+    settings: Any = {
+        "font.family": families, "figure.constrained_layout.h_pad": 0.12, "figure.constrained_layout.w_pad": 0.12,
+    }  # fmt: skip
+    with plt.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield plt
 
 
 def _size(one: AttentionMap) -> tuple[float, float]:
@@ -114,7 +125,7 @@ def _draw_map(figure: Any, axes: Any, matrix: torch.Tensor, one: AttentionMap) -
     size = min(9.0, max(SMALLEST_LABEL, room))
     every = math.ceil(size / room)
     for set_ticks, labels in ((axes.set_xticks, one.key_tokens), (axes.set_yticks, one.query_tokens)):
-        set_ticks(range(0, len(labels), every), _plain(labels[::every]), fontsize=size)
+        set_ticks(range(0, len(labels), every), plain(labels[::every]), fontsize=size)
     axes.xaxis.tick_top()
     axes.tick_params(axis="x", rotation=60)
     for label in axes.get_xticklabels():
@@ -144,7 +155,7 @@ def _draw_overview(axes: Any, one: AttentionMap) -> None:
     axes.set(xlabel="head", ylabel="layer")
 
 
-def _plain(labels: Iterable[str]) -> list[str]:
+def plain(labels: Iterable[str]) -> list[str]:
     """Labels in which a dollar sign does not begin a formula."""
     return [label.replace("$", r"\$") for label in labels]
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from trefoil.tasks.metrics.paired import Difference, Interval, difference, is_sure
+
 from ..claims.draw import panels, write_table
 from ..speed.report import table
 from .runs import Outcome
-from .scores import MEASURES, Difference, Interval, difference, is_sure
+from .scores import MEASURES
 from .worker import MODELS
 
 HEADER = (

@@ -1,124 +1,12 @@
-"""Scores as sums over examples, so that a draw of examples has one too, and how sure a difference of two is."""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-from sacrebleu.metrics import BLEU
-from scipy import stats
-from seqeval.scheme import IOB2, Entities
+"""By what the models of each task are compared."""
 
 from trefoil.tasks.metrics.language_modeling import perplexity
-
-DRAWS = 2000
-CONFIDENCE = 0.95
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A score of a task.
-
-    Attributes:
-        name: As `results.json` has it.
-        parts: Of references and predictions, what is summed `(examples, parts)`; None: what predicts says it itself.
-        score: Of the sum `(parts,)`.
-        is_minimized: Less is better.
-    """
-
-    name: str
-    parts: Callable[[Sequence[Any], Sequence[Any]], np.ndarray] | None
-    score: Callable[[np.ndarray], float]
-    is_minimized: bool = False
-
-    def of(self, parts: np.ndarray) -> float:
-        return float(self.score(parts.sum(axis=0)))
-
-
-def right_labels(references: Sequence[str], predictions: Sequence[str]) -> np.ndarray:
-    return np.array([[reference == found, 1] for reference, found in zip(references, predictions, strict=True)], float)
-
-
-def entities(references: Sequence[list[str]], predictions: Sequence[list[str]]) -> np.ndarray:
-    """Twice the entities that both have, and the entities of both."""
-    true, found = (Entities(each, IOB2).entities for each in (references, predictions))
-    rows = [({e.to_tuple()[1:] for e in one}, {e.to_tuple()[1:] for e in other}) for one, other in zip(true, found, strict=True)]  # fmt: skip
-    return np.array([[2 * len(one & other), len(one) + len(other)] for one, other in rows], float)
-
-
-def matched_words(references: Sequence[str], predictions: Sequence[str]) -> np.ndarray:
-    bleu = BLEU()
-    scored = [bleu.corpus_score([found], [[reference]]) for reference, found in zip(references, predictions, strict=True)]  # fmt: skip
-    return np.array([[*each.counts, *each.totals, each.sys_len, each.ref_len] for each in scored], float)
-
-
-def bleu_of(sums: np.ndarray) -> float:
-    counts = [int(each) for each in sums]
-    return BLEU.compute_bleu(counts[:4], counts[4:8], counts[8], counts[9], smooth_method="exp").score
-
-
-def share(sums: np.ndarray) -> float:
-    return 100 * sums[0] / sums[1] if sums[1] else 0.0
-
+from trefoil.tasks.metrics.paired import ACCURACY, ENTITY_F1, Measure, bleu
 
 MEASURES = {
-    "text-classification": Measure("accuracy", right_labels, share),
-    "token-classification": Measure("f1", entities, share),
-    "translation": Measure("bleu", matched_words, bleu_of),
+    "text-classification": ACCURACY,
+    "token-classification": ENTITY_F1,
+    "translation": bleu(),
     # of blocks of the text: nats, and words
     "causal-lm": Measure("word_perplexity", None, lambda sums: perplexity(sums[0] / sums[1]), is_minimized=True),
 }
-
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """Ours less theirs, of the mean over seeds.
-
-    Attributes:
-        over_examples: Where it lies with `CONFIDENCE` if other test examples had been drawn: by paired bootstrap (Koehn 2004).
-        over_seeds: Where it lies if other seeds had been: by Student's t; None with one seed.
-    """
-
-    ours: float
-    theirs: float
-    over_examples: Interval | None
-    over_seeds: Interval | None
-
-    @property
-    def value(self) -> float:
-        return self.ours - self.theirs
-
-
-def difference(measure: Measure, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Difference:
-    """
-    Args:
-        ours, theirs: The parts of each seed, of the same examples in the same order `(examples, parts)`; theirs are of one
-            seed where they are the same for all.
-    """
-    pairs = list(zip(ours, theirs if len(theirs) > 1 else [theirs[0]] * len(ours), strict=False))
-
-    def mean_difference(drawn: np.ndarray) -> float:
-        return float(np.mean([measure.of(one[drawn]) - measure.of(other[drawn]) for one, other in pairs]))
-
-    examples = np.arange(len(pairs[0][0]))
-    over_examples = over_seeds = None
-    if len(examples) > 1:
-        drawn = stats.bootstrap(
-            (examples,), mean_difference, n_resamples=DRAWS, batch=1, vectorized=False, method="percentile",
-            confidence_level=CONFIDENCE, rng=np.random.default_rng(0),
-        )  # fmt: skip
-        over_examples = tuple(map(float, drawn.confidence_interval))
-    by_seed = [measure.of(one) - measure.of(other) for one, other in pairs]
-    if len(by_seed) > 1:
-        reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(by_seed) - 1) * stats.sem(by_seed)
-        over_seeds = (float(np.mean(by_seed) - reach), float(np.mean(by_seed) + reach))
-    means = [float(np.mean([measure.of(pair[side]) for pair in pairs])) for side in (0, 1)]
-    return Difference(*means, over_examples, over_seeds)  # type: ignore[arg-type]
-
-
-def is_sure(found: Difference) -> bool:
-    """Whether neither interval that there is holds zero."""
-    known = [each for each in (found.over_examples, found.over_seeds) if each is not None]
-    return bool(known) and (all(low > 0 for low, _ in known) or all(high < 0 for _, high in known))

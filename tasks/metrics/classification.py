@@ -1,6 +1,7 @@
 """Quality of labels and of numbers given to texts: classification, multi-label classification, regression."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
@@ -9,6 +10,8 @@ import scipy.stats
 import sklearn.metrics
 
 from .metric import NUMBER, WHOLE, metric
+
+BINS = 10  # of probabilities
 
 
 @metric(WHOLE)
@@ -83,6 +86,47 @@ def RegressionQuality(predictions: list[float], references: list[float]) -> dict
         "spearman": _correlation(scipy.stats.spearmanr, predicted, true),
         "mean_squared_error": mean_squared_error,
     }
+
+
+def label_scores(references: list, predictions: list, labels: Sequence[str]) -> list[dict[str, Any]]:
+    """Precision, recall and F1 of each label by scikit-learn, in percent, and how many examples have it (`support`).
+
+    Args:
+        references, predictions: Labels, or lists of them.
+        labels: All that there may be.
+    """
+    found = []
+    for label in labels:
+        true, said = ([label in (one if isinstance(one, list) else [one]) for one in of] for of in (references, predictions))  # fmt: skip
+        scores = sklearn.metrics.precision_recall_fscore_support(true, said, average="binary", zero_division=0)
+        percents = {name: 100.0 * float(score) for name, score in zip(("precision", "recall", "f1"), scores, strict=False)}  # fmt: skip
+        found.append({"label": label, **percents, "support": sum(true)})
+    return found
+
+
+def calibration(probabilities: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
+    """How far the probabilities of what was said are from how often it is right: the expected calibration error of Guo et al.
+    2017, over `BINS` bins of equal width, in percent, and each bin that is not empty.
+
+    Args:
+        probabilities: Of each answer, in [0, 1].
+        right: Whether it is right.
+    """
+    said, hits = np.array(probabilities), np.array(right, dtype=float)
+    # a bin has its upper end, as in the paper
+    number = np.clip(np.ceil(said * BINS).astype(int) - 1, 0, BINS - 1)
+    bins = [
+        {
+            "from": one / BINS,
+            "to": (one + 1) / BINS,
+            "examples": int((number == one).sum()),
+            "probability": 100.0 * float(said[number == one].mean()),
+            "right": 100.0 * float(hits[number == one].mean()),
+        }
+        for one in np.unique(number).tolist()
+    ]
+    error = sum(one["examples"] * abs(one["probability"] - one["right"]) for one in bins) / len(said)
+    return {"expected_error": float(error), "bins": bins}
 
 
 def _correlation(measure: Any, predicted: np.ndarray, true: np.ndarray) -> float:

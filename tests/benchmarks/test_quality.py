@@ -14,16 +14,16 @@ import torch
 
 import trefoil
 from benchmarks.quality import __main__ as command
-from benchmarks.quality import crf, linear, report, scores, worker
+from benchmarks.quality import crf, linear, report, worker
 from benchmarks.quality.data import AS_WRITTEN, DATA, DataSet, write_splits
 from benchmarks.quality.runs import ROOT, Outcome, Outcomes, Run, pin
-from benchmarks.quality.scores import MEASURES, Difference, difference, is_sure
+from benchmarks.quality.scores import MEASURES
 from benchmarks.quality.worker import MODELS
 from benchmarks.speed import models
 from trefoil.configuration.errors import UserError
 from trefoil.recipes.schema import load_recipe
-from trefoil.tasks.metrics.tagging import EntityQuality
-from trefoil.tasks.metrics.translation import TranslationQuality
+from trefoil.tasks.metrics import paired
+from trefoil.tasks.metrics.paired import Difference, is_sure
 
 TINY = (
     "tokenizer.vocab_size=300", "model.config={hidden_size: 16, intermediate_size: 32, num_hidden_layers: 1, "
@@ -118,57 +118,6 @@ def test_labels_of_two_columns(tmp_path):
 def test_a_running_text_has_no_rows_to_draw(running_text, tmp_path):
     with pytest.raises(UserError, match="--rows: text is one running text"):
         write_splits(*running_text, tmp_path, rows=3)
-
-
-# --- scores
-
-
-def test_sums_give_the_scores_of_the_package():
-    true = [["B-A", "I-A", "O"], ["O", "B-B"], ["B-A", "O"]]
-    found = [["B-A", "I-A", "O"], ["B-B", "B-B"], ["O", "B-A"]]
-    tagging = MEASURES["token-classification"]
-    assert tagging.of(tagging.parts(true, found)) == pytest.approx(
-        EntityQuality(keep_in_memory=True).compute(predictions=found, references=true)["f1"]
-    )
-    texts = ["ein Hund rennt am Strand entlang .", "zwei Katzen sitzen auf dem Sofa", "오늘 🍎 세 개"]
-    said = ["ein Hund rennt am Strand .", "zwei Hunde sitzen auf dem Sofa", ""]
-    translation = MEASURES["translation"]
-    assert translation.of(translation.parts(texts, said)) == pytest.approx(
-        TranslationQuality(keep_in_memory=True).compute(predictions=said, references=texts)["bleu"]
-    )
-    labels = MEASURES["text-classification"]
-    assert labels.of(labels.parts(["a", "b", "a"], ["a", "a", "a"])) == pytest.approx(200 / 3)
-
-
-def labelled(right, count=400):
-    """Parts of so many answers, every example right with this chance."""
-    return np.stack([np.random.default_rng(int(right * 1000)).random(count) < right, np.ones(count)], axis=1).astype(
-        float
-    )
-
-
-def test_intervals_hold_zero_where_nothing_is_sure(monkeypatch):
-    monkeypatch.setattr(scores, "DRAWS", 300)
-    measure = MEASURES["text-classification"]
-    far = difference(measure, [labelled(0.9), labelled(0.91)], [labelled(0.6)])
-    low, high = far.over_examples
-    assert 15 < low < far.value < high < 45
-    assert is_sure(far)
-    near = difference(measure, [labelled(0.8)], [labelled(0.801)])
-    assert near.over_examples[0] < 0 < near.over_examples[1]
-    assert near.over_seeds is None
-    assert not is_sure(near)
-    same = labelled(0.7)
-    assert difference(measure, [same], [same]).over_examples == (0, 0)
-    assert not is_sure(difference(measure, [same], [same]))
-
-
-def test_intervals_over_seeds_are_students(monkeypatch):
-    monkeypatch.setattr(scores, "DRAWS", 20)
-    ours, theirs = [np.array([[right, 100.0]] * 2) for right in (80, 84)], [np.array([[79, 100.0]] * 2)]
-    found = difference(MEASURES["text-classification"], ours, theirs)
-    assert (found.ours, found.theirs, found.value) == (82, 79, 3)
-    assert found.over_seeds == pytest.approx((3 - 12.7062 * 2, 3 + 12.7062 * 2), abs=1e-3)
 
 
 # --- peers
@@ -398,7 +347,7 @@ def test_seeds_are_taken_in_turns(tmp_path):
 
 
 def test_a_peer_stands_beside_ours_of_the_same_files_and_minutes(monkeypatch):
-    monkeypatch.setattr(scores, "DRAWS", 200)
+    monkeypatch.setattr(paired, "DRAWS", 200)
     found = [
         outcome(some_run(content="old"), 10),
         *(outcome(some_run(seed=seed), 90 + seed) for seed in (0, 1)),
@@ -443,7 +392,7 @@ def test_the_text_says_from_how_many_rows_ours_wins(found, said):
 
 
 def test_the_page_gets_its_tables_numbers_and_picture(tmp_path, monkeypatch):
-    monkeypatch.setattr(scores, "DRAWS", 20)
+    monkeypatch.setattr(paired, "DRAWS", 20)
     page = tmp_path / "quality.md"
     places = (ROOT / "docs" / "quality.md").read_text(encoding="utf-8")
     page.write_text(places, encoding="utf-8")

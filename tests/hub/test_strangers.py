@@ -158,11 +158,13 @@ def pairs(tmp_path):
 
 
 @pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)
-@pytest.mark.parametrize("command", ["evaluate", "train"])
+@pytest.mark.parametrize("command", ["evaluate", "compare", "train"])
 def test_neither_scoring_nor_training_runs_it(stranger, pairs, tmp_path, nothing_asks, trick, command, capsys):
     folder = stranger(trick)
     data = [f"data.path={pairs}", "evaluation.max_new_tokens=3"]
     arguments = ["evaluate", str(folder), *data, "--split", "test"]
+    if command == "compare":
+        arguments = ["compare", str(folder), str(folder), "--data", str(pairs / "test.jsonl"), data[1]]
     if command == "train":
         (tmp_path / "mine.yaml").write_text("training: {max_steps: 1, trackers: []}\n")
         arguments = [

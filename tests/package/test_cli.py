@@ -69,7 +69,7 @@ def test_help_names_every_command(capsys):
         "train",
         "launch",
         "evaluate",
-        "harness",
+        "compare",
         "publish",
         "demo",
         "predict",
@@ -149,8 +149,8 @@ def test_completion(shell, tmp_path, capsys):
 
 
 def test_evaluate_prints_json(trained, tmp_path, capsys):
-    assert ends(["evaluate", trained, "--predictions", tmp_path / "said.jsonl"]) == 0
-    scores = json.loads(capsys.readouterr().out)
+    assert ends(["evaluate", trained, "--json", "--predictions", tmp_path / "said.jsonl"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
     assert scores == json.loads((trained / "best" / "results.json").read_text())["test"]
     assert len((tmp_path / "said.jsonl").read_text().splitlines()) == 6
     assert ends(["evaluate", trained, "data.embedded_sizes={test: 3}", "--predictions", tmp_path / "said.jsonl"]) == 0
@@ -316,8 +316,8 @@ def test_publish_check_evaluate_and_translate_the_published(trained, published, 
     capsys.readouterr()
     assert ends(["publish", "--check", published]) == 0
     assert "FAILED" not in capsys.readouterr().out
-    assert ends(["evaluate", published]) == 0
-    scores = json.loads(capsys.readouterr().out)
+    assert ends(["evaluate", published, "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)["scores"]
     assert scores == json.loads((trained / "best" / "results.json").read_text())["test"]
     assert ends(["translate", published, "세 시 반", "--num-beams", "2"]) == 0
     assert capsys.readouterr().out.count("\n") == 1

@@ -132,7 +132,7 @@ def test_more_text_asks_for_more(tmp_path, write):
         (
             "ner",
             "text,label\na,b\n",
-            "no telling which column is 'tokens' of text, label; say it before --data: data.columns.tokens=NAME",
+            "no telling which column is 'tokens' of text, label; say it: data.columns.tokens=NAME",
         ),
         ("classification", "text,label\n", "no rows"),
         ("classification", "", "no rows"),

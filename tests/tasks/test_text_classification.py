@@ -379,6 +379,14 @@ def loss_of(problem_type, logits, label):
     return -sum(float((p if is_given else 1 - p).log()) for p, is_given in zip(yes, label, strict=True)), len(label)
 
 
+def probabilities_of(problem_type, logits):
+    if problem_type == "single_label_classification":
+        return [pytest.approx(float(logits.softmax(-1).max()), abs=1e-4)]
+    if problem_type == "regression":
+        return []
+    return [pytest.approx([float(probability) for probability in logits.sigmoid() if probability > 0.5], abs=1e-4)]
+
+
 @pytest.mark.parametrize("problem_type", MIXED)
 def test_predictions_and_loss_are_those_of_a_computation_text_by_text(problem_type):
     labels, numbers = MIXED[problem_type]
@@ -389,10 +397,12 @@ def test_predictions_and_loss_are_those_of_a_computation_text_by_text(problem_ty
     model = AutoModelForSequenceClassification.from_config(config).eval()
     scores = scores_of(model, preprocessor, examples)
     total = count = 0
-    for text, number, prediction in zip(examples["text"], numbers, scores["predictions"], strict=True):
+    said = zip(scores["predictions"], scores["details"], strict=True)
+    for text, number, (prediction, detail) in zip(examples["text"], numbers, said, strict=True):
         with torch.no_grad():
             logits = model(**preprocessor.tokenizer(text, return_tensors="pt")).logits[0]
         loss, size = loss_of(problem_type, logits, number)
+        assert list(detail.values()) == probabilities_of(problem_type, logits)
         total, count = total + loss, count + size
         if problem_type == "single_label_classification":
             assert prediction == "abc"[int(logits.argmax())]

@@ -226,6 +226,15 @@ def test_tokens_that_share_a_subword_take_the_tag_that_continues_the_first():
     assert "tokenizer.kind=characters" in remark
     scores = scores_of(oracle(), preprocessor, examples)
     assert scores["predictions"] == [["B-LOC", "I-LOC", "B-PER", "I-PER"], ["O", "O"]]
+    assert scores["details"] == [
+        {
+            "entities": [
+                {"text": "서울에서", "label": "LOC", "start": 0, "end": 4},
+                {"text": "민수", "label": "PER", "start": 5, "end": 7},
+            ]
+        },
+        {"entities": []},
+    ]
 
 
 def test_the_first_character_that_has_a_subword_decides():

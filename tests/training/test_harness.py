@@ -81,8 +81,8 @@ def folder_of(tmp_path):
     return save
 
 
-def answers_of(file):
-    samples = json.loads(file.read_text())["samples"]["trefoil_pairs"]
+def answers_of(folder):
+    samples = json.loads((folder / "results.json").read_text())["samples"]["trefoil_pairs"]
     return [[float(score) for ((score, _),) in sample["resps"]] for sample in samples]
 
 
@@ -93,18 +93,19 @@ def own_scores(folder, pairs):
 
 @pytest.mark.parametrize("task", ["masked-lm", "denoising"])
 def test_it_is_told_what_minimal_pairs_are_scored(folder_of, write_task, pairs, tmp_path, capsys, task):
-    folder, said = folder_of(task), tmp_path / "said.json"
-    assert main(["harness", str(folder), "--tasks", write_task(), "-o", str(said)]) == 0
+    folder, said = folder_of(task), tmp_path / "said"
+    assert main(["evaluate", str(folder), "--harness", write_task(), "-o", str(said), "--json"]) == 0
     expected = own_scores(folder, pairs)
     assert np.array(answers_of(said)) == pytest.approx(expected, abs=1e-4)
     found = json.loads(capsys.readouterr().out)["trefoil_pairs"]["acc,none"]
     assert found == pytest.approx((expected[:, 0] > expected[:, 1]).mean())
 
 
-def test_a_causal_model_is_scored_by_the_harness_itself(folder_of, write_task, tmp_path):
+def test_a_causal_model_is_scored_by_the_harness_itself(folder_of, write_task, tmp_path, capsys):
     """It does not ask for the end of a text."""
-    folder, said = folder_of("causal-lm"), tmp_path / "said.json"
-    run_harness(folder, [write_task()], output=str(said))
+    folder, said = folder_of("causal-lm"), tmp_path / "said"
+    assert main(["evaluate", str(folder), "--harness", write_task(), "-o", str(said)]) == 0
+    assert "trefoil_pairs:\n  acc,none" in capsys.readouterr().out
     scorer = load_scorer(folder, recipe := recipe_for(folder), make_accelerator(recipe))
     sentences = [scorer.encode([pair["good"], pair["bad"]]) for pair in PAIRS]
     endless = [[type(one)(one.ids[:-1], one.words[:-1]) for one in pair] for pair in sentences]
@@ -141,31 +142,30 @@ def test_what_it_cannot_answer(folder_of, write_task, tmp_path, capsys):
     folder = folder_of("masked-lm")
 
     def refused(*arguments):
-        assert main(["harness", str(folder), *map(str, arguments)]) == 2
+        assert main(["evaluate", str(folder), "--harness", *map(str, arguments)]) == 2
         return capsys.readouterr().err.splitlines()[-1]
 
     generation = {"output_type": "generate_until", "generation_kwargs": {"until": ["."]}, "doc_to_target": "{{good}}"}
     file = write_task(**generation, metric_list=[{"metric": "exact_match"}])
-    line = refused("--tasks", file)
+    line = refused(file)
     assert (
         line
-        == "error: --tasks trefoil_pairs: asks for generated text, which a model of the task masked-lm does not continue"
+        == "error: --harness trefoil_pairs: asks for generated text, which a model of the task masked-lm does not continue"
     )
     with pytest.raises(UserError, match="asks for generated text"):
         ScoringLM(load_scorer(folder, recipe := recipe_for(folder), make_accelerator(recipe))).generate_until(
             [Instance("generate_until", {}, ("a", {}), 0)]
         )
-    assert "does not load" in refused(
-        "--tasks", write_task(dataset_kwargs={"data_files": {"test": "no-such-file.jsonl"}})
-    )
-    assert refused("--tasks", write_task(), "-o", tmp_path / "no" / "file").endswith("its folder does not exist")
+    assert "does not load" in refused(write_task(dataset_kwargs={"data_files": {"test": "no-such-file.jsonl"}}))
+    assert refused(write_task(), "-o", tmp_path / "no" / "folder").endswith("its folder does not exist")
+    assert "--predictions is not for --harness" in refused(write_task(), "--predictions", tmp_path / "said.jsonl")
     long = tmp_path / "pairs.jsonl"
     long.write_text(json.dumps({"good": "a" * 99, "bad": "b"}) + "\n")
-    assert "tokens, more than the model's 64" in refused("--tasks", write_task())
+    assert "tokens, more than the model's 64" in refused(write_task())
 
 
 @pytest.mark.slow
 def test_an_unknown_task(folder_of, capsys):
-    assert main(["harness", str(folder_of("masked-lm")), "--tasks", "no_such_task"]) == 2
+    assert main(["evaluate", str(folder_of("masked-lm")), "--harness", "no_such_task"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: --tasks no_such_task: neither a YAML file nor a task of lm_eval")
+    assert line.startswith("error: --harness no_such_task: neither a YAML file nor a task of lm_eval")

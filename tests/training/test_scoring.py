@@ -78,7 +78,7 @@ def test_a_run_and_what_is_published_of_it_know_the_order(trained, file, tmp_pat
     for folder in (trained, tmp_path / "published"):
         capsys.readouterr()
         said = tmp_path / "said.jsonl"
-        assert main(["evaluate", str(folder), "--minimal-pairs", str(file), "--predictions", str(said)]) == 0
+        assert main(["evaluate", str(folder), "--minimal-pairs", str(file), "--predictions", str(said), "--json"]) == 0
         printed.append(json.loads(capsys.readouterr().out))
     assert printed[0] == printed[1]
     assert printed[0]["pairs"] == 4
@@ -101,7 +101,7 @@ import sys
 from trefoil.cli import main
 folder, pairs, said = sys.argv[1:]
 tokens = "evaluation.tokens_per_batch=16"
-sys.exit(main(["evaluate", folder, tokens, "--minimal-pairs", pairs, "--predictions", said]))
+sys.exit(main(["evaluate", folder, tokens, "--minimal-pairs", pairs, "--predictions", said, "--json"]))
 """
 
 
@@ -157,6 +157,6 @@ def test_a_sentence_that_is_too_long_ends_it_before_any_work(trained, tmp_path, 
 def test_what_does_not_go_together(trained, file, capsys):
     arguments = ["evaluate", str(trained), "--minimal-pairs", str(file)]
     assert main([*arguments, "--split", "test"]) == 2
-    assert "give either --split or --minimal-pairs FILE" in capsys.readouterr().err
+    assert "give one of --split, --data FILE, --minimal-pairs FILE, --harness TASK" in capsys.readouterr().err
     assert main([*arguments, "--predictions", str(file.parent / "no" / "file")]) == 2
     assert "its folder does not exist" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import scipy.stats
 import sklearn.metrics
 
 from trefoil.tasks.metrics import ClassificationQuality, MultiLabelQuality, RegressionQuality
+from trefoil.tasks.metrics.classification import calibration, label_scores
 
 
 def compute(metric, predictions, references):
@@ -162,3 +163,36 @@ class TestRegression:
 def test_nothing_to_score(metric):
     with pytest.raises(ValueError, match="nothing to score"):
         compute(metric, [], [])
+
+
+class TestLabels:
+    def test_scores_are_scikit_learns(self):
+        rng = random.Random(2)
+        references = [rng.choice("abc") for _ in range(100)]
+        predictions = [rng.choice((label, *"abc")) for label in references]
+        expected = sklearn.metrics.classification_report(references, predictions, output_dict=True)
+        for found in label_scores(references, predictions, [*"abc"]):
+            of_label = expected[found["label"]]
+            assert found["support"] == of_label["support"]
+            percents = {name: found[name] / 100 for name in ("precision", "recall", "f1")}
+            assert percents == pytest.approx({name: of_label[name.replace("f1", "f1-score")] for name in percents})
+
+    def test_several_at_once_and_one_that_never_occurs(self):
+        found = label_scores([["a", "b"], ["a"]], [["a"], ["b"]], ["a", "b", "c"])
+        assert [(one["precision"], one["recall"], one["support"]) for one in found] == [
+            (100, 50, 2),
+            (0, 0, 1),
+            (0, 0, 0),
+        ]
+
+
+class TestCalibration:
+    def test_worked_by_hand(self):
+        # two answers of 0.9, which is the end of its bin, one of them right; one of 0.55, right
+        found = calibration([0.9, 0.9, 0.55], [True, False, True])
+        assert [(one["from"], one["to"], one["examples"]) for one in found["bins"]] == [(0.5, 0.6, 1), (0.8, 0.9, 2)]
+        assert [(one["probability"], one["right"]) for one in found["bins"]] == [(pytest.approx(55), 100), (pytest.approx(90), 50)]  # fmt: skip
+        assert found["expected_error"] == pytest.approx((45 + 2 * 40) / 3)
+
+    def test_the_ends(self):
+        assert calibration([0.0, 1.0], [False, True])["expected_error"] == 0

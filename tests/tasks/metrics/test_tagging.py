@@ -7,6 +7,7 @@ import seqeval.metrics
 from seqeval.scheme import IOB2
 
 from trefoil.tasks.metrics import EntityQuality
+from trefoil.tasks.metrics.tagging import type_scores
 
 REFERENCES = [
     ["B-DAT", "I-DAT", "O", "B-PER", "O"],
@@ -96,6 +97,17 @@ def test_no_entities_at_all_are_zero_as_in_seqeval(row):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert seqeval.metrics.f1_score([["O"]], [["O"]], mode="strict", scheme=IOB2) == 0
+
+
+def test_each_type_by_itself():
+    predictions = [["B-DAT", "I-DAT", "O", "O", "O"], ["O", "B-MNY", "I-MNY", "O"], ["B-PER", "B-NEW"]]
+    assert type_scores(REFERENCES, predictions) == [
+        {"label": "DAT", "precision": 100, "recall": 100, "f1": 100, "support": 1},
+        {"label": "MNY", "precision": 0, "recall": 0, "f1": 0, "support": 1},
+        {"label": "NEW", "precision": 0, "recall": 0, "f1": 0, "support": 0},
+        {"label": "PER", "precision": 100, "recall": pytest.approx(100 / 3), "f1": pytest.approx(50), "support": 3},
+    ]
+    assert type_scores([["O"]], [["O"]]) == []
 
 
 def test_everything_missed():
