@@ -43,7 +43,7 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     )
     lines = [
         "versions    " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()),
-        f"processor   {cpu['name']}: {cpu['cores']} cores, {cpu['threads']} threads of torch; {', '.join(cpu['instructions'])}",
+        f"processor   {cpu['name']}: {cpu['cores']} cores, of which torch uses {cpu['threads']}; {', '.join(cpu['instructions'])}",
         f"GPUs        {'; '.join(gpus) or 'none'}",
         f"memory      {free}",
         f"disk        {disk['free']:.1f} GB free at {disk['cache']}, where downloads and token ids are kept",

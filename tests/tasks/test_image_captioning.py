@@ -140,7 +140,10 @@ def test_the_words_look_at_the_patches(run, folder):
 @pytest.mark.parametrize(
     ("command", "problem"),
     [
-        (["attend", "a text", "-o", "map.html"], "a vision-encoder-decoder does not read text, which the maps are of"),
+        (
+            ["attend", "a text", "-o", "map.html"],
+            "a trefoil_vision_encoder_decoder does not read text, which the maps are of",
+        ),
         (["translate", "a text"], "the head of the model is for image-to-text, not for translation"),
     ],
 )

@@ -176,10 +176,10 @@ def test_a_model_without_a_template_does_not_converse(folder_of, served):
 @pytest.mark.parametrize("positions", ["relative", pytest.param("alibi", marks=pytest.mark.slow)])
 def test_attention_that_cannot_be_paged(folder_of, served, positions):
     predictor = folder_of("causal-lm", position_embedding_type=positions)
-    expected = [written_alone(predictor, prompt) for prompt in PROMPTS]
+    expected = [written_alone(predictor, prompt) for prompt in PROMPTS[:3]]
     with served(predictor) as client, ThreadPoolExecutor(8) as clients:
         assert not client.service.is_continuous
-        assert list(clients.map(lambda prompt: text_of(client, prompt=prompt), PROMPTS)) == expected
+        assert list(clients.map(lambda prompt: text_of(client, prompt=prompt), PROMPTS[:3])) == expected
         pieces = events_of(client, prompt=PROMPTS[0])
         assert len(pieces) > 2
         assert "".join(event["choices"][0]["text"] for event in pieces) == expected[0]

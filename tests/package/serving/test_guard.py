@@ -199,7 +199,7 @@ def test_who_does_not_read_loses_the_connection(classifier, served, monkeypatch)
     with served(classifier, body=2**25) as client, socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((client.base_url.host, client.base_url.port))
-        body = json.dumps({"inputs": {"text": "a", "more": "x" * 2**24}}).encode()
+        body = json.dumps({"inputs": {"text": "a", "more": "x" * 2**23}}).encode()
         connection.sendall(head(len(body)) + body)
         wait_until(lambda: client.service.metrics.registry.get_sample_value("trefoil_requests_total", ANSWERED))
         wait_until(lambda: client.connections() == 0)
