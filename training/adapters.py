@@ -24,7 +24,6 @@ from transformers.utils import logging
 
 from ..configuration.errors import UserError, reason
 from ..modeling.auto import AUTO_CLASSES
-from ..modeling.vision_encoder_decoder import VisionEncoderDecoderModel
 from ..recipes.schema import AdapterRecipe, nearest
 from .checkpoints import has_adapters
 from .run_folder import ModelFolder
@@ -308,7 +307,7 @@ def whole_model(folder: Path | str) -> Iterator[Path | str]:
 
 
 def _class_of(config: PreTrainedConfig, folder: Path | str) -> type[PreTrainedModel]:
-    classes = [*AUTO_CLASSES.get(type(config), {}).values(), VisionEncoderDecoderModel]
+    classes = AUTO_CLASSES.get(type(config), {}).values()
     name = next(iter(config.architectures or ()), None)
     found = next((each for each in classes if each.__name__ == name), None)
     if found is None:
