@@ -96,8 +96,10 @@ def _dotted(key: str) -> str:
 def _places_of_data(recipe: Recipe) -> Iterator[tuple[str, str, bool]]:
     """The keys that say where rows come from that are not generated, what they say, and whether that is a local place."""
     data = recipe.data
-    parts = [(f"data.sources[{number}]", one) for number, one in enumerate(data.sources)] if data.is_joined else []
-    if not parts and (data.path is not None or not data.embedded):
+    parts: list[tuple[str, Any]] = []
+    if data.is_joined:
+        parts = [(f"data.sources[{number}]", one) for number, one in enumerate(data.sources)]
+    elif data.path is not None or not data.embedded:
         parts = [("data", data)]
     for key, one in parts:
         if one.path is not None:
@@ -299,7 +301,8 @@ def _require_generation(file: Path, settings: Mapping[str, Any], config: Mapping
 
 def _cache_bytes(config: Mapping[str, Any]) -> int:
     """Keys and values of one token in all layers, in float32."""
-    fields = config.get("decoder") if isinstance(config.get("decoder"), Mapping) else config
+    decoder = config.get("decoder")
+    fields = decoder if isinstance(decoder, Mapping) else config
     width = _size(fields, "hidden_size", "d_model", "n_embd")
     if {"num_key_value_heads", "head_dim"} <= fields.keys():
         width = _size(fields, "num_key_value_heads") * _size(fields, "head_dim")

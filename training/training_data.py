@@ -6,8 +6,10 @@ are the same as if nothing had happened.
 """
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pickle import UnpicklingError
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +28,8 @@ from ..recipes.schema import Recipe
 from ..tasks.preprocessor import Preprocessor, Split
 from .stopping import held_back, set_apart
 
+LOST_WORKER = "DataLoader worker (pid"  # as torch begins
+PATIENCE = 5.0  # seconds
 BEGIN_ANEW = "put it back, or set another output_dir to begin anew"
 
 MicroBatches = list[dict[str, torch.Tensor]]
@@ -250,7 +254,15 @@ def _loaded(dataset: Dataset, workers: int, **options: Any) -> Iterator[Any]:
     )
     with held_back():
         items = iter(loader)
-    yield from items
+    try:
+        yield from items
+    except (EOFError, OSError, UnpicklingError) as error:
+        # what a worker met with comes in torch's words; else it went while it handed a batch over, and torch tells so as soon
+        # as the system does
+        if not workers or str(error).startswith("Caught "):
+            raise
+        time.sleep(PATIENCE)
+        raise RuntimeError(f"{LOST_WORKER} not known) is gone ({type(error).__name__})") from None
 
 
 def _start_worker(number: int) -> None:
@@ -259,7 +271,7 @@ def _start_worker(number: int) -> None:
 
 def is_of_a_lost_worker(error: RuntimeError) -> bool:
     """Whether a process that makes batches is gone, of which torch tells wherever the run is at work."""
-    return str(error).startswith("DataLoader worker (pid")
+    return str(error).startswith(LOST_WORKER)
 
 
 def _as_it_is(item: Any) -> Any:

@@ -54,7 +54,7 @@ def test_pieces_of_yaml_in_any_order(tmp_path, more):
         (tmp_path / "r.yaml").write_text("".join(pieces), encoding="utf-8")
         loads_or_is_refused(tmp_path / "r.yaml")
 
-    times(check, 100, more)
+    times(check, 50, more)
 
 
 @pytest.mark.parametrize("more", [FEW, MANY])
@@ -71,7 +71,7 @@ def test_known_keys_with_any_values(tmp_path, more):
         (tmp_path / "r.yaml").write_text(yaml.safe_dump(content | others, allow_unicode=True), encoding="utf-8")
         loads_or_is_refused(tmp_path / "r.yaml")
 
-    times(check, 50, more)
+    times(check, 20, more)
 
 
 @pytest.mark.parametrize("more", [FEW, MANY])

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from training_runs import TALKATIVE, KilledError, after_step, ended, losses, merged, start, tiny_recipe, train_and_die
 
 from benchmarks import reliability
@@ -23,7 +24,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.data import whole_files
 from trefoil.tasks import TASKS
 from trefoil.tasks.translation import TranslationEvaluator
-from trefoil.training import checkpoint_writer
+from trefoil.training import checkpoint_writer, training_data
 from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state, write_manifest
 from trefoil.training.engine import Engine
 from trefoil.training.loop import TrainingLoop
@@ -116,6 +117,18 @@ def test_a_worker_that_is_killed_ends_the_run_in_a_line_and_it_goes_on(finished_
     )
     train(tiny_recipe(tmp_path / "run"))
     assert losses(tmp_path / "run") == losses(finished_run)
+
+
+def test_a_worker_that_goes_while_it_hands_a_batch_over_is_told_too(tmp_path, monkeypatch):
+    def refuse(self, *timeout):
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    monkeypatch.setattr(training_data, "PATIENCE", 0.0)
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter, "_try_get_data", refuse)
+    with pytest.raises(
+        UserError, match=r"batches.workers=1: DataLoader worker \(pid not known\) is gone \(ConnectionReset"
+    ):
+        train(tiny_recipe(tmp_path / "run", batches={"workers": 1}))
 
 
 @pytest.mark.parametrize(

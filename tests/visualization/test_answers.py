@@ -148,7 +148,7 @@ def test_fill_mask_wants_one_mask(page_of):
     answer, _ = press(page, "세 개의 <mask>")
     assert 1 <= len(answer) <= 5
     assert 0 < sum(answer.values()) <= 1
-    wanted = "Write <mask> once, for the word to guess: the text has it {} times."
+    wanted = "Write &lt;mask&gt; once, for the word to guess: the text has it {} times."
     assert refused(page, TEXT) == wanted.format(0)
     assert refused(page, "<mask> <mask>") == wanted.format(2)
     assert "but the model reads 64 at most: shorten it." in refused(page, "<mask>" + " 사과" * 100)
