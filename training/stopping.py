@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +21,26 @@ def heard(handler: Callable[[int, Any], Any]) -> Iterator[None]:
     finally:
         for number, usual in before.items():
             signal.signal(number, usual)
+
+
+@contextmanager
+def interrupting() -> Iterator[None]:
+    """Have each signal that asks to stop raise KeyboardInterrupt until the block ends; where it came in a destructor, in which
+    Python drops what is raised, once more a moment later."""
+    usual = sys.unraisablehook
+
+    def dropped(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        else:
+            usual(unraisable)
+
+    sys.unraisablehook = dropped
+    try:
+        with heard(signal.default_int_handler):
+            yield
+    finally:
+        sys.unraisablehook = usual
 
 
 @contextmanager

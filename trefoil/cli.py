@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -428,14 +427,14 @@ def _train(arguments: argparse.Namespace) -> int:
     from .data.progress import say
     from .training.debug import dry_run
     from .training.run import train
-    from .training.stopping import heard
+    from .training.stopping import interrupting
 
     if (line := unused_devices(arguments.recipe)) is not None:
         say(line)
     if _rank() == 0 and (restarts := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))):
         say(f"started again (restart {restarts} of {os.environ['TORCHELASTIC_MAX_RESTARTS']})")
     # asked to stop before the first step or after the last, it ends alike; a launcher's processes end at once
-    with nullcontext() if by_torch() else heard(signal.default_int_handler):
+    with nullcontext() if by_torch() else interrupting():
         if arguments.dry_run:
             dry_run(recipe)
             return 0
@@ -551,7 +550,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     from .hub.card import CardFields
     from .hub.check import check_published, print_checks
     from .hub.publish import publish
-    from .training.stopping import heard
+    from .training.stopping import interrupting
 
     if arguments.check is not None:
         if arguments.source is not None:
@@ -561,7 +560,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         raise UserError("trefoil publish: --trust-remote-code goes with --check FOLDER; publishing runs no code")
     if arguments.source is None or arguments.output is None:
         raise UserError("trefoil publish: give SOURCE and OUTPUT, or --check FOLDER")
-    with heard(signal.default_int_handler):  # so that nothing is left half written
+    with interrupting():  # so that nothing is left half written
         folder = publish(
             arguments.source,
             arguments.output,

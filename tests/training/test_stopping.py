@@ -5,7 +5,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from trefoil.training.stopping import heard, held_back, set_apart
+from trefoil.training.stopping import heard, held_back, interrupting, set_apart
 
 FORK = get_context("fork")
 
@@ -54,3 +54,31 @@ def test_a_process_that_was_set_apart_can_be_ended():
     worker.terminate()
     worker.join(60)
     assert worker.exitcode == -signal.SIGTERM
+
+
+class AskedToStop:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.01)  # the handler runs here
+
+
+def test_a_signal_in_a_destructor_is_not_lost():
+    def work():
+        AskedToStop()
+        time.sleep(30)
+
+    with pytest.raises(KeyboardInterrupt), interrupting():
+        work()
+
+
+def test_what_else_a_destructor_raises_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr("sys.unraisablehook", lambda unraisable: told.append(unraisable.exc_type))
+
+    class Broken:
+        def __del__(self):
+            raise ValueError
+
+    with interrupting():
+        Broken()
+    assert told == [ValueError]
