@@ -106,7 +106,7 @@ $(RELEASE_INSTALLED):
 	$(RELEASE)/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom pip-audit pip-licenses
 	@touch $@
 
-dependencies: $(INSTALLED) $(RELEASE_INSTALLED)
+dependencies: $(INSTALLED) $(DOCS_INSTALLED) $(RELEASE_INSTALLED)
 	@mkdir -p dist
 	@(printf '# Dependencies\n\nWhat `make dependencies` found in the environment in which this is tested, with all extras for development: versions and\nlicences as the packages themselves name them. The base needs four of them: huggingface_hub, safetensors, torch, transformers.\n\n'; \
 	$(RELEASE)/bin/pip-licenses --python $(BIN)/python --with-system --format markdown --ignore-packages trefoil-transformers pip) > docs/dependencies.md

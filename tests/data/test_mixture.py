@@ -132,7 +132,7 @@ def test_long_texts_end_a_block_early(source, monkeypatch):
 def test_a_file_that_is_damaged_on_the_way(write):
     import gzip
 
-    content = gzip.compress("".join(f"line {number}\n" for number in range(5000)).encode())
+    content = gzip.compress("".join(f"line {number * 7919}\n" for number in range(300_000)).encode())
     file = write("a.txt.gz", content[: len(content) // 2])
     (only,) = open_sources(DataRecipe(streaming=True, path=str(file)), {"text": "text"})
     with pytest.raises(UserError, match=r"a.txt.gz: cannot be read on \(Compressed file ended"):

@@ -412,7 +412,7 @@ def test_a_tokenizer_with_sentinels_of_its_own_and_no_start_token(tmp_path):
     ("options", "message"),
     [
         ({"density": 1.0}, "options.density=1.0 must lie between 0 and 1"),
-        ({"density": float("nan")}, "options.density=nan must lie between 0 and 1"),
+        ({"density": float("nan")}, "options.density=nan must be a finite number"),
         ({"mean_span_length": 0.5}, "options.mean_span_length=0.5 must be at least 1"),
         (
             {"objective": "ul2", "density": 0.2},

@@ -157,6 +157,7 @@ def test_a_run_that_goes_on_takes_the_same_steps_to_the_bit(bases, tmp_path, mon
     assert checkpoint.name == "step-00000004"
     assert files(checkpoint) == {
         "config.json",
+        "manifest.json",
         "optimizer.safetensors",
         "state.json",
         "trained.safetensors",
@@ -232,8 +233,8 @@ def test_load_answers_with_the_labels(classified):
 
 
 def test_commands_read_it(classified, tmp_path, capsys):
-    assert main(["evaluate", str(classified)]) == 0
-    assert json.loads(capsys.readouterr().out)["accuracy"] == 100.0
+    assert main(["evaluate", str(classified), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["accuracy"] == 100.0
     assert main(["predict", str(classified), TEXTS[0], "--format", "jsonl"]) == 0
     assert json.loads(capsys.readouterr().out)["label"] == "가"
     assert main(["attend", str(classified), TEXTS[0], "-o", str(tmp_path / "map.html")]) == 0

@@ -148,7 +148,7 @@ def test_a_stream_that_is_left_is_no_longer_written(endless, served):
         body = {"prompt": "three", "max_tokens": 4000, "stream": True, "temperature": 0}
         with client.stream("POST", "/v1/completions", json=body) as answer:
             next(answer.iter_lines())
-            assert client.service.places.taken == 1
+            wait_until(lambda: client.service.places.taken == 1)
         wait_until(lambda: client.service.places.taken == 0)
         wait_until(lambda: not client.service.worker.sequences)
         written = client.service.metrics.registry.get_sample_value("trefoil_tokens_total", {"kind": "written"})
