@@ -164,7 +164,9 @@ def make_studio(folder: Path) -> gr.Blocks:
         )
         with gr.Row():
             choices = [(f"{name.replace('-', ' ')}: {', '.join(TASKS[name].roles)}", name) for name in AS_UPLOADED]
-            task = gr.Dropdown(choices, value="text-classification", label="Task, and what it wants of the data")
+            task = gr.Dropdown(
+                choices, value="text-classification", label="Task, and what it wants of the data", min_width=320
+            )
             minutes = gr.Slider(1, 240, value=5, step=1, label="Minutes to train")
         look = gr.Button("Look at the data", variant="primary")
         notes, rows = gr.Markdown(), gr.Dataframe(visible=False, interactive=False, wrap=True, label="First rows")
