@@ -10,7 +10,7 @@ from ..configuration.errors import UserError
 from ..recipes.schema import load_recipe
 from .bundle import PACKAGE, flat_module, flat_modules, head_of, read_source
 from .card import CardFields, fields_with_recipe
-from .folders import classes_of, load_tokenizer
+from .folders import classes_of, config_file, load_tokenizer
 from .uses import find_use, widget_of
 
 APP = "app.py"
@@ -93,7 +93,8 @@ def metadata_of_run(folder: Path, title: str) -> dict[str, Any]:
     """
     _, model_class = classes_of(folder)
     recipe = load_recipe(folder / "recipe.yaml")
-    use = find_use(head_of(model_class), AutoConfig.from_pretrained(folder, trust_remote_code=False), None, recipe)
+    config = AutoConfig.from_pretrained(config_file(folder), trust_remote_code=False)
+    use = find_use(head_of(model_class), config, None, recipe)
     language = next(iter(fields_with_recipe(CardFields(), recipe).language), None)
     mask_token = getattr(load_tokenizer(folder), "mask_token", None)
     return {"title": title, "pipeline_tag": use.task} | widget_of(use, language, mask_token=mask_token)

@@ -254,11 +254,8 @@ def _from_preset(recipe: Recipe, told: Told) -> PreTrainedModel:
     told.tell(config)
     try:
         return told.task.auto_class.from_config(config, **_attention(recipe))
-    except (
-        ValueError,
-        ImportError,
-        RuntimeError,
-    ) as error:  # an attention that is not installed, memory that is not there
+    # an attention that is not installed, memory that is not there
+    except (ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"model: {reason(error)}") from None
 
 

@@ -82,9 +82,12 @@ def _asked(folder: Path) -> tuple[str, bool]:
     from .hub.space import metadata_of_run
 
     try:
-        (example,) = metadata_of_run(folder / "best", title="").get("widget") or [{}]
-    except UserError:  # of models that see
+        metadata = metadata_of_run(folder / "best", title="")
+    except UserError:  # of stock models that see
         return "picture.png", False
+    if metadata.get("pipeline_tag") == "image-to-text":
+        return "picture.png", True
+    (example,) = metadata.get("widget") or [{}]
     if "context" in example:
         return f"--question {shlex.quote(example['text'])} --context {shlex.quote(example['context'])}", True
     if "text_pair" in example:

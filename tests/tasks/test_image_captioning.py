@@ -24,6 +24,7 @@ from trefoil.data.tokenizer import train_tokenizer
 from trefoil.hub.publish import publish
 from trefoil.modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.runs import summary
 from trefoil.tasks.image_captioning import IMAGE_CAPTIONING
 from trefoil.training.models import Told, make_model, pretrained_tokenizer
 from trefoil.training.run import evaluate, train
@@ -167,6 +168,7 @@ def as_saved_before(best, folder):
 def test_a_published_run_says_the_same_also_one_saved_by_the_names_of_transformers(run, folder, tmp_path):
     pictures = [str(folder / row["image"]) for row in rows_of(folder)[:5]]
     said = [json.loads(line)["prediction"] for line in (run[0] / "predictions.jsonl").read_text().splitlines()[:5]]
+    assert summary(run[1], run[0])[2].endswith(" picture.png")
     published = publish(run[0], tmp_path / "now")
     former = as_saved_before(run[0] / "best", tmp_path / "former")
     assert evaluate(former, trust_recipe=True) == run[1]["test"]

@@ -18,6 +18,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, train_tokenizer
 from trefoil.hub.stock import export_stock
 from trefoil.recipes.schema import AdapterRecipe, OptimizationRecipe, Recipe, TokenizerRecipe, build, validate
+from trefoil.runs import summary
 from trefoil.tasks import get_task
 from trefoil.training.adapters import (
     add_adapter,
@@ -32,6 +33,7 @@ from trefoil.training.engine import Engine
 from trefoil.training.models import model_of
 from trefoil.training.optimization import make_optimizers
 from trefoil.training.run import evaluate, train
+from trefoil.training.run_folder import ModelFolder
 
 peft = pytest.importorskip("peft")
 
@@ -230,6 +232,12 @@ def test_load_answers_with_the_labels(classified):
     assert [answer["label"] for answer in predictor(TEXTS)] == ["가", "나", "가", "나"]
     assert type(predictor.model) is trefoil.TrefoilEncoderForSequenceClassification
     assert trefoil.load(classified / "best")(TEXTS[0]) == predictor(TEXTS[0])
+
+
+def test_its_end_says_how_to_use_it(classified):
+    assert summary(ModelFolder(classified / "best").read_results(), classified)[2].startswith(
+        "use it:      trefoil predict"
+    )
 
 
 def test_commands_read_it(classified, tmp_path, capsys):
