@@ -241,7 +241,7 @@ def progress_of(training: Training | None, before: str | None) -> tuple[Any, ...
     state, trained = "**Training** …", gr.skip()
     if not training.is_running:
         code, last = training.process.returncode, next(iter(lines[::-1]), "without a word")
-        has_model = training.run.best.config.is_file()
+        has_model = training.run.best.holds_model
         state = f"**Stopped**: {last}" if code else f"**Done**: {_scores(training)}"
         run = str(training.run.path)
         trained = run if has_model and run != before else gr.skip()
