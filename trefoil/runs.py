@@ -90,11 +90,16 @@ def shown_scores(results: Mapping[str, Any], first: str | None = None) -> str:
         if "/" not in name and isinstance(value, float) and name != "loss"
     }
     names = sorted(scores, key=lambda name: name != first)
-    return f"{split}: " + ", ".join(f"{name} {_shown(scores[name])}" for name in names)
+    return f"{split}: " + ", ".join(f"{name} {shown_score(scores[name])}" for name in names)
 
 
-def _shown(score: float) -> str:
-    return f"{score:.3g}" if 0 < abs(score) < 1 else f"{score:.2f}"
+def shown_score(score: float, sign: str = "") -> str:
+    """With two places, or three figures where it is so small that little would be left of it.
+
+    Args:
+        sign: `+` to say that of positive ones, too.
+    """
+    return f"{score:{sign}.3g}" if 0 < abs(score) < 0.1 else f"{score:{sign}.2f}"
 
 
 def _asked(folder: Path) -> tuple[str, bool]:

@@ -99,7 +99,7 @@ def ended(tmp_path):
     run = RunFolder(tmp_path / "run")
     run.best.path.mkdir(parents=True)
     run.best.config.write_text("{}")
-    scores = {"bleu": 21.5, "chrf": 40.0, "exact_match": 0.125, "bleu_signature": "nrefs:1", "loss": 2.0}
+    scores = {"bleu": 21.5, "chrf": 40.0, "exact_match": 0.012, "bleu_signature": "nrefs:1", "loss": 2.0}
     run.best.results.write_text(json.dumps({"validation": {}, "test": scores}))
     run.log.write_text('{"step": 1, "loss": 2.0}\n')
 
@@ -114,7 +114,7 @@ def ended(tmp_path):
 def test_the_end_is_told_once_and_a_run_that_is_trained_further_is_loaded_again(ended, tmp_path, monkeypatch):
     skipped = gradio.skip()
     state, losses, _, _, seen, first = progress_of(ended(1), None)
-    assert state.replace("\\", "") == "**Done**: test: chrf 40.00, bleu 21.50, exact_match 0.125"
+    assert state.replace("\\", "") == "**Done**: test: chrf 40.00, bleu 21.50, exact_match 0.012"
     assert losses.visible
     assert first == (str(tmp_path / "run"), seen)
     state, *_, seen, second = progress_of(ended(2), seen)
