@@ -17,7 +17,7 @@ from ..configuration.errors import UserError
 from ..configuration.version import __version__
 from ..predict import Predictor
 from .completions import Completions
-from .errors import ApiError
+from .errors import ApiError, require_model
 from .guard import Guard
 from .limits import Limits
 from .metrics import Metrics
@@ -88,10 +88,9 @@ class Service:
         async def models() -> Response:
             return JSONResponse({"object": "list", "data": [self._card(task)]})
 
-        @api.get("/v1/models/{name}")
+        @api.get("/v1/models/{name:path}")
         async def model(name: str) -> Response:
-            if name != self.name:
-                raise ApiError(404, f"there is no such model; this server has {self.name}", "model", "model_not_found")
+            require_model(name, self.name)
             return JSONResponse(self._card(task))
 
     def _card(self, task: str) -> dict[str, Any]:

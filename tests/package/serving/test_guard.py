@@ -182,6 +182,13 @@ def test_a_failure_tells_nothing_of_the_server(classifier, served, monkeypatch, 
         assert (answer.status_code, "secret" in answer.text) == (500, False)
 
 
+def test_a_model_is_asked_for_by_its_whole_name(classifier, served):
+    with served(classifier) as client:
+        assert client.get("/v1/models/tiny").json() == client.get("/v1/models").json()["data"][0]
+        answer = client.get("/v1/models/someone/tiny")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+
+
 def test_metrics_count(classifier, served):
     with served(classifier) as client:
         client.post("/predict", json={"inputs": ["a", "b"]})
