@@ -9,7 +9,7 @@ from sacrebleu.significance import PairedTest
 from scipy import stats
 
 from trefoil.cli import main
-from trefoil.compare import compare, conclusion
+from trefoil.compare import compare, conclusion, lines_of
 from trefoil.configuration.errors import UserError
 from trefoil.tasks.metrics import paired
 
@@ -93,6 +93,17 @@ def test_less_error_is_better(said):
     assert found["scores"][0]["metric"] == "mean_squared_error"
     assert found["conclusion"].startswith("B is better than A: by ")
     assert "p_value" not in found["scores"][0]
+
+
+def test_errors_of_small_numbers_are_told(said):
+    numbers = [number % 7 / 1000 for number in range(60)]
+    one = said("one", "text-classification", numbers, [number + 0.003 for number in numbers])
+    other = said("other", "text-classification", numbers, [number + 0.002 + number % 2e-3 for number in numbers])
+    found = compare([one, other])
+    low, high = found["scores"][0]["interval"]
+    assert 0 < low < found["scores"][0]["difference"] < high < 1e-4
+    assert not any(" 0.00 " in line or "0.00 to" in line for line in lines_of(found))
+    assert found["conclusion"].startswith("B is better than A: by ")
 
 
 SENTENCES = [f"the cat number {number} sits on the mat in room {number % 4}" for number in range(40)]

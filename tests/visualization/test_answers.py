@@ -248,6 +248,11 @@ def test_a_regression_is_a_number(tmp_path):
     assert float(press(make_page(tmp_path), TEXT)[0]) == pytest.approx(expected, rel=1e-3)
 
 
+def test_each_number_of_a_regression_has_its_name():
+    answers = [{"values": {"joy": 0.51234, "anger": -1.0}}]
+    assert TASKS["text-classification"].shown("a text", answers) == "joy 0.5123, anger -1"
+
+
 def test_every_task_shows_something():
     with gradio.Blocks(analytics_enabled=False):
         kinds = {type(task.output()) for task in TASKS.values()}
