@@ -517,6 +517,7 @@ assert not any(name.split(".")[0] == "trefoil" for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_saved_every_kind_is_an_ordinary_tokenizer(tmp_path):
     samples = [*texts()[::100], "세 <mask> 시", "뷁 👨‍👩‍👧\n 1,024", unicodedata.normalize("NFD", "세 시"), ""]
     cases = []

@@ -193,6 +193,7 @@ def test_a_usual_width_that_is_said(token_ids):
     assert torch.equal(ours(token_ids).logits, stock(token_ids).logits)
 
 
+@pytest.mark.slow
 def test_no_stock_model_is_called_at_run_time(tmp_path, stock_folder):
     for number, architecture in enumerate(("llama", "t5")):
         import_stock(stock_folder(architecture), tmp_path / f"trefoil{number}")

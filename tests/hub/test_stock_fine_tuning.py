@@ -207,11 +207,7 @@ def goes_round(architecture, task, folder, **fields):
 
 
 PAIRS = [(name, task) for name, architecture in ARCHITECTURES.items() for task in TASKS[architecture.family]]
-QUICK = [
-    ("bert", "text-classification"), ("distilbert", "token-classification"), ("bert", "question-answering"),
-    ("gpt2", "causal-lm"), ("llama", "text-classification"), ("bart", "translation"), ("mbart", "translation"),
-    ("t5", "translation"),
-]  # fmt: skip
+QUICK = [("bert", "text-classification"), ("gpt2", "causal-lm"), ("mbart", "translation")]
 
 
 @pytest.mark.parametrize(
@@ -224,7 +220,7 @@ def test_a_checkpoint_goes_round(architecture, task, tmp_path, capsys):
     assert (line in capsys.readouterr().err) is (filled is not None)
 
 
-@pytest.mark.parametrize("task", ["causal-lm", "text-classification"])
+@pytest.mark.parametrize("task", ["causal-lm", pytest.param("text-classification", marks=pytest.mark.slow)])
 def test_several_ends_stay(task, tmp_path):
     goes_round("llama", task, tmp_path, eos_token_id=[2, 5])
 
@@ -233,10 +229,11 @@ def test_several_ends_stay(task, tmp_path):
     ("task", "new", "unused"),
     [
         ("text-classification", "score.bias, score.weight", ""),
-        (
+        pytest.param(
             "token-classification",
             "score.bias, score.weight",
             "pooler.classifier.bias, pooler.classifier.weight",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -250,6 +247,7 @@ def test_a_bare_bert_has_a_pooler_for_whom_it_serves(task, new, unused, tmp_path
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more", [[], ["model.init_from=trefoil", "model.preset=null", "model.config={}", "tokenizer={}"]]
 )

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from conftest import FAMILIES, SMALL, VARIANTS, tiny_model
+from conftest import SMALL, tiny_model
 
 import trefoil
 
@@ -97,9 +97,8 @@ def test_sequence_ids_are_enough(family_and_variant, implementation):
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_a_document_does_not_notice_its_neighbour(family, variant, implementation):
+def test_a_document_does_not_notice_its_neighbour(family_and_variant, implementation):
+    family, variant = family_and_variant
     model = tiny_model(family, variant, attn_implementation=implementation)
     batch = batch_of(family, ROWS)
     del batch["labels"]

@@ -299,12 +299,12 @@ def test_wrong_changes_of_a_trained_models_config_are_refused(finished_run, tmp_
 def test_weights_that_are_no_numbers_are_named(finished_run, tmp_path, value):
     folder = shutil.copytree(finished_run / "best", tmp_path / "broken")
     weights = load_file(folder / "model.safetensors")
-    weights["model.decoder.layers.1.mlp.up_proj.weight"][3, 2] = value
+    weights["model.decoder.layers.0.mlp.up_proj.weight"][3, 2] = value
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError) as error:
         train(started_from(tmp_path / "run", folder))
     assert str(error.value) == (
-        f"model.init_from='{folder}': model.decoder.layers.1.mlp.up_proj.weight holds NaN or an infinity; give weights that "
+        f"model.init_from='{folder}': model.decoder.layers.0.mlp.up_proj.weight holds NaN or an infinity; give weights that "
         "are all numbers"
     )
 
@@ -501,7 +501,7 @@ def swapped(rows):
         ("train", fewer, "100 examples then, 99 now"),
         pytest.param("train", another, "as many examples, of which some are others", marks=pytest.mark.slow),
         pytest.param("train", swapped, "as many examples, of which some are others", marks=pytest.mark.slow),
-        ("validation", another, "as many examples, of which some are others"),
+        pytest.param("validation", another, "as many examples, of which some are others", marks=pytest.mark.slow),
     ],
 )
 def test_data_that_was_changed_since_the_run_began_is_refused(tmp_path, write, monkeypatch, split, change, told):
@@ -569,7 +569,7 @@ def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
 PRESETS = {"translation": "encoder-decoder-tiny", "causal-lm": "decoder-tiny"}
 
 
-@pytest.mark.parametrize("task", PRESETS)
+@pytest.mark.parametrize("task", ["translation", pytest.param("causal-lm", marks=pytest.mark.slow)])
 def test_each_text_is_tokenized_once_over_evaluations_a_resumed_run_and_evaluate(task, write, tmp_path, monkeypatch):
     """Whatever goes through the tokenizer is counted, in all three."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
