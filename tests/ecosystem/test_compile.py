@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import FAMILIES, tiny_model
+from conftest import FAMILIES, seldom, tiny_model
 
 
 def batch(length):
@@ -32,12 +32,10 @@ def assert_same(compiled, model, inputs):
     )
 
 
-@pytest.mark.parametrize(
-    "family", ["decoder", *(pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if family != "decoder")]
-)
+@pytest.mark.parametrize("family", seldom(FAMILIES, "decoder"))
 def test_one_graph_gives_the_same_gradients(family):
     """Traced and differentiated ahead of time, with the operators as they are."""
-    model = tiny_model(family)
+    model = tiny_model(family, num_hidden_layers=1)
     assert_same(torch.compile(model, fullgraph=True, backend="aot_eager"), model, batch(9))
 
 

@@ -11,17 +11,12 @@ from trefoil.modeling.auto import AUTO_CLASSES
 FAMILIES = {
     "trefoil_encoder": "encoder", "trefoil_decoder": "decoder", "trefoil_encoder_decoder": "encoder-decoder",
 }  # fmt: skip
-OFTEN = {
-    trefoil.TrefoilEncoderModel,
-    trefoil.TrefoilDecoderForCausalLM,
-    trefoil.TrefoilEncoderDecoderForConditionalGeneration,
-}
 CLASSES = [
     pytest.param(
         model_class,
         FAMILIES[config_class.model_type],
         id=model_class.__name__,
-        marks=() if model_class in OFTEN else pytest.mark.slow,
+        marks=() if model_class is trefoil.TrefoilEncoderDecoderForConditionalGeneration else pytest.mark.slow,
     )
     for config_class, models in AUTO_CLASSES.items()
     for model_class in models.values()

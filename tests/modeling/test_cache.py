@@ -170,6 +170,7 @@ def test_who_holds_what_is_cut_off_goes_on_holding_it():
     assert torch.equal(held, before)
 
 
+@pytest.mark.slow
 def test_a_grown_cache_can_be_compiled(token_ids):
     model = tiny_model("decoder")
     cache = model.generate(

@@ -195,6 +195,7 @@ def test_embeddings_are_resized(tied, source):
     assert shared == tied == (model.lm_head.weight is model.model.decoder.embed_tokens.weight)
 
 
+@pytest.mark.slow
 def test_it_learns_to_copy():
     model = recurrent(hidden_size=32, initializer_range=0.1).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)

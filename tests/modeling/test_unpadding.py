@@ -303,6 +303,7 @@ def test_fewer_labels_than_inputs():
     torch.testing.assert_close(model(**few).loss, model.eval()(**few).loss)
 
 
+@pytest.mark.slow
 def test_compiled_as_a_whole():
     model, batch = classifier("encoder tokens"), batch_of("encoder tokens")
     torch.testing.assert_close(

@@ -311,6 +311,7 @@ def raise_end():
     raise EOFError
 
 
+@pytest.mark.slow
 def test_publish_check_evaluate_and_translate_the_published(trained, published, capsys):
     assert (published / "README.md").is_file()
     capsys.readouterr()

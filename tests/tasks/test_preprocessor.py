@@ -4,6 +4,7 @@ tokenized whole."""
 import datasets
 import numpy as np
 import pytest
+from conftest import seldom
 from task_parts import preprocessor_for, reader_for
 from training_runs import TINY_MODEL
 
@@ -55,7 +56,7 @@ COLUMNS = [
 ]
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize("line", seldom(LINES, "no space"))
 @pytest.mark.parametrize(("name", "column"), COLUMNS)
 def test_a_line_of_megabytes_is_refused_skipped_or_cut(name, column, line):
     examples = datasets.Dataset.from_list([*SHORT[name], SHORT[name][0] | {column: LINES[line]}])
@@ -76,7 +77,7 @@ def test_a_line_of_megabytes_is_refused_skipped_or_cut(name, column, line):
     assert split.notes[CUT] == 1
 
 
-@pytest.mark.parametrize(("name", "special"), [("causal-lm", 1), ("masked-lm", 2)])
+@pytest.mark.parametrize(("name", "special"), [pytest.param("causal-lm", 1, marks=pytest.mark.slow), ("masked-lm", 2)])
 def test_a_language_model_reads_a_line_of_megabytes_in_rows(name, special):
     examples = datasets.Dataset.from_list([{"text": TEXT}, {"text": "a"}])
     task = ready(name, examples, kind="byte_bpe")

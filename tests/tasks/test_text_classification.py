@@ -474,7 +474,12 @@ def data_of(write):
 
 @pytest.mark.parametrize(
     ("family", "problem_type"),
-    [*(("encoder", name) for name in MIXED), ("decoder", "single_label_classification")],
+    [
+        ("encoder", "multi_label_classification"),
+        ("decoder", "single_label_classification"),
+        pytest.param("encoder", "single_label_classification", marks=pytest.mark.slow),
+        pytest.param("encoder", "regression", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run(tmp_path, data_of, family, problem_type):
     data = {"path": data_of(rows_of(problem_type))}

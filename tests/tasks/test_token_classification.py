@@ -653,7 +653,7 @@ def test_wrong_tags_cost(untrained):
 # --- runs
 
 
-@pytest.mark.parametrize("family", ["encoder", "decoder"])
+@pytest.mark.parametrize("family", ["encoder", pytest.param("decoder", marks=pytest.mark.slow)])
 def test_a_run(tmp_path, family):
     recipe = make_recipe(tmp_path / "run", model={"preset": f"{family}-tiny"})
     results = train(recipe)

@@ -246,7 +246,7 @@ def test_it_is_told_at_the_step_where_it_is_and_not_at_the_next_that_is_logged(t
 # --- what is written
 
 
-@pytest.mark.parametrize("which", ["weight", "moment"])
+@pytest.mark.parametrize("which", ["weight", pytest.param("moment", marks=pytest.mark.slow)])
 def test_what_is_not_finite_is_not_written(tmp_path, monkeypatch, which):
     def step_and_break(self, micro_batches, step=TrainingLoop.step):
         values = step(self, micro_batches)
