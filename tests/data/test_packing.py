@@ -105,6 +105,7 @@ def test_rows_are_those_of_one_list(trial):
     assert list_lengths(rows, "input_ids").tolist() == [len(row) for row in found["input_ids"]]
 
 
+@pytest.mark.slow
 def test_more_tokens_than_32_bits_count():
     size = 4_000_000
     column = Dataset.from_dict(

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import FAMILIES, seldom, tiny_model
+from conftest import FAMILIES, tiny_model
 
 
 def batch(length):
@@ -32,7 +32,8 @@ def assert_same(compiled, model, inputs):
     )
 
 
-@pytest.mark.parametrize("family", seldom(FAMILIES, "decoder"))
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_graph_gives_the_same_gradients(family):
     """Traced and differentiated ahead of time, with the operators as they are."""
     model = tiny_model(family, num_hidden_layers=1)

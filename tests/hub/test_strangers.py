@@ -146,7 +146,7 @@ def commands(folder, tmp_path):
     yield ["evaluate", folder, "--minimal-pairs", tmp_path / "none.jsonl"]
 
 
-@often(generation_config_consents, tokenizer_brings_code, pipeline_brings_code, model_is_code)
+@often(generation_config_consents, tokenizer_brings_code, model_is_code)
 def test_no_command_runs_it(stranger, tmp_path, nothing_asks, trick, capsys):
     folder = stranger(trick)
     for command in commands(folder, tmp_path):
@@ -220,7 +220,7 @@ def test_whatever_loads_says_whether_code_may_run():
     assert unsaid == []
 
 
-@often(card_consents, model_is_code)
+@often(card_consents)
 def test_no_page_runs_it(stranger, tmp_path, nothing_asks, trick, capsys):
     pytest.importorskip("gradio")
     from tests.visualization.pages import press

@@ -34,9 +34,8 @@ def run(code):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize(
-    "order", [order if order == "ours first" else pytest.param(order, marks=pytest.mark.slow) for order in ORDERS]
-)
+@pytest.mark.slow  # tests/test_dependencies.py has ours first
+@pytest.mark.parametrize("order", ORDERS)
 def test_whoever_comes_first(order):
     run(ORDERS[order])
 

@@ -14,7 +14,7 @@ from trefoil.data.tokenizer import train_tokenizer
 from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
 from trefoil.tasks.preprocessor import CUT
 
-MEGABYTES = 10_000_000
+MEGABYTES = 4_000_000
 WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 TEXT = f"{WORD} " * (MEGABYTES // (len(WORD.encode()) + 1))
 DOCUMENT = TEXT[: len(TEXT) // 5].rpartition(" ")[0]  # read in windows, not at once: two megabytes are enough

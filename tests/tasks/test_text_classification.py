@@ -475,7 +475,7 @@ def data_of(write):
 @pytest.mark.parametrize(
     ("family", "problem_type"),
     [
-        ("encoder", "multi_label_classification"),
+        pytest.param("encoder", "multi_label_classification", marks=pytest.mark.slow),
         ("decoder", "single_label_classification"),
         pytest.param("encoder", "single_label_classification", marks=pytest.mark.slow),
         pytest.param("encoder", "regression", marks=pytest.mark.slow),

@@ -702,6 +702,7 @@ OVERFIT = {
 }
 
 
+@pytest.mark.slow
 def test_pipeline_finds_what_was_predicted_in_raw_text(tmp_path):
     """Characters, all labelled: what `aggregation_strategy="simple"` joins are whole entities."""
     splits = {f"{name}_split": "train[:20]" for name in ("train", "validation", "test")}

@@ -552,6 +552,7 @@ def test_a_line_of_the_log_is_the_same_though_the_run_was_stopped_before_it(tmp_
     assert list(losses(tmp_path / "run")) == [1, 5, 7, 10, 11]
 
 
+@pytest.mark.slow
 def test_stopped_at_its_last_step_it_is_still_evaluated(finished_run, tmp_path, monkeypatch):
     def stop_and_step(self, micro_batches, step=TrainingLoop.step):
         self.stop_requested = self.position.step == 19
@@ -585,6 +586,7 @@ def test_a_finished_run_is_not_trained_again(finished_run, tmp_path, monkeypatch
     assert train(tiny_recipe(tmp_path / "run")) == before
 
 
+@pytest.mark.slow
 def test_more_steps_go_on_where_it_ended(finished_run, tmp_path):
     shutil.copytree(finished_run, tmp_path / "run")
     assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 24}))["steps"] == 24

@@ -11,6 +11,7 @@ from trefoil.visualization.picture import attention_picture, find_fonts
 NOWHERE = "\U0010fffd"  # of private use: no font has it
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", seldom(["encoder-decoder", "recurrent"], "encoder-decoder"))
 def test_every_kind(model_and_tokenizer, tmp_path, family):
     attention_picture(attention_maps(*model_and_tokenizer(family), "half past three"), tmp_path / "map.png")
