@@ -220,20 +220,21 @@ def test_a_checkpoint_goes_round(architecture, task, tmp_path, capsys):
     assert (line in capsys.readouterr().err) is (filled is not None)
 
 
-@pytest.mark.parametrize("task", ["causal-lm", pytest.param("text-classification", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["causal-lm", "text-classification"])
 def test_several_ends_stay(task, tmp_path):
     goes_round("llama", task, tmp_path, eos_token_id=[2, 5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "new", "unused"),
     [
         ("text-classification", "score.bias, score.weight", ""),
-        pytest.param(
+        (
             "token-classification",
             "score.bias, score.weight",
             "pooler.classifier.bias, pooler.classifier.weight",
-            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -459,7 +459,8 @@ def test_asked_to_stop_before_a_step_at_which_it_would_be_evaluated(evaluated_ru
     assert ended(tmp_path / "run") == ended(evaluated_run)
 
 
-@pytest.mark.parametrize("step", [4, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [4, 12])
 def test_asked_to_stop_while_it_saves_it_takes_no_further_step(evaluated_run, tmp_path, monkeypatch, step):
     def save_and_signal(self, planned, save=TrainingLoop._save):
         save(self, planned)
@@ -566,6 +567,7 @@ def test_stopped_at_its_last_step_it_is_still_evaluated(finished_run, tmp_path, 
     assert results["test"] == json.loads((finished_run / "best" / "results.json").read_text())["test"]
 
 
+@pytest.mark.slow
 def test_it_can_be_ended_before_the_step_that_it_had_reached(tmp_path, monkeypatch):
     train_and_die(monkeypatch, tiny_recipe(tmp_path / "run"), after_step(14))
     assert train(tiny_recipe(tmp_path / "run", training={"max_steps": 10}))["steps"] == 12

@@ -402,7 +402,10 @@ def test_rows_that_cannot_be_used_are_skipped_and_counted_if_so_wished(tmp_path,
     assert len((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()) == 7
 
 
-@pytest.mark.parametrize(("kind", "size", "is_told"), [("characters", 150, True), ("byte_bpe", 270, False)])
+@pytest.mark.parametrize(
+    ("kind", "size", "is_told"),
+    [("characters", 150, True), pytest.param("byte_bpe", 270, False, marks=pytest.mark.slow)],
+)
 def test_it_says_how_many_tokens_the_tokenizer_does_not_know(tmp_path, capsys, kind, size, is_told):
     train(tiny_recipe(tmp_path / "run", tokenizer={"kind": kind, "vocab_size": size}, training={"max_steps": 1}))
     shown = capsys.readouterr().err
@@ -410,6 +413,7 @@ def test_it_says_how_many_tokens_the_tokenizer_does_not_know(tmp_path, capsys, k
         assert bool(re.search(rf"[1-9]\d?\.\d\d% of the tokens for {split} are unknown to the token", shown)) is is_told
 
 
+@pytest.mark.slow
 def test_one_file_is_not_enough_to_train_unless_it_is_cut(tmp_path, write):
     data = local_data(write)
     file = str(Path(data["path"]) / "train.jsonl")

@@ -126,6 +126,7 @@ def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path, overwrite):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_marker_goes_on_and_is_marked(finished_run, tmp_path):
     folder = unmarked(finished_run, tmp_path / "run")
     (folder / ".mine.old").write_text("mine")

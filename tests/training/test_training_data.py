@@ -327,6 +327,7 @@ def test_a_reader_can_be_sent_to_a_worker_that_is_not_forked(recipe):
         assert (expected[0]["input_ids"] == found[0]["input_ids"]).all()
 
 
+@pytest.mark.slow
 def test_a_file_that_was_changed_since_the_run_began_is_refused(recipe, tmp_path, write, monkeypatch):
     train_and_die(monkeypatch, recipe(), after_step(7))
     file = tmp_path / "data" / "b.jsonl"
