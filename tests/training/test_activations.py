@@ -127,6 +127,7 @@ def budgeted(folder, budget=BUDGET, **changes):
     return deep(folder, gradient_checkpointing=budget, **changes)
 
 
+@pytest.mark.slow
 def test_killed_it_chooses_the_same_again_and_all_losses_are_those_without(tmp_path, monkeypatch, seen, capsys):
     with monkeypatch.context() as patch:
         train_and_die(patch, budgeted(tmp_path / "run"), after_step(4))
