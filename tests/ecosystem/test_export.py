@@ -16,7 +16,7 @@ CLASSES = [
         model_class,
         FAMILIES[config_class.model_type],
         id=model_class.__name__,
-        marks=() if model_class is trefoil.TrefoilEncoderDecoderForConditionalGeneration else pytest.mark.slow,
+        marks=() if model_class is trefoil.TrefoilDecoderForCausalLM else pytest.mark.slow,
     )
     for config_class, models in AUTO_CLASSES.items()
     for model_class in models.values()

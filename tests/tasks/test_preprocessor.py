@@ -17,7 +17,7 @@ from trefoil.tasks.preprocessor import CUT
 MEGABYTES = 4_000_000
 WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 TEXT = f"{WORD} " * (MEGABYTES // (len(WORD.encode()) + 1))
-DOCUMENT = TEXT[: len(TEXT) // 5].rpartition(" ")[0]  # read in windows, not at once: two megabytes are enough
+DOCUMENT = TEXT[: len(TEXT) // 2].rpartition(" ")[0]  # read in windows, not at once: two megabytes are enough
 LINES = {"words": TEXT, "no space": "가" * (MEGABYTES // 3)}
 FAMILIES = {"causal-lm": "decoder", "translation": "encoder-decoder", "summarization": "encoder-decoder"}
 
