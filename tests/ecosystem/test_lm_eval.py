@@ -117,6 +117,7 @@ def test_generated_text(decoder, tmp_path):
         assert found == tokenizer.decode(ids, skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_is_told_apart_by_its_backend(tmp_path):
     """The harness knows which kind transformers' own model types are; of others it must be told."""
     tokenizer = small_tokenizer(["abcd"], TEXT_TO_TEXT)

@@ -57,7 +57,9 @@ COLUMNS = [
 
 
 @pytest.mark.parametrize("line", seldom(LINES, "no space"))
-@pytest.mark.parametrize(("name", "column"), COLUMNS)
+@pytest.mark.parametrize(
+    ("name", "column"), [*COLUMNS[:2], *(pytest.param(*pair, marks=pytest.mark.slow) for pair in COLUMNS[2:])]
+)
 def test_a_line_of_megabytes_is_refused_skipped_or_cut(name, column, line):
     examples = datasets.Dataset.from_list([*SHORT[name], SHORT[name][0] | {column: LINES[line]}])
     number = len(examples)

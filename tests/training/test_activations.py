@@ -146,7 +146,9 @@ def test_killed_it_chooses_the_same_again_and_all_losses_are_those_without(tmp_p
 @pytest.mark.parametrize(
     ("budget", "chosen", "told"),
     [
-        (1, [False] * 4, "layers that compute again: 0 of 4; the largest batch keeps 0.00"),
+        pytest.param(
+            1, [False] * 4, "layers that compute again: 0 of 4; the largest batch keeps 0.00", marks=pytest.mark.slow
+        ),
         (
             1e-4,
             [True] * 4,
