@@ -528,6 +528,7 @@ def test_a_run_says_what_it_skipped(tmp_path, data_of, capsys):
     assert len((tmp_path / "again" / "predictions.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_names_of_the_data_set_are_known_to_evaluate(tmp_path, write):
     folder = write("nothing.md", "").parent
     examples = datasets.Dataset.from_list(rows_of("single_label_classification"))

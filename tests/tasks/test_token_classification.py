@@ -720,6 +720,7 @@ def test_pipeline_finds_what_was_predicted_in_raw_text(tmp_path):
     assert pipeline_entities(tmp_path / "run" / "best", "simple", [line["text"] for line in lines]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 def test_pipeline_finds_what_was_predicted_in_words(tmp_path, texts_of_their_own):
     """Sub-words of which the first of each word is labelled: `aggregation_strategy="first"` reads those."""

@@ -15,6 +15,7 @@ def refuse(*arguments, **options):
     raise ConnectionError("no route to the host\nand more")
 
 
+@pytest.mark.slow
 def test_numbers_reach_the_tracker(tmp_path, monkeypatch):
     logged = {}
     monkeypatch.setattr(TensorBoardTracker, "log", lambda self, values, step: logged.setdefault(step, values))

@@ -417,12 +417,13 @@ def evaluated_run(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("which", "step", "number"),
     [
         (1, 5, signal.SIGTERM),
-        pytest.param(2, 10, signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param(3, 12, signal.SIGTERM, marks=pytest.mark.slow),  # the last
+        (2, 10, signal.SIGINT),
+        (3, 12, signal.SIGTERM),  # the last
     ],
 )
 def test_asked_to_stop_while_it_is_evaluated_it_leaves_that_and_does_it_when_it_goes_on(

@@ -6,7 +6,6 @@ import sys
 from random import Random
 
 import pytest
-from conftest import seldom
 from datasets import ClassLabel
 
 from trefoil.data.embedded import DEFAULT_SIZES, ENTITY_LABELS, TOPICS, grammar, load_embedded, token_spans
@@ -32,7 +31,8 @@ def first_hundred() -> str:
     return hashlib.sha256("\n".join(f"{row['id']}\t{row['ko']}\t{row['en']}" for row in rows).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("task", seldom(["translation", "question-answering", "summarization"], "translation"))
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["translation", "question-answering", "summarization"])
 def test_the_default_sizes(task):
     splits = load_embedded(task)
     assert {split: rows.num_rows for split, rows in splits.items()} == DEFAULT_SIZES
