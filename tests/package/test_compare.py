@@ -182,6 +182,7 @@ def test_what_cannot_be_compared(said, tmp_path):
         compare([said("six", "causal-lm", [], [])] * 2)
 
 
+@pytest.mark.slow
 def test_two_models_on_a_file_and_two_runs(finished_run, tmp_path, capsys):
     file = tmp_path / "a.csv"
     file.write_text("ko,en\n사과 두 개,two apples\n세 시,three o'clock\n", encoding="utf-8")

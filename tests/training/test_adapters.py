@@ -123,6 +123,7 @@ def test_only_adapters_and_a_new_head_are_trained_and_saved(bases, tmp_path, cap
     assert evaluate(best) == results["test"]
 
 
+@pytest.mark.slow
 def test_peft_alone_makes_the_same_of_it(classified, bases):
     best = classified / "best"
     labels = read_model_config(best).id2label

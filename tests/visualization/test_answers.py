@@ -64,6 +64,7 @@ def refused(page, *texts):
     return caught.value.message
 
 
+@pytest.mark.slow
 def test_every_task_s_example_can_be_pressed(page_of):
     """The example that stands in the card, in each of the boxes."""
     for name in ("masked-lm", "text-classification", "entailment", "token-classification", "question-answering"):
