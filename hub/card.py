@@ -34,7 +34,8 @@ class CardFields:
         task: The Hub's name of the task. Default: the recipe's task where the model's head does it, or what the head
             usually does.
         example: An input for the code samples; for question answering the context, for captions the name of a picture's file.
-            Default: one in the first language where that is Korean, else in English.
+            Default: a row that the run kept beside the model, which was not trained on; where there is none, or the model is
+            pushed at once, one in the first language where that is Korean, else in English.
         question: For question answering, a question about `example`; for pairs of texts the second one.
     """
 

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .recipes.schema import Recipe
 
 
+LONGEST = 200  # characters that somebody is told to type
+
+
 def train(recipe: "str | os.PathLike | Mapping[str, Any] | Recipe", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Runs a recipe, or goes on where it was left: `trefoil.train("my-recipe.yaml")["test"]`.
 
@@ -88,6 +91,8 @@ def _asked(folder: Path) -> tuple[str, bool]:
     if metadata.get("pipeline_tag") == "image-to-text":
         return "picture.png", True
     (example,) = metadata.get("widget") or [{}]
+    if sum(map(len, example.values())) > LONGEST:
+        example = dict.fromkeys(example, "TEXT")
     if "context" in example:
         return f"--question {shlex.quote(example['text'])} --context {shlex.quote(example['context'])}", True
     if "text_pair" in example:

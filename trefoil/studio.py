@@ -13,6 +13,7 @@ from typing import Any
 
 import gradio as gr
 import pandas as pd
+from huggingface_hub import ModelCard
 
 from .configuration.errors import UserError
 from .hub.card import CardFields
@@ -130,7 +131,8 @@ class Studio:
                 self.training.process.kill()
 
     def publish(self, target: str, title: str, license: str) -> tuple[Path, list[str]]:
-        """Publishes what was trained last, and checks what was published: the folder and a line a check.
+        """Publishes what was trained last, and checks what was published: the folder, and a line of what its card shows and of
+        each check.
 
         Raises:
             UserError: Nothing was trained, or publishing refuses.
@@ -141,7 +143,9 @@ class Studio:
             raise UserError("name the folder to publish into")
         card = CardFields(title=title.strip() or None, license=license.strip() or None)
         folder = publish(self.training.run.path, self.folder / target.strip(), card=card)
-        return folder, [str(check) for check in check_published(folder)]
+        widget = ModelCard.load(folder / "README.md").data.get("widget") or []
+        shown = [f"the card shows as an example: “{'” and “'.join(example.values())}”" for example in widget]
+        return folder, [*shown, *(str(check) for check in check_published(folder))]
 
     def _free(self, name: str) -> str:
         names = (name if number == 1 else f"{name}-{number}" for number in range(1, 10**6))

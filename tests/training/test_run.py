@@ -73,7 +73,9 @@ def test_a_run_leaves_a_model_its_results_and_its_curve(finished_run):
     assert model.generation_config.max_new_tokens == 8
     output = model.generate(**tokenizer("세 시 반", return_tensors="pt"))
     assert output.shape[1] <= 9
-    assert len((finished_run / "predictions.jsonl").read_text().splitlines()) == 6
+    lines = [json.loads(line) for line in (finished_run / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    assert json.loads((best / "example.json").read_text())["text"] in {line["ko"] for line in lines}
 
 
 def test_every_step_is_logged_and_the_loss_falls(finished_run):
