@@ -179,7 +179,7 @@ def _of_steps(prepared: Prepared, loop: Any, accelerator: Accelerator) -> Iterat
         f"on {accelerator.device.type}" + (f"; the first loss is {losses[0]:.3g}" if losses else "")
     )
     planned = planned_steps(training, loop.data.steps_per_epoch, 0, 0)
-    within = "" if training.max_minutes is None else f", cut at {training.max_minutes:g} minutes"
+    within = "" if training.max_minutes is None else f", ended after {duration(60 * training.max_minutes)}"
     if planned is not None:
         yield f"the run takes {planned:,} steps, about {duration(planned * seconds)}{within}; evaluation not counted"
     elif within:
