@@ -92,7 +92,7 @@ def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
     keys = {kind: row_keys(rows, texts) for kind, rows in raw.items()}
     for kind, rows in raw.items():
         where = split_name(data, getattr(data, f"{kind}_split"))
-        yield f"{kind}: {len(rows):,} rows ({where})"
+        yield f"{kind}: {len(rows):,} rows ({where.removesuffix(f' ({kind})')})"
         rows = reader.prepared(rows, where)
         if isinstance(reader, LabelledReader):
             yield f"  labels: {_balance(reader.label_counts(rows))}"

@@ -440,7 +440,6 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
         measured = measured_of(evaluators["test"], load_model(chosen, told, accelerator))
         results["test"] = measured.scores
         if accelerator.is_main_process:
-            say(f"test, {candidates[chosen]}: {_shown(measured.scores)}")
             write_predictions(run_folder.predictions, measured)
     results |= {"steps": position.step, "training_seconds": round(position.seconds, 1)}
     results["metrics"] = _metrics(results, validation)

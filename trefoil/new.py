@@ -72,12 +72,14 @@ class Data:
     Args:
         keys: Of the recipe's `data`.
         rows: To train on, or their first.
+        place: What it is called.
         notes: Lines on what was taken for what.
     """
 
     keys: dict[str, Any]
     rows: datasets.Dataset
     count: int
+    place: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -161,7 +163,8 @@ def find_data(task: Task, path: str, given: dict[str, Any]) -> Data:
             f"of the {count:,} rows {shares}, the same ones each time; where rows belong together, as those of one customer, "
             "data.split.group=COLUMN keeps them so"
         )
-    return Data(keys, rows, count - round(count * sum(cut.values() if "split" in keys else ())), notes)
+    called = str(place / f"{pair[0]}.*") if pair is not None else keys["path"]
+    return Data(keys, rows, count - round(count * sum(cut.values() if "split" in keys else ())), called, notes)
 
 
 def has_split(folder: Path, name: str) -> bool:
@@ -331,8 +334,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     """A recipe in YAML, with comments on what was chosen and why."""
     content = {"task": task.name, "data": data.keys, "training": {"max_steps": 1}, "model": {"init_from": "any"}}
     reader = task.reader(task, build(Recipe, content, "trefoil new"))
-    rows = reader.prepared(data.rows, data.keys["path"])
-    found = reader.mistakes(rows, lambda index: f"{data.keys['path']} example {index + 1}")
+    rows = reader.prepared(data.rows, data.place)
+    found = reader.mistakes(rows, lambda index: f"{data.place} example {index + 1}")
     if found:
         count = sum(count for _, count in found.values())
         data.notes.append(
@@ -363,7 +366,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     config |= {"max_position_embeddings": 256} if is_packed else {}
     languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
     truncates = longest > 1000 and not is_packed and task.name not in WINDOWED
-    name = re.sub(r"[^\w.-]+", "-", Path(data.keys["path"]).resolve().name.partition(".")[0]) or "run"
+    name = re.sub(r"[^\w.-]+", "-", Path(data.place).resolve().name.partition(".")[0]) or "run"
     limits = {"max_epochs": (epochs, f"of about {steps:,.0f} steps each; sooner, where patience runs out")}
     if minutes is not None:
         limits["max_minutes"] = (minutes, "whichever comes first")
@@ -399,7 +402,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     data.notes.append(f"{data.count:,} rows to train on, about {tokens:,.0f} tokens")
     # what comes from the data must not end the comment
     data.notes = [_one_line(note) for note in data.notes]
-    head = [_one_line(f"# {task.name} on {data.keys['path']}, as `trefoil new` found it:"), "#"]
+    head = [_one_line(f"# {task.name} on {data.place}, as `trefoil new` found it:"), "#"]
     head += [f"# - {note}" for note in data.notes]
     return "\n".join([*head, *(line for key, value in sections.items() for line in lines_of(key, value))]) + "\n"
 

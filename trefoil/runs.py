@@ -66,7 +66,7 @@ def summary(results: Mapping[str, Any], folder: Path) -> list[str]:
     scores = ", ".join(
         f"{name} {value:.2f}"
         for name, value in results[split].items()
-        if "/" not in name and isinstance(value, float) and name != "loss"
+        if name.count("/") < 2 and isinstance(value, float) and name != "loss"
     )
     lines = [
         f"{split}: {scores} ({results['weights']} of {results['steps']:,}, {duration(results['training_seconds'])} of training)",

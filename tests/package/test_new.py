@@ -126,6 +126,7 @@ def test_two_files_whose_lines_belong_together(tmp_path, write, capsys, given, m
     assert (recipe.data.path, recipe.data.train_split, recipe.data.columns) == (str(folder), "notes", columns)
     assert recipe.data.shares == {"validation": 0.1, "test": 0.1}
     assert recipe.language == [*columns.values()]
+    assert recipe.output_dir == "runs/notes"
     assert "belong together, line by line; from" in capsys.readouterr().out
     assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
 

@@ -551,7 +551,7 @@ def test_the_schedule_and_the_time_left_follow_the_minutes(tmp_path, capsys):
     assert re.search(r"step \d+/\d+ .*  left 0:00", shown)
 
 
-def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
+def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch, capsys):
     scores = iter([1.0, 3.0, 2.0, 3.0, 9.0])
     evaluate_model = TrainingLoop._evaluate
 
@@ -564,6 +564,7 @@ def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
     results = train(tiny_recipe(tmp_path / "run", training={"evaluate_every": 2, "patience": 2}))
     assert results["steps"] == 8
     assert results["weights"] == "step 8"  # as good as step 4, with a lower loss
+    assert "no better chrf in 2 evaluations (training.patience), so training ends\n" in capsys.readouterr().err
 
 
 # --- tokenized once
