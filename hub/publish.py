@@ -153,7 +153,7 @@ def publish(
 
         weights = None if dtype is None else rounded(model, STORED_AS[dtype])
         _require_finite(folder, model, weights, dtype)
-        begin(f"writing {target}")
+        begin(f"writing {output_folder}")
         with written_aside(target) as new:
             if kind is None:
                 model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)

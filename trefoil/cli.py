@@ -573,7 +573,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     if arguments.source is None or arguments.output is None:
         raise UserError("trefoil publish: give SOURCE and OUTPUT, or --check FOLDER")
     with interrupting():  # so that nothing is left half written
-        folder = publish(
+        publish(
             arguments.source,
             arguments.output,
             dtype=arguments.dtype,
@@ -591,7 +591,7 @@ def _publish(arguments: argparse.Namespace) -> int:
                 question=arguments.question,
             ),
         )
-    say(f"published {arguments.source} in {folder}")
+    say(f"published {arguments.source} in {arguments.output}")
     return 0
 
 

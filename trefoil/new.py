@@ -301,7 +301,7 @@ def chosen_columns(
         others = f"; it could be {', '.join(fitting[1:4])}" if len(fitting) > 1 else ""
         notes.append(f"{role} is the column {fitting[0]!r}, by what it holds{others} ({key}{role})")
     for role in (*task.roles, "text_pair"):
-        if role in chosen and role not in unnamed and chosen[role] != role:
+        if role in chosen and role not in (*given, *unnamed) and chosen[role] != role:
             notes.append(f"{role} is the column {chosen[role]!r}, by its name ({key}{role})")
     return chosen
 

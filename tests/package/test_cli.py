@@ -335,6 +335,14 @@ def test_publishing_says_how_far_it_is_but_not_quietly(trained, tmp_path, capsys
     assert (shown.out, shown.err) == ("", "")
 
 
+def test_publishing_names_a_folder_as_it_was_typed(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert ends(["publish", trained, "one"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[1] == f"publishing {trained}: writing one"
+    assert said[-1] == f"published {trained} in one"
+
+
 def test_publish_space_adds_the_page(trained, tmp_path):
     assert ends(["publish", trained, tmp_path / "space", "--space"]) == 0
     assert (tmp_path / "space" / "app.py").is_file()

@@ -127,7 +127,9 @@ def test_two_files_whose_lines_belong_together(tmp_path, write, capsys, given, m
     assert recipe.data.shares == {"validation": 0.1, "test": 0.1}
     assert recipe.language == [*columns.values()]
     assert recipe.output_dir == "runs/notes"
-    assert "belong together, line by line; from" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "belong together, line by line; from" in shown
+    assert "by its name" not in shown  # it was said
     assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
 
 
