@@ -25,7 +25,7 @@ from ..training.run_folder import ModelFolder, best_model
 from ..training.strangers import read_json
 from ..training.watch import first_not_finite
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
-from .card import CardFields, read_results, render_card
+from .card import CardFields, fields_with_card, read_results, render_card
 from .folders import (
     OF_A_RUN,
     classes_of,
@@ -133,6 +133,7 @@ def publish(
         model = load_model(model_class, folder, tokenizer)
         image_processor = load_image_processor(model, folder)
         use = find_use(head_of(model_class), model.config, fields.task, recipe)
+        fields = fields_with_card(fields, source, use) if is_published(source) else fields
         fields, said = with_example(fields, use, ModelFolder(folder).read_example(), push_to_hub is not None)
         readme = render_card(
             model.config,

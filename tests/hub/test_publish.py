@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 import trefoil
+from tests.hub.conftest import HEADS
 from trefoil.configuration.errors import UserError
 from trefoil.hub import publish as publish_module
 from trefoil.hub.bundle import bundle_code, flatten
@@ -526,6 +527,18 @@ def test_a_row_that_nobody_has_seen_is_not_pushed(with_row, tmp_path, monkeypatc
     assert capsys.readouterr().err.splitlines()[-1] == (
         "the card shows none of your data, since it was pushed at once; to show a row: --example '네 개의 배'"
     )
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_published_anew_the_card_is_the_same(published_head, tmp_path, head):
+    again = publish(published_head(head), tmp_path / "tiny")
+    assert (again / "README.md").read_bytes() == (published_head(head) / "README.md").read_bytes()
+
+
+def test_published_anew_the_card_shows_the_same_row(with_row, tmp_path, capsys):
+    folder = publish(publish(with_row, tmp_path / "out"), tmp_path / "again")
+    assert widget(folder) == [{"text": "네 개의 배"}]
+    assert capsys.readouterr().err.count("your data") == 1
 
 
 @pytest.mark.parametrize(
