@@ -149,7 +149,8 @@ def find_data(task: Task, path: str, given: dict[str, Any]) -> Data:
     rows = read_named(task, place, keys.get("train_split", "train"), form, notes)
     keys |= form
     count, rows = len(rows), rows.select(range(min(LOOKED_AT, len(rows))))
-    columns = chosen_columns(task, rows, given.get("columns") or {}, notes)
+    is_told = pair is not None and given["columns"] is pair[1]
+    columns = chosen_columns(task, rows, given.get("columns") or {}, [] if is_told else notes)
     if taken := {role: name for role, name in columns.items() if name != role}:
         keys["columns"] = taken
     cut = {kind: share_of(count, most) for kind, most in HELD_OUT.items() if kind not in found}
@@ -301,7 +302,7 @@ def chosen_columns(
         others = f"; it could be {', '.join(fitting[1:4])}" if len(fitting) > 1 else ""
         notes.append(f"{role} is the column {fitting[0]!r}, by what it holds{others} ({key}{role})")
     for role in (*task.roles, "text_pair"):
-        if role in chosen and role not in (*given, *unnamed) and chosen[role] != role:
+        if role in chosen and role not in unnamed and chosen[role] != role:
             notes.append(f"{role} is the column {chosen[role]!r}, by its name ({key}{role})")
     return chosen
 
