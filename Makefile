@@ -32,13 +32,14 @@ define train_model
 	$(BIN)/trefoil publish runs/models/$(1) models/$(1) --overwrite --dtype bfloat16 --license $(3)
 endef
 
-.PHONY: demo test test-all lint attention models models-code docs dist dependencies audit clean help
+.PHONY: demo test test-all lint attention tutorial models models-code docs dist dependencies audit clean help
 
 help:
 	@echo "make demo   train a Korean-English model from nothing, publish it, load it elsewhere and translate"
 	@echo "make test   run the tests; make test-all also those that take minutes"
 	@echo "make lint   check style and types"
 	@echo "make attention  measure the claims of docs/attention.md anew (MULTI30K=folder for those on Multi30k)"
+	@echo "make tutorial  type the commands of docs/tutorial.md, and write down what they print"
 	@echo "make models  train the models of models/ anew (NSMC=folder SHAKESPEARE=folder for those on such data)"
 	@echo "make models-code  give them the code as it is now"
 	@echo "make dependencies  write docs/dependencies.md, the licence of each, and dist/sbom.cdx.json"
@@ -84,6 +85,9 @@ lint: $(INSTALLED)
 
 attention: $(INSTALLED)
 	$(BIN)/python -m benchmarks.claims $(if $(MULTI30K),--multi30k $(MULTI30K))
+
+tutorial: $(INSTALLED)
+	TREFOIL_WRITE_TUTORIAL=1 $(BIN)/python -m pytest tests/test_tutorial.py -k commands_print
 
 models: $(DEMO_INSTALLED)
 	$(call train_model,korean-english-expressions,encoder-decoder-translation-embedded-ko-en,apache-2.0)

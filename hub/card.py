@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError
 from ..recipes.schema import Recipe
-from .uses import example_calls, find_use, labels_of, pipeline_tag, widget_of
+from .uses import Use, example_calls, find_use, labels_of, pipeline_tag, widget_of
 
 # In a checkout the template lies beside the folder `hub`, in an installed package beside `trefoil/hub`.
 TEMPLATE = Path(__file__).parent.parent / "hub_card.md"
@@ -34,7 +35,8 @@ class CardFields:
         task: The Hub's name of the task. Default: the recipe's task where the model's head does it, or what the head
             usually does.
         example: An input for the code samples; for question answering the context, for captions the name of a picture's file.
-            Default: one in the first language where that is Korean, else in English.
+            Default: a row that the run kept beside the model, which was not trained on; where there is none, or the model is
+            pushed at once, one in the first language where that is Korean, else in English.
         question: For question answering, a question about `example`; for pairs of texts the second one.
     """
 
@@ -58,6 +60,22 @@ def fields_with_recipe(fields: CardFields, recipe: Recipe | None) -> CardFields:
     places = [(one.name, one.path) for one in recipe.data.sources]
     names = [name for name, path in [(recipe.data.name, recipe.data.path), *places] if name and not path]
     return replace(fields, language=fields.language or recipe.language, datasets=fields.datasets or names)
+
+
+def fields_with_card(fields: CardFields, folder: Path, use: Use) -> CardFields:
+    """The example of the card that a published folder has, which is published anew, where the fields have none."""
+    if fields.example is not None or fields.question is not None:
+        return fields
+    try:
+        widget = ModelCard((folder / "README.md").read_text(encoding="utf-8")).data.get("widget")
+    except (OSError, ValueError, yaml.YAMLError):
+        return fields
+    example = next((one for one in widget if isinstance(one, Mapping)), {}) if isinstance(widget, list) else {}
+    names = {"context": ("context", "text"), "pair": ("text", "text_pair")}.get(use.example, ("text",))
+    texts = [text for name in names if isinstance(text := example.get(name), str)]
+    if len(texts) < len(names):
+        return fields
+    return replace(fields, example=texts[0], question=texts[1] if len(texts) > 1 else None)
 
 
 @dataclass(frozen=True)

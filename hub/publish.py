@@ -1,10 +1,11 @@
 """From a trained model to a folder that loads anywhere, and from there to the Hub."""
 
-import dataclasses
 import json
 import os
+import shlex
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from transformers import PreTrainedConfig
 
 from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
-from ..data.progress import in_steps
+from ..data.progress import in_steps, say
 from ..recipes.schema import load_recipe
 from ..training.adapters import kind_of, read_adapter
 from ..training.run_folder import ModelFolder, best_model
 from ..training.strangers import read_json
 from ..training.watch import first_not_finite
 from .bundle import auto_map, bundle_code, custom_pipelines, head_of
-from .card import CardFields, read_results, render_card
+from .card import CardFields, fields_with_card, read_results, render_card
 from .folders import (
     OF_A_RUN,
     classes_of,
@@ -38,6 +39,7 @@ from .folders import (
 )
 from .places import Places, plain_picture
 from .space import require_page, space_fields, space_files
+from .uses import Use, example_of_row, find_use
 
 WITH_PLACES = (
     "config.json", "model_config.json", "generation_config.json", "tokenizer_config.json", "preprocessor_config.json",
@@ -109,7 +111,7 @@ def publish(
         recipe = places.recipe(own)
     fields, kind = card or CardFields(), None
     if adapter is not None and fields.base_model is None and places.is_on_hub(adapter.base_model_name_or_path):
-        fields = dataclasses.replace(fields, base_model=adapter.base_model_name_or_path)
+        fields = replace(fields, base_model=adapter.base_model_name_or_path)
     if adapter is not None and not merge:
         _require_adapter(folder, adapter, fields, dtype, space)
         kind = kind_of(adapter)
@@ -130,6 +132,9 @@ def publish(
         begin("reading the weights")
         model = load_model(model_class, folder, tokenizer)
         image_processor = load_image_processor(model, folder)
+        use = find_use(head_of(model_class), model.config, fields.task, recipe)
+        fields = fields_with_card(fields, source, use) if is_published(source) else fields
+        fields, said = with_example(fields, use, ModelFolder(folder).read_example(), push_to_hub is not None)
         readme = render_card(
             model.config,
             head_of(model_class),
@@ -149,7 +154,7 @@ def publish(
 
         weights = None if dtype is None else rounded(model, STORED_AS[dtype])
         _require_finite(folder, model, weights, dtype)
-        begin(f"writing {target}")
+        begin(f"writing {output_folder}")
         with written_aside(target) as new:
             if kind is None:
                 model.save_pretrained(new, max_shard_size=max_shard_size, state_dict=weights)
@@ -173,6 +178,8 @@ def publish(
             _push(target, push_to_hub, private)
             if space:
                 _push(target, push_to_hub, private, repo_type="space")
+    if said is not None:
+        say(said)
     return target
 
 
@@ -186,6 +193,40 @@ def must_be_merged(source: str | os.PathLike) -> bool:
     if not ModelFolder(folder).is_adapter:
         return False
     return not Places(Path(source)).is_on_hub(read_adapter(folder).base_model_name_or_path)
+
+
+def with_example(
+    fields: CardFields, use: Use, row: Mapping[str, str], is_pushed: bool
+) -> tuple[CardFields, str | None]:
+    """The card's fields with a row of the data as the example where there is none, and what the user is to know of it. What
+    nobody has looked at is not pushed.
+
+    Args:
+        row: What a model is asked, as the folder of its run has it.
+
+    Raises:
+        UserError: Of an example that needs two texts, one was given; or of another one, two.
+    """
+    if fields.example is not None or fields.question is not None:
+        if (fields.question is None) == (use.example in ("context", "pair")) or fields.example is None:
+            needed = {"context": "a context and a question", "pair": "two texts"}.get(use.example)
+            raise UserError(
+                f"this model is for {use.task} and is asked with {needed}: give example and question (--example, --question)"
+                if needed
+                else f"this model is for {use.task} and is asked with one text: give example (--example) alone"
+            )
+        return fields, None
+    example = example_of_row(use, row)
+    if example is None:
+        return fields, None
+    first, second = example
+    if is_pushed:
+        options = f"--example {shlex.quote(first)}" + (f" --question {shlex.quote(second)}" if second else "")
+        return fields, f"the card shows none of your data, since it was pushed at once; to show a row: {options}"
+    texts = " and ".join(f"“{text}”" for text in example if text)
+    option = "--example TEXT --question TEXT" if second else "--example TEXT"
+    shown = replace(fields, example=first, question=second)
+    return shown, f"the card shows this row of your data, which was not trained on: {texts}; {option} shows another"
 
 
 def _require_adapter(folder: Path, adapter: Any, fields: CardFields, dtype: str | None, space: bool) -> None:

@@ -8,10 +8,11 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError
 from ..recipes.schema import load_recipe
+from ..training.run_folder import ModelFolder
 from .bundle import PACKAGE, flat_module, flat_modules, head_of, read_source
 from .card import CardFields, fields_with_recipe
 from .folders import classes_of, config_file, load_tokenizer
-from .uses import find_use, widget_of
+from .uses import example_of_row, find_use, widget_of
 
 APP = "app.py"
 GRADIO_VERSION = "6.31.0"  # the one that is tested; the Hub installs it
@@ -97,4 +98,5 @@ def metadata_of_run(folder: Path, title: str) -> dict[str, Any]:
     use = find_use(head_of(model_class), config, None, recipe)
     language = next(iter(fields_with_recipe(CardFields(), recipe).language), None)
     mask_token = getattr(load_tokenizer(folder), "mask_token", None)
-    return {"title": title, "pipeline_tag": use.task} | widget_of(use, language, mask_token=mask_token)
+    first, second = example_of_row(use, ModelFolder(folder).read_example()) or (None, None)
+    return {"title": title, "pipeline_tag": use.task} | widget_of(use, language, first, second, mask_token)

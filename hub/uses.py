@@ -11,6 +11,8 @@ from ..configuration.errors import UserError
 from ..pipelines.translation import language_tag
 from ..recipes.schema import Recipe
 from ..tasks import TASKS
+from ..tasks.reader import first_words
+from ..tasks.translation import usual_direction
 
 
 def pipeline_tag(task: str) -> str:
@@ -170,6 +172,9 @@ EXAMPLES: dict[str, dict[str, tuple[Any, ...]]] = {
 
 # objective of denoising -> the example, where it is called otherwise
 _CORRUPTED = {"infilling": "masked", "prefix": "prompt"}
+# what stands for a word that the model is to find, and before the text
+_HIDDEN = {"masked": ("{mask}", ""), "spans": ("<extra_id_0>", ""), "ul2": ("<extra_id_0>", "[R] ")}
+PROMPT = 30  # characters that a model is to go on from
 
 
 @dataclass(frozen=True)
@@ -214,8 +219,8 @@ def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe
     if recipe is not None and recipe.task == "denoising" and use.task == "text-generation":
         objective = recipe.options.get("objective", "spans")
         use = replace(use, example=_CORRUPTED.get(objective, objective))
-    if recipe is not None and use.task == recipe.task == "translation" and (given := recipe.options.get("directions")):
-        source, target = next((one for one in given if one[:1] == recipe.language[:1]), given[0])
+    if recipe is not None and use.task == recipe.task == "translation" and (direction := usual_direction(recipe)):
+        source, target = direction
         tagged = f'"{language_tag(target)}" + {{example}}'
         use = replace(use, parameters={"src_lang": source, "tgt_lang": target}, inputs=tagged)
     if recipe is not None and use.task == recipe.task == "token-classification":
@@ -223,6 +228,30 @@ def find_use(auto_class: str, config: PreTrainedConfig, task: str | None, recipe
         all_subwords = recipe.options.get("label_all_subwords")
         use = replace(use, parameters={"aggregation_strategy": "simple" if all_subwords else "first"})
     return use
+
+
+def example_of_row(use: Use, row: Mapping[str, str]) -> tuple[str, str | None] | None:
+    """An example, and what goes with it, that is made of a row of the data: of a text that is to be continued its first words,
+    of one in which a word is to be found all others.
+
+    Args:
+        row: What a model is asked, as the folder of its run has it.
+
+    Returns:
+        None where the row is not of this use.
+    """
+    second = {"context": row.get("question"), "pair": row.get("text_pair")}.get(use.example)
+    first = row.get("context" if use.example == "context" else "text", "")
+    if not first.strip() or use.example == "picture" or (second is None and use.example in ("context", "pair")):
+        return None
+    if use.example == "prompt":
+        first = first_words(first, PROMPT)
+    elif use.example in _HIDDEN:
+        hidden, before = _HIDDEN[use.example]
+        words = first.split()
+        words[len(words) // 2] = hidden
+        first = before + " ".join(words)
+    return first, second
 
 
 def example_calls(

@@ -116,6 +116,7 @@ CAUSAL_LM = Task(
     options=CausalLMOptions,
     metrics=METRICS,
     minimized=METRICS,
+    asked=("text",),
     reader=CausalLMReader,
     preprocessor=CausalLMPreprocessor,
     evaluator=CausalLMEvaluator,

@@ -325,6 +325,7 @@ DENOISING = Task(
     options=DenoisingOptions,
     metrics=("perplexity",),
     minimized=("perplexity",),
+    asked=("text",),
     reader=DenoisingReader,
     preprocessor=DenoisingPreprocessor,
     evaluator=DenoisingEvaluator,

@@ -157,6 +157,7 @@ MASKED_LM = Task(
     options=MaskedLMOptions,
     metrics=METRICS,
     minimized=METRICS,
+    asked=("text",),
     reader=MaskedLMReader,
     preprocessor=MaskedLMPreprocessor,
     evaluator=MaskedLMEvaluator,

@@ -17,6 +17,9 @@ LONGEST = 100_000  # characters that are tokenized of a text that must be short
 Rows = dict[str, list]
 """Columns, under the task's names for them."""
 
+Example = dict[str, str]
+"""What a model is asked, by the names that `trefoil.load` gives its inputs."""
+
 
 class Reader:
     """Knows the recipe, and nothing yet of a tokenizer or a model.
@@ -157,6 +160,12 @@ class Reader:
                 index += 1
         return found
 
+    def asked(self, rows: Rows) -> list[Example]:
+        """Of valid rows, what a model is asked; nothing where these are no texts."""
+        roles = [role for role in self.task.asked if role in rows]
+        names = roles if len(roles) > 1 else ["text"] * len(roles)
+        return [dict(zip(names, texts, strict=True)) for texts in zip(*(rows[role] for role in roles), strict=True)]
+
     def shown(self, row: dict[str, Any]) -> dict[str, Any]:
         """A raw row as it is written beside the prediction, in JSON."""
         return row
@@ -166,6 +175,11 @@ def beginning(text: Any, tokens: int) -> str:
     """A text, or of one that is too long for so many tokens by far a part that is too long too: megabytes in one line
     would take gigabytes to tokenize."""
     return text[: max(LONGEST, 100 * tokens)] if isinstance(text, str) else ""
+
+
+def first_words(text: str, length: int) -> str:
+    """So many characters at most, in whole words where there are spaces between them."""
+    return text if len(text) <= length else text[: max(text.rfind(" ", 0, length + 1), 0) or length]
 
 
 def shortened(text: str, length: int = 60) -> str:

@@ -22,7 +22,7 @@ from .labelled import LabelledPreprocessor, LabelledReader, label_fields
 from .metrics.paired import ENTITY_F1
 from .metrics.tagging import EntityQuality
 from .preprocessor import INTS, EncodedRow, pad
-from .reader import Rows, shortened
+from .reader import Example, Rows, shortened
 from .task import Task
 
 Span = tuple[int, int]  # first character, and the one behind the last
@@ -147,6 +147,9 @@ class TokenClassificationReader(LabelledReader):
                     f"in column {columns['text']!r}"
                 )
         return TaggedText(text, spans, repaired, len(wrong))
+
+    def asked(self, rows: Rows) -> list[Example]:
+        return [{"text": row.text} for row in self.read(rows) if not isinstance(row, str)]
 
     def texts(self, examples: datasets.Dataset) -> Iterator[list[str]]:
         for rows in self.batches(self.prepared(examples, "the training data")):

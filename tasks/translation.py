@@ -19,7 +19,7 @@ from ..recipes.settings import that
 from .metrics.paired import bleu
 from .metrics.translation import TranslationQuality
 from .preprocessor import INT, EncodedRow
-from .reader import Rows
+from .reader import Example, Rows
 from .task import Task
 from .text_to_text import FAMILIES, TextToTextEvaluator, TextToTextPreprocessor, TextToTextReader
 
@@ -28,6 +28,12 @@ def are_directions(value: list[list[str]]) -> bool:
     return 0 < len(value) == len({*map(tuple, value)}) and all(
         len(one) == len(set(one)) == 2 and all(map(is_language, one)) for one in value
     )
+
+
+def usual_direction(recipe: Recipe) -> list[str] | None:
+    """Of a model of several directions the one that examples are in: the first from the recipe's first language, or the first."""
+    given = recipe.options.get("directions")
+    return next((one for one in given if one[:1] == recipe.language[:1]), given[0]) if given else None
 
 
 @strict
@@ -74,6 +80,11 @@ class TranslationReader(TextToTextReader):
     def tags(self) -> tuple[str, ...]:
         languages = dict.fromkeys(target for _, target in self.options.directions or [])
         return (*map(language_tag, languages), *super().tags)
+
+    def asked(self, rows: Rows) -> list[Example]:
+        """Of several directions, in the usual one."""
+        source, _ = usual_direction(self.recipe) or self.task.roles
+        return [{"text": text} for text in rows[source]]
 
     def target_language(self, number: int) -> str | None:
         """Of a direction; without directions, the second of the recipe's two languages."""

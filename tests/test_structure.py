@@ -53,8 +53,8 @@ COMMANDS = {
     "evaluate": "--column --data --harness --json --minimal-pairs --predictions --split --task --trust-recipe -o folder overrides",
     "compare": "--column --data --json --task one other overrides",
     "publish": """
-        --base-model --check --dtype --license --max-shard-size --merge --overwrite --private --push-to-hub --quiet --space --title
-        --trust-remote-code output source
+        --base-model --check --dtype --example --license --max-shard-size --merge --overwrite --private --push-to-hub --question --quiet
+        --space --title --trust-remote-code output source
     """,
     "demo": "--folder --host --port model",
     "serve": """

@@ -92,7 +92,7 @@ def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
     keys = {kind: row_keys(rows, texts) for kind, rows in raw.items()}
     for kind, rows in raw.items():
         where = split_name(data, getattr(data, f"{kind}_split"))
-        yield f"{kind}: {len(rows):,} rows ({where})"
+        yield f"{kind}: {len(rows):,} rows ({where.removesuffix(f' ({kind})')})"
         rows = reader.prepared(rows, where)
         if isinstance(reader, LabelledReader):
             yield f"  labels: {_balance(reader.label_counts(rows))}"
@@ -179,7 +179,7 @@ def _of_steps(prepared: Prepared, loop: Any, accelerator: Accelerator) -> Iterat
         f"on {accelerator.device.type}" + (f"; the first loss is {losses[0]:.3g}" if losses else "")
     )
     planned = planned_steps(training, loop.data.steps_per_epoch, 0, 0)
-    within = "" if training.max_minutes is None else f", cut at {training.max_minutes:g} minutes"
+    within = "" if training.max_minutes is None else f", ended after {duration(60 * training.max_minutes)}"
     if planned is not None:
         yield f"the run takes {planned:,} steps, about {duration(planned * seconds)}{within}; evaluation not counted"
     elif within:

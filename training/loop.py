@@ -179,6 +179,15 @@ class TrainingLoop:
                 self._evaluate()
                 self._save(planned=False)
             self.writer.finish()
+            patience = self.recipe.training.patience
+            if (
+                patience is not None
+                and self.position.worse_evaluations >= patience
+                and self.accelerator.is_main_process
+            ):
+                say(
+                    f"no better {self.evaluator.metric} in {patience} evaluations (training.patience), so training ends"
+                )
         except UserError:  # of all processes
             self.writer.finish()
             raise

@@ -44,6 +44,7 @@ from .checkpoints import (
     to_average,
 )
 from .engine import Engine, require_known_engine
+from .example import find_example
 from .log import end_training, start_trackers
 from .loop import Position, TrainingLoop
 from .measured import Measured, measured_of, scores_in, write_predictions
@@ -439,10 +440,14 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
         measured = measured_of(evaluators["test"], load_model(chosen, told, accelerator))
         results["test"] = measured.scores
         if accelerator.is_main_process:
-            say(f"test, {candidates[chosen]}: {_shown(measured.scores)}")
             write_predictions(run_folder.predictions, measured)
     results |= {"steps": position.step, "training_seconds": round(position.seconds, 1)}
     results["metrics"] = _metrics(results, validation)
+
+    rows = evaluators["test" if "test" in evaluators else "validation"].split.rows
+    example = (
+        find_example(preprocessor.reader, prepared.splits["train"].rows, rows) if accelerator.is_main_process else None
+    )
 
     def fill_best(folder: Path) -> None:
         """The weights, and beside them what a reader wants to know of them."""
@@ -450,6 +455,8 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
         new = ModelFolder(folder)
         new.results.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         shutil.copyfile(run_folder.recipe, new.recipe)
+        if example is not None:
+            new.example.write_text(json.dumps(example, ensure_ascii=False) + "\n", encoding="utf-8")
         plot_run(run_folder.log, metric, new.curve, minimized=metric in told.task.minimized)
 
     write_once(accelerator, best, fill_best)

@@ -54,6 +54,7 @@ class ModelFolder:
         self.recipe = self.path / "recipe.yaml"
         self.results = self.path / "results.json"
         self.curve = self.path / "curve.png"
+        self.example = self.path / "example.json"
 
     @property
     def is_adapter(self) -> bool:
@@ -76,6 +77,15 @@ class ModelFolder:
             return {}
         except ValueError as error:
             raise UserError(f"{self.results}: is damaged ({error}); delete this file") from None
+
+    def read_example(self) -> dict[str, str]:
+        """What the model is asked of a row of its data; nothing where that is not known."""
+        try:
+            content = json.loads(self.example.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        is_known = isinstance(content, dict) and all(isinstance(text, str) for text in content.values())
+        return content if is_known else {}
 
 
 class RunFolder:

@@ -150,6 +150,18 @@ def make_parser() -> argparse.ArgumentParser:
     )
     publish.add_argument("--title", help="the model card's title (default: the model's name)")
     publish.add_argument("--license", help="the weights' licence for the model card, such as apache-2.0")
+    publish.add_argument(
+        "--example",
+        type=_text,
+        metavar="TEXT",
+        help="what the model is shown with (default: a row that was not trained on; if pushed at once, none of your data)",
+    )
+    publish.add_argument(
+        "--question",
+        type=_text,
+        metavar="TEXT",
+        help="with --example: the question about it, or the second text of a pair",
+    )
     publish.add_argument("--space", action="store_true", help="add a page to try it on, so that it runs as a Hub Space")
     _add_quiet(publish)
     publish.set_defaults(run=_publish)
@@ -563,7 +575,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     if arguments.source is None or arguments.output is None:
         raise UserError("trefoil publish: give SOURCE and OUTPUT, or --check FOLDER")
     with interrupting():  # so that nothing is left half written
-        folder = publish(
+        publish(
             arguments.source,
             arguments.output,
             dtype=arguments.dtype,
@@ -573,9 +585,15 @@ def _publish(arguments: argparse.Namespace) -> int:
             private=arguments.private,
             space=arguments.space,
             merge=arguments.merge,
-            card=CardFields(title=arguments.title, license=arguments.license, base_model=arguments.base_model),
+            card=CardFields(
+                title=arguments.title,
+                license=arguments.license,
+                base_model=arguments.base_model,
+                example=arguments.example,
+                question=arguments.question,
+            ),
         )
-    say(f"published {arguments.source} in {folder}")
+    say(f"published {arguments.source} in {arguments.output}")
     return 0
 
 

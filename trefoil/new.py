@@ -1,5 +1,6 @@
 """`trefoil new`: a recipe for one's own data, written by looking at it. What was taken for what stands in its comments."""
 
+import inspect
 import math
 import re
 from collections.abc import Sequence
@@ -13,6 +14,8 @@ import yaml
 
 from .configuration.errors import UserError
 from .data.formats import FORM, FORMATS, load_file, suffix_of
+from .data.formats.delimited import DELIMITERS, delimiter_of
+from .data.formats.reading import UTF_8, encoding_of
 from .data.loading import load_split, split_file
 from .data.whole_files import write_file
 from .pipelines.translation import is_language
@@ -69,12 +72,14 @@ class Data:
     Args:
         keys: Of the recipe's `data`.
         rows: To train on, or their first.
+        place: What it is called.
         notes: Lines on what was taken for what.
     """
 
     keys: dict[str, Any]
     rows: datasets.Dataset
     count: int
+    place: str
     notes: list[str] = field(default_factory=list)
 
 
@@ -118,7 +123,17 @@ def find_data(task: Task, path: str, given: dict[str, Any]) -> Data:
     """Where each split is, and which column is what."""
     place, notes = Path(path), list[str]()
     keys: dict[str, Any] = {"path": path}
-    if place.is_dir():
+    pair = aligned_pair(place) if "target" in task.roles else None
+    if pair is not None:
+        (stem, columns), place = pair, place if place.is_dir() else place.parent
+        given = {**given, "columns": given.get("columns") or columns}
+        found, keys = {}, {"path": str(place), "train_split": stem}
+        source, target = columns.values()
+        notes.append(
+            f"{stem}.{source} and {stem}.{target} belong together, line by line; from {source} to {target} "
+            f"(data.columns.source={target} turns it round)"
+        )
+    elif place.is_dir():
         found = {kind: name for kind, names in SPLITS.items() for name in reversed(names) if has_split(place, name)}
         if "train" in found:
             keys |= {f"{kind}_split": name for kind, name in found.items() if name != kind}
@@ -134,7 +149,8 @@ def find_data(task: Task, path: str, given: dict[str, Any]) -> Data:
     rows = read_named(task, place, keys.get("train_split", "train"), form, notes)
     keys |= form
     count, rows = len(rows), rows.select(range(min(LOOKED_AT, len(rows))))
-    columns = chosen_columns(task, rows, given.get("columns") or {}, notes)
+    is_told = pair is not None and given["columns"] is pair[1]
+    columns = chosen_columns(task, rows, given.get("columns") or {}, [] if is_told else notes)
     if taken := {role: name for role, name in columns.items() if name != role}:
         keys["columns"] = taken
     cut = {kind: share_of(count, most) for kind, most in HELD_OUT.items() if kind not in found}
@@ -143,11 +159,13 @@ def find_data(task: Task, path: str, given: dict[str, Any]) -> Data:
         notes.append("there is no test split; only validation is scored")
     elif cut:
         keys["split"] = cut
-        shares = " and ".join(f"{share:.1%} for {kind}" for kind, share in cut.items())
+        shares = " and ".join(f"{100 * share:.3g}% for {kind}" for kind, share in cut.items())
         notes.append(
-            f"of the {count:,} rows {shares}, by what they hold; data.split.group keeps rows of one group together"
+            f"of the {count:,} rows {shares}, the same ones each time; where rows belong together, as those of one customer, "
+            "data.split.group=COLUMN keeps them so"
         )
-    return Data(keys, rows, count - round(count * sum(cut.values() if "split" in keys else ())), notes)
+    called = str(place / f"{pair[0]}.*") if pair is not None else keys["path"]
+    return Data(keys, rows, count - round(count * sum(cut.values() if "split" in keys else ())), called, notes)
 
 
 def has_split(folder: Path, name: str) -> bool:
@@ -157,7 +175,23 @@ def has_split(folder: Path, name: str) -> bool:
 def line_files(folder: Path, split: str) -> list[str]:
     """The suffixes of files whose lines belong together."""
     names = [file.name.removesuffix(".gz").removeprefix(f"{split}.") for file in sorted(folder.glob(f"{split}.*"))]
-    return [name for name in names if is_language(name)]
+    return [name for name in names if is_language(name) and f".{name}" not in FORMATS]
+
+
+def aligned_pair(place: Path) -> tuple[str, dict[str, str]] | None:
+    """What two files of one name are called whose lines belong together, `notes.de` and `notes.en`, and their columns: the only
+    two such in a folder, or a file and the one beside it, in which case that file is the source. None where there are none, or
+    they are a split."""
+    folder = place if place.is_dir() else place.parent
+    files = [place] if place.is_file() else sorted(folder.glob("*.*"))
+    stems = {file.name.removesuffix(".gz").rpartition(".")[0] for file in files if suffix_of(file) not in FORMATS}
+    pairs = {stem: languages for stem in stems if len(languages := line_files(folder, stem)) == 2}
+    if len(pairs) != 1 or any(has_split(folder, name) for name in SPLITS["train"]):
+        return None
+    ((stem, languages),) = pairs.items()
+    named = suffix_of(place)[1:]
+    source, target = languages if named not in languages or languages[0] == named else reversed(languages)
+    return stem, {"source": source, "target": target}
 
 
 def only_file(folder: Path) -> Path:
@@ -187,6 +221,7 @@ def read_named(task: Task, place: Path, split: str, form: dict[str, Any], notes:
     Raises:
         UserError: There are none.
     """
+    form |= found_form(place, form)
     rows = read(task, place, split, form)
     if suffix_of(place) in (".csv", ".tsv", ".xlsx") and "header" not in form and lacks_header(rows):
         form["header"] = [f"column {number}" for number in range(1, len(rows.column_names) + 1)]
@@ -195,6 +230,18 @@ def read_named(task: Task, place: Path, split: str, form: dict[str, Any], notes:
     if not len(rows):
         raise UserError(f"{place}: no rows")
     return rows
+
+
+def found_form(place: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """How one file is read where that is not as usual, so that its recipe says it and no run has to find it again."""
+    suffix, found = suffix_of(place), dict[str, Any]()
+    known = inspect.signature(FORMATS[suffix]).parameters if place.is_file() and suffix in FORMATS else ()
+    if "encoding" in known and "encoding" not in given and (encoding := encoding_of(place, None)) != UTF_8:
+        found["encoding"] = encoding
+    if "delimiter" in known and "delimiter" not in given:
+        delimiter = delimiter_of(place, None, {**found, **given}.get("encoding", UTF_8))
+        found |= {"delimiter": delimiter} if delimiter != DELIMITERS[suffix][0] else {}
+    return found
 
 
 def lacks_header(rows: datasets.Dataset) -> bool:
@@ -288,8 +335,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     """A recipe in YAML, with comments on what was chosen and why."""
     content = {"task": task.name, "data": data.keys, "training": {"max_steps": 1}, "model": {"init_from": "any"}}
     reader = task.reader(task, build(Recipe, content, "trefoil new"))
-    rows = reader.prepared(data.rows, data.keys["path"])
-    found = reader.mistakes(rows, lambda index: f"{data.keys['path']} example {index + 1}")
+    rows = reader.prepared(data.rows, data.place)
+    found = reader.mistakes(rows, lambda index: f"{data.place} example {index + 1}")
     if found:
         count = sum(count for _, count in found.values())
         data.notes.append(
@@ -320,7 +367,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     config |= {"max_position_embeddings": 256} if is_packed else {}
     languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
     truncates = longest > 1000 and not is_packed and task.name not in WINDOWED
-    name = re.sub(r"[^\w.-]+", "-", Path(data.keys["path"]).resolve().name.partition(".")[0]) or "run"
+    name = re.sub(r"[^\w.-]+", "-", Path(data.place).resolve().name.partition(".")[0]) or "run"
     limits = {"max_epochs": (epochs, f"of about {steps:,.0f} steps each; sooner, where patience runs out")}
     if minutes is not None:
         limits["max_minutes"] = (minutes, "whichever comes first")
@@ -356,7 +403,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     data.notes.append(f"{data.count:,} rows to train on, about {tokens:,.0f} tokens")
     # what comes from the data must not end the comment
     data.notes = [_one_line(note) for note in data.notes]
-    head = [_one_line(f"# {task.name} on {data.keys['path']}, as `trefoil new` found it:"), "#"]
+    head = [_one_line(f"# {task.name} on {data.place}, as `trefoil new` found it:"), "#"]
     head += [f"# - {note}" for note in data.notes]
     return "\n".join([*head, *(line for key, value in sections.items() for line in lines_of(key, value))]) + "\n"
 

@@ -1,8 +1,9 @@
 """What the command line does not repeat: torchao, where it is installed, tells every process of kernels for other
-processors, as soon as transformers imports it."""
+processors, as soon as transformers imports it; and transformers tells that it divides a text that is tagged at its spaces."""
 
 import logging
 import sys
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +26,7 @@ def is_heard(record: logging.LogRecord) -> bool:
 def quiet() -> None:
     for name in UNHEARD:
         logging.getLogger(name).addFilter(is_heard)
+    warnings.filterwarnings("ignore", "Tokenizer does not support real words")
 
 
 if is_command(sys.argv[0], sys.orig_argv):

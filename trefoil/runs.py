@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from .recipes.schema import Recipe
 
 
+LONGEST = 200  # characters that somebody is told to type
+
+
 def train(recipe: "str | os.PathLike | Mapping[str, Any] | Recipe", overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Runs a recipe, or goes on where it was left: `trefoil.train("my-recipe.yaml")["test"]`.
 
@@ -87,7 +90,7 @@ def shown_scores(results: Mapping[str, Any], first: str | None = None) -> str:
     scores = {
         name: value
         for name, value in results[split].items()
-        if "/" not in name and isinstance(value, float) and name != "loss"
+        if name.count("/") < 2 and isinstance(value, float) and name != "loss"
     }
     names = sorted(scores, key=lambda name: name != first)
     return f"{split}: " + ", ".join(f"{name} {shown_score(scores[name])}" for name in names)
@@ -113,6 +116,8 @@ def _asked(folder: Path) -> tuple[str, bool]:
     if metadata.get("pipeline_tag") == "image-to-text":
         return "picture.png", True
     (example,) = metadata.get("widget") or [{}]
+    if sum(map(len, example.values())) > LONGEST:
+        example = dict.fromkeys(example, "TEXT")
     if "context" in example:
         return f"--question {shlex.quote(example['text'])} --context {shlex.quote(example['context'])}", True
     if "text_pair" in example:

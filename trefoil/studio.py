@@ -14,6 +14,7 @@ from typing import Any
 
 import gradio as gr
 import pandas as pd
+from huggingface_hub import ModelCard
 
 from .configuration.errors import UserError
 from .hub.card import CardFields
@@ -138,7 +139,8 @@ class Studio:
                 self.training.process.kill()
 
     def publish(self, target: str, title: str, license: str) -> tuple[Path, list[str]]:
-        """Publishes what was trained last, and checks what was published: the folder and a line a check.
+        """Publishes what was trained last, and checks what was published: the folder, and a line of what its card shows and of
+        each check.
 
         Raises:
             UserError: Nothing was trained, or publishing refuses.
@@ -150,7 +152,9 @@ class Studio:
         card = CardFields(title=title.strip() or None, license=license.strip() or None)
         run = self.training.run.path
         folder = publish(run, self.folder / target.strip(), card=card, merge=must_be_merged(run))
-        return folder, [str(check) for check in check_published(folder)]
+        widget = ModelCard.load(folder / "README.md").data.get("widget") or []
+        shown = [f"the card shows as an example: “{'” and “'.join(example.values())}”" for example in widget]
+        return folder, [*shown, *(str(check) for check in check_published(folder))]
 
     def _free(self, name: str) -> str:
         names = (name if number == 1 else f"{name}-{number}" for number in range(1, 10**6))

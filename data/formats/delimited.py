@@ -90,7 +90,7 @@ def delimiter_of(file: Path, asked: str | None, encoding: str) -> str:
         return asked or usual
     found = checked_once(lambda: _find_delimiter(file, [usual, *others], encoding), file, ["delimiter", encoding])
     if found != usual:
-        say_once(f"{file}: columns are divided by {found!r} (data.delimiter says otherwise)")
+        say_once(f"{file}: columns are divided by {found!r} (set data.delimiter if that is wrong)")
     return found
 
 

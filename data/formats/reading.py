@@ -124,8 +124,8 @@ def encoding_of(file: Path, asked: str | None) -> str:
         return codecs.lookup(asked).name
     encoding, example = checked_once(lambda: _find_encoding(file), file, ["encoding"])
     if encoding != UTF_8:
-        shown = f", which makes {example!r} of its first line beyond ASCII" if example else ""
-        say_once(f"{file}: not UTF-8; read as {encoding}{shown} (data.encoding says otherwise)")
+        shown = f", in which it says {example!r}" if example else ""
+        say_once(f"{file}: not UTF-8; read as {encoding}{shown} (set data.encoding if that is wrong)")
     return encoding
 
 
@@ -158,7 +158,13 @@ def _find_encoding(file: Path) -> tuple[str, str]:
         others.remove("cp949")
     if wrong <= right or not others:  # UTF-8, or damaged
         return UTF_8, ""
-    return others[0], sample[0].decode(others[0]).strip()[:40]
+    return others[0], _first_beyond_ascii(sample[0].decode(others[0]).strip())
+
+
+def _first_beyond_ascii(text: str) -> str:
+    """The part of a text by which it is seen whether it was read rightly."""
+    at = next(index for index, one in enumerate(text) if not one.isascii())
+    return text[max(0, at - 15) : at + 25].strip()
 
 
 def _is(line: bytes, encoding: str) -> bool:

@@ -40,7 +40,7 @@ def table(rows, delimiter, header=True):
 def test_a_delimiter_is_found_and_said(write, capsys, delimiter):
     file = write("train.csv", table(ROWS, delimiter))
     assert list(load(file)) == ROWS
-    said = f"{file}: columns are divided by {delimiter!r} (data.delimiter says otherwise)"
+    said = f"{file}: columns are divided by {delimiter!r} (set data.delimiter if that is wrong)"
     assert (said in capsys.readouterr().err) == (delimiter != ",")
     list(load(file))
     assert "divided" not in capsys.readouterr().err  # once, and for the next run again
@@ -66,9 +66,9 @@ def test_of_texts_with_other_delimiters_in_them_the_comma_stays(write):
     [
         ("utf-8-sig", ROWS, None),
         ("utf-16", ROWS, "utf-16"),
-        ("cp949", ROWS, 'cp949, which makes \'"정말 좋은 영화, 강추","1"\' of'),
+        ("cp949", ROWS, 'cp949, in which it says \'"정말 좋은 영화, 강추","1"\' (set'),
         ("euc-kr", ROWS, "cp949"),
-        ("cp1252", LATIN, 'cp1252, which makes \'"Ärger über Müll","1"\' of'),
+        ("cp1252", LATIN, 'cp1252, in which it says \'"Ärger über Müll","1"\' (set'),
     ],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

@@ -14,10 +14,12 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 import trefoil
+from tests.hub.conftest import HEADS
 from trefoil.configuration.errors import UserError
 from trefoil.hub import publish as publish_module
 from trefoil.hub.bundle import bundle_code, flatten
@@ -187,6 +189,7 @@ class Hidden(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(fullname)
 sys.meta_path.insert(0, Hidden())
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 ids = torch.tensor([[5, 6, 7, 2]])
@@ -478,3 +481,77 @@ def test_imports_become_flat():
 def test_imports_that_cannot_be_flat_are_refused(source_text):
     with pytest.raises(ValueError, match=r"trefoil\.modeling\.encoder"):
         flatten("trefoil.modeling.encoder", source_text)
+
+
+# --- the example on the card
+
+
+@pytest.fixture
+def with_row(source, tmp_path):
+    """A run's best model that has kept a row of its data."""
+    folder = shutil.copytree(source, tmp_path / "run")
+    (folder / "example.json").write_text(json.dumps({"text": "네 개의 배"}))
+    return folder
+
+
+def widget(folder):
+    return ModelCard.load(folder / "README.md").data.get("widget")
+
+
+def test_the_card_shows_a_row_of_the_data_and_the_user_is_told(with_row, tmp_path, capsys):
+    folder = publish(with_row, tmp_path / "out")
+    assert widget(folder) == [{"text": "네 개의 배"}]
+    assert 'translate("네 개의 배")' in (folder / "README.md").read_text()
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "the card shows this row of your data, which was not trained on: “네 개의 배”; --example TEXT shows another"
+    )
+    assert not (folder / "example.json").exists()
+
+
+def test_an_example_of_the_user_s_own_is_shown_without_a_word(with_row, tmp_path, capsys):
+    fields = publish_module.CardFields(example="half past five")
+    assert widget(publish(with_row, tmp_path / "out", card=fields)) == [{"text": "half past five"}]
+    assert "your data" not in capsys.readouterr().err
+
+
+def test_without_a_row_nothing_is_said_of_one(source, tmp_path, capsys):
+    assert "meeting" in widget(publish(source, tmp_path / "out"))[0]["text"]
+    assert "your data" not in capsys.readouterr().err
+
+
+def test_a_row_that_nobody_has_seen_is_not_pushed(with_row, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(publish_module, "_require_hub", lambda repo_id: None)
+    monkeypatch.setattr(publish_module, "_push", lambda *arguments, **options: None)
+    folder = publish(with_row, tmp_path / "out", push_to_hub="me/tiny")
+    assert all("배" not in file.read_text() for file in folder.glob("*.md"))
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "the card shows none of your data, since it was pushed at once; to show a row: --example '네 개의 배'"
+    )
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_published_anew_the_card_is_the_same(published_head, tmp_path, head):
+    again = publish(published_head(head), tmp_path / "tiny")
+    assert (again / "README.md").read_bytes() == (published_head(head) / "README.md").read_bytes()
+
+
+def test_published_anew_the_card_shows_the_same_row(with_row, tmp_path, capsys):
+    folder = publish(publish(with_row, tmp_path / "out"), tmp_path / "again")
+    assert widget(folder) == [{"text": "네 개의 배"}]
+    assert capsys.readouterr().err.count("your data") == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "given", "message"),
+    [
+        ("question-answering", {"example": "a"}, "asked with a context and a question: give example and question"),
+        ("question-answering", {"question": "a"}, "asked with a context and a question: give example and question"),
+        ("entailment", {"example": "a"}, "is for text-classification and is asked with two texts: give example and"),
+        ("causal-lm", {"question": "a"}, "is for text-generation and is asked with one text: give example"),
+        ("causal-lm", {"example": "a", "question": "b"}, "is asked with one text"),
+    ],
+)
+def test_an_example_is_of_as_many_texts_as_the_model_is_asked_with(published_head, tmp_path, head, given, message):
+    with pytest.raises(UserError, match=message):
+        publish(published_head(head), tmp_path / "out", card=publish_module.CardFields(**given))
+    assert not (tmp_path / "out").exists()

@@ -193,6 +193,12 @@ def test_a_run_says_how_to_try_it(published_head, source):
     ]
 
 
+def test_a_run_is_tried_on_a_row_of_its_own_data(source, tmp_path):
+    folder = shutil.copytree(source, tmp_path / "run")
+    (folder / "example.json").write_text('{"text": "네 개의 배"}')
+    assert metadata_of_run(folder, "x")["widget"] == [{"text": "네 개의 배"}]
+
+
 SERVE = """
 import importlib.abc, runpy, sys
 class Hidden(importlib.abc.MetaPathFinder):

@@ -8,7 +8,7 @@ from transformers import AutoConfig
 
 import trefoil
 from trefoil.hub.card import CardFields, render_card
-from trefoil.hub.uses import EXAMPLES, USES, example_calls, find_use, labels_of, widget_of
+from trefoil.hub.uses import EXAMPLES, USES, example_calls, example_of_row, find_use, labels_of, widget_of
 from trefoil.recipes.schema import Recipe, build
 
 TAGS = {
@@ -190,3 +190,36 @@ def test_an_example_of_one_s_own():
     )
     assert r'print(answer(question="몇 개?", context="말 \"세 개\""))' in text
     assert r'inputs = tokenizer("몇 개?", "말 \"세 개\"", return_tensors="pt")' in text
+
+
+@pytest.mark.parametrize(
+    ("head", "recipe", "row", "example"),
+    [
+        ("SequenceClassification", {}, {"text": "So good."}, ("So good.", None)),
+        (
+            "SequenceClassification",
+            {"data": {"columns": {"text_pair": "b"}}},
+            {"text": "A", "text_pair": "B"},
+            ("A", "B"),
+        ),
+        ("SequenceClassification", {"data": {"columns": {"text_pair": "b"}}}, {"text": "A"}, None),
+        ("QuestionAnswering", {}, {"question": "Who?", "context": "Ada did."}, ("Ada did.", "Who?")),
+        ("QuestionAnswering", {}, {"text": "A"}, None),
+        ("Seq2SeqLM", {"task": "translation"}, {"text": "Hallo"}, ("Hallo", None)),
+        ("MaskedLM", {}, {"text": "Once upon a time"}, ("Once upon {mask} time", None)),
+        ("CausalLM", {}, {"text": "Once upon a time there was a king"}, ("Once upon a time there was a", None)),
+        ("Seq2SeqLM", {"task": "denoising"}, {"text": "Once upon a time"}, ("Once upon <extra_id_0> time", None)),
+        (
+            "Seq2SeqLM",
+            {"task": "denoising", "options": {"objective": "ul2"}},
+            {"text": "Once upon a time"},
+            ("[R] Once upon <extra_id_0> time", None),
+        ),
+        ("ImageTextToText", {}, {"text": "a dog"}, None),
+        ("CausalLM", {}, {}, None),
+    ],
+)
+def test_a_row_of_the_data_is_an_example(head, recipe, row, example):
+    recipe = build(Recipe, {"task": "text-classification", **recipe}, "r")
+    use = find_use(f"AutoModelFor{head}", trefoil.TrefoilEncoderConfig(), None, recipe)
+    assert example_of_row(use, row) == example

@@ -21,7 +21,7 @@ from trefoil.cli import main
 from trefoil.predict import Predictor
 from trefoil.recipes.schema import load_recipe
 from trefoil.training.run import train
-from trefoil.training.run_folder import RunFolder
+from trefoil.training.run_folder import ModelFolder, RunFolder
 from trefoil.training.stopping import STOP_SIGNALS
 
 QUICK = {"training": {"max_steps": 2}, "optimization": {"warmup_steps": 0}}
@@ -326,13 +326,22 @@ def test_publish_check_evaluate_and_translate_the_published(trained, published, 
 
 def test_publishing_says_how_far_it_is_but_not_quietly(trained, tmp_path, capsys):
     assert ends(["publish", trained, tmp_path / "one"]) == 0
-    reading, writing, done = capsys.readouterr().err.splitlines()[-3:]
+    reading, writing, example, done = capsys.readouterr().err.splitlines()[-4:]
     assert reading == f"publishing {trained}: reading the weights"
     assert writing == f"publishing {trained}: writing {tmp_path / 'one'}"
+    assert f"“{ModelFolder(trained / 'best').read_example()['text']}”" in example
     assert done == f"published {trained} in {tmp_path / 'one'}"
     assert ends(["publish", trained, tmp_path / "two", "--quiet"]) == 0
     shown = capsys.readouterr()
     assert (shown.out, shown.err) == ("", "")
+
+
+def test_publishing_names_a_folder_as_it_was_typed(trained, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert ends(["publish", trained, "one"]) == 0
+    said = capsys.readouterr().err.splitlines()
+    assert said[1] == f"publishing {trained}: writing one"
+    assert said[-1] == f"published {trained} in one"
 
 
 def test_publish_space_adds_the_page(trained, tmp_path):
@@ -350,7 +359,12 @@ def test_demo_opens_a_page(kind, trained, published, monkeypatch):
     ((page, host, port),) = opened
     assert (page.title, host, port) == (folder.name, "127.0.0.1", 7999)
     (examples,) = (block.samples for block in page.blocks.values() if hasattr(block, "samples"))
-    assert examples == [["회의는 삼월 십오일 오후 두 시 반에 시작해요."]]
+    assert examples == [[ModelFolder(trained / "best").read_example()["text"]]]
+
+
+def test_publish_shows_another_example(trained, tmp_path):
+    assert ends(["publish", trained, tmp_path / "one", "--example", "세 시 반"]) == 0
+    assert 'translate("세 시 반")' in (tmp_path / "one" / "README.md").read_text()
 
 
 def test_demo_refuses_in_a_line(trained, tmp_path, capsys):

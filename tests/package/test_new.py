@@ -109,6 +109,49 @@ def test_pairs_of_sentences(tmp_path, write, kind):
     assert recipe.model.preset == "encoder-decoder-tiny"
 
 
+@pytest.mark.parametrize(
+    ("given", "more", "columns"),
+    [
+        ("", [], {"source": "de", "target": "en"}),
+        ("notes.de", [], {"source": "de", "target": "en"}),
+        ("notes.en", [], {"source": "en", "target": "de"}),
+        ("", ["data.columns.source=en"], {"source": "en", "target": "de"}),
+    ],
+)
+def test_two_files_whose_lines_belong_together(tmp_path, write, capsys, given, more, columns):
+    write("notes.de", "".join(f"Satz {number}\n" for number in range(100)))
+    folder = write("notes.en", "".join(f"sentence {number}\n" for number in range(100))).parent
+    write("readme.txt", "What this is.\n")
+    recipe = new(tmp_path, "translation", folder / given, *more)
+    assert (recipe.data.path, recipe.data.train_split, recipe.data.columns) == (str(folder), "notes", columns)
+    assert recipe.data.shares == {"validation": 0.1, "test": 0.1}
+    assert recipe.language == [*columns.values()]
+    assert recipe.output_dir == "runs/notes"
+    shown = capsys.readouterr().out
+    assert "belong together, line by line; from" in shown
+    assert ("by its name" in shown) == bool(more)  # what the files are called says it
+    assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
+
+
+def test_of_several_pairs_of_files_none_is_chosen(tmp_path, write, capsys):
+    for name in ("one.de", "one.en", "two.de", "two.en"):
+        folder = write(name, "a\n").parent
+    assert new(tmp_path, "translation", folder) == 2
+    assert "holds one.de, one.en, two.de, two.en; which is to train on?" in capsys.readouterr().err
+
+
+def test_how_a_table_is_read_is_found_once(tmp_path, write, capsys):
+    file = write("a.csv", table(["text", "label"], [[f"Ärger {n}", n % 2] for n in range(40)], ";").encode("cp1252"))
+    recipe = new(tmp_path, "classification", file)
+    assert (recipe.data.encoding, recipe.data.delimiter) == ("cp1252", ";")
+    assert "read as cp1252, in which it says 'Ärger 0;0'" in capsys.readouterr().err
+    assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
+    assert "read as" not in capsys.readouterr().err
+    (tmp_path / "my.yaml").unlink()
+    plain = write("b.csv", table(["text", "label"], [[sentence(n), n % 2] for n in range(40)]))
+    assert new(tmp_path, "classification", plain).data.encoding is None
+
+
 def test_questions_in_the_form_of_squad(tmp_path, write):
     qas = [{"id": str(n), "question": f"{n}?", "answers": [{"text": "서울", "answer_start": 0}]} for n in range(40)]
     file = write("dev.json", json.dumps({"data": [{"paragraphs": [{"context": "서울에 산다", "qas": qas}]}]}))

@@ -1,4 +1,5 @@
 import logging
+import warnings
 
 import pytest
 
@@ -24,7 +25,11 @@ def test_what_is_a_command(program, words, expected):
 def test_these_messages_and_no_others(monkeypatch, caplog):
     for name in quiet.UNHEARD:
         monkeypatch.setattr(logging.getLogger(name), "filters", [])
-    quiet.quiet()
+    with warnings.catch_warnings(record=True) as warned:
+        quiet.quiet()
+        warnings.warn("Tokenizer does not support real words, using fallback heuristic", stacklevel=1)
+        warnings.warn("something else", stacklevel=1)
+    assert [str(one.message) for one in warned] == ["something else"]
     for name, beginning in quiet.UNHEARD.items():
         logging.getLogger(name).warning(beginning, *["x"] * beginning.count("%s"))
         logging.getLogger(name).warning("something else")

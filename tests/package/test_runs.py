@@ -39,7 +39,7 @@ def test_the_end_says_how_good_it_is_where_it_is_and_what_to_type(finished_run):
     assert place == f"the model, its results and its curve are in {finished_run / 'best'}"
     parsed = [make_parser().parse_args(shlex.split(line.partition("trefoil ")[2])) for line in commands]
     assert [one.command for one in parsed] == ["predict", "publish"]
-    assert parsed[0].texts == ["회의는 삼월 십오일 오후 두 시 반에 시작해요."]
+    assert parsed[0].texts == [ModelFolder(finished_run / "best").read_example()["text"]]
     assert parsed[0].model == parsed[1].source == str(finished_run)
 
 
@@ -56,6 +56,7 @@ def test_scores_are_told_of_one_split():
     ("example", "arguments"),
     [
         ({"text": "When?", "context": "At 3."}, "--question 'When?' --context 'At 3.'"),
+        ({"text": "When?", "context": "At 3. " * 99}, "--question TEXT --context TEXT"),
         ({"text": "a", "text_pair": "b"}, "--input pairs.csv --column text=TEXT text_pair=TEXT"),
         ({}, "TEXT"),
     ],

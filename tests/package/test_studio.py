@@ -80,6 +80,7 @@ def test_from_a_file_to_a_published_model(tmp_path, reviews):
     assert scores.visible
     assert "Published in" in (shown := call(page, "publish", "out", "Reviews", "apache-2.0"))
     assert "FAILED" not in shown
+    assert any(f"the card shows as an example: “{text}”" in shown for text, *_ in REVIEWS)
     assert (tmp_path / "runs/out/model.safetensors").is_file()
 
 

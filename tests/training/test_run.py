@@ -73,7 +73,9 @@ def test_a_run_leaves_a_model_its_results_and_its_curve(finished_run):
     assert model.generation_config.max_new_tokens == 8
     output = model.generate(**tokenizer("세 시 반", return_tensors="pt"))
     assert output.shape[1] <= 9
-    assert len((finished_run / "predictions.jsonl").read_text().splitlines()) == 6
+    lines = [json.loads(line) for line in (finished_run / "predictions.jsonl").read_text().splitlines()]
+    assert len(lines) == 6
+    assert json.loads((best / "example.json").read_text())["text"] in {line["ko"] for line in lines}
 
 
 def test_every_step_is_logged_and_the_loss_falls(finished_run):
@@ -554,7 +556,7 @@ def test_the_schedule_and_the_time_left_follow_the_minutes(tmp_path, capsys):
     assert re.search(r"step \d+/\d+ .*  left 0:00", shown)
 
 
-def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
+def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch, capsys):
     scores = iter([1.0, 3.0, 2.0, 3.0, 9.0])
     evaluate_model = TrainingLoop._evaluate
 
@@ -567,6 +569,7 @@ def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
     results = train(tiny_recipe(tmp_path / "run", training={"evaluate_every": 2, "patience": 2}))
     assert results["steps"] == 8
     assert results["weights"] == "step 8"  # as good as step 4, with a lower loss
+    assert "no better chrf in 2 evaluations (training.patience), so training ends\n" in capsys.readouterr().err
 
 
 # --- tokenized once
