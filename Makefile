@@ -68,9 +68,10 @@ demo: $(DEMO_INSTALLED)
 	@$(BIN)/python -I benchmarks/elsewhere.py $(DEMO)/published
 	@echo "== done: the model is in $(DEMO)/published, its results in README.md there, its curve in curve.png"
 
+# each process would compile all tests again where bytecode is not kept
 test: $(INSTALLED)
 	@echo "== running the tests on all cores"
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-all: $(INSTALLED)
 	@echo "== running all tests, also the slow ones, on all cores"

@@ -176,6 +176,18 @@ def publish(
     return target
 
 
+def must_be_merged(source: str | os.PathLike) -> bool:
+    """Whether it holds an adapter on a model that nobody else has, which is published merged, or with the Hub id of its base.
+
+    Raises:
+        UserError: It holds no model, or an adapter that cannot be read.
+    """
+    folder = model_folder(Path(source))
+    if not ModelFolder(folder).is_adapter:
+        return False
+    return not Places(Path(source)).is_on_hub(read_adapter(folder).base_model_name_or_path)
+
+
 def _require_adapter(folder: Path, adapter: Any, fields: CardFields, dtype: str | None, space: bool) -> None:
     """Raises a UserError where an adapter cannot be published as one, as it is asked for."""
     if fields.base_model is None:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from functools import cache
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -13,7 +14,7 @@ from PIL import Image
 from training_runs import tiny_recipe
 
 import trefoil
-from trefoil.training import run
+from trefoil.training import run, throughput
 from trefoil.training.run import train
 
 torch.set_num_threads(1)
@@ -93,7 +94,31 @@ def tiny_model(family, variant="modern", seed=0, attn_implementation="sdpa", **o
     return FAMILIES[family][1](config).eval()
 
 
-@pytest.fixture(params=[(family, variant) for family in FAMILIES for variant in VARIANTS], ids="-".join)
+# all else is tried with the slow tests
+OFTEN = {
+    "encoder": ("modern", "bert", "olmo"),
+    "decoder": ("modern", "windows", "gemma"),
+    "encoder-decoder": ("modern", "vaswani", "t5"),
+}
+
+
+def seldom(values, *often):
+    """Values to parametrize with; all but those named are slow."""
+    return [value if value in often else pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
+def pairs(*families):
+    """Family and variant, to parametrize with."""
+    return [
+        pytest.param(
+            family, variant, id=f"{family}-{variant}", marks=[] if variant in OFTEN[family] else pytest.mark.slow
+        )
+        for family in families
+        for variant in VARIANTS
+    ]
+
+
+@pytest.fixture(params=[pytest.param(pair.values, id=pair.id, marks=pair.marks) for pair in pairs(*FAMILIES)])
 def family_and_variant(request):
     return request.param
 
@@ -118,6 +143,14 @@ def _drawing():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "plot_run", lambda log, metric, picture, **_: Image.new("1", (1, 1)).save(picture))
         yield draw
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _speed_of_the_machine():
+    """Measuring it takes a tenth of a tiny run, so it is measured once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throughput, "matmul_speed", cache(throughput.matmul_speed))
+        yield
 
 
 @pytest.fixture(scope="session")

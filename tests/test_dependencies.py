@@ -91,6 +91,7 @@ def test_predict_needs_no_more(model_folder):
     assert '"generated_text": ' in process.stdout
 
 
+@pytest.mark.slow
 def test_a_function_that_needs_more_says_so():
     process = without(hidden=["accelerate"], code="import trefoil; trefoil.train('decoder-causal-lm-tinyshakespeare')")
     expected = "ModuleNotFoundError: trefoil.train needs accelerate: pip install 'trefoil-transformers[train]'"

@@ -77,7 +77,7 @@ def test_its_code_is_that_of_the_package(folder):
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "korean-entities")) for name in GENERATED]
 )
 def test_it_is_as_good_as_its_card_says(name, tmp_path):
-    rows = load_embedded(GENERATED[name])["test"].select(range(200))
+    rows = load_embedded(GENERATED[name], sizes={"test": 200})["test"]
     rows.to_json(tmp_path / "rows.jsonl", force_ascii=False)
     card = {
         result.metric_type: result.metric_value

@@ -20,7 +20,7 @@ from trefoil.training.loop import TrainingLoop
 from trefoil.training.run import train
 
 TINY_MODEL = {
-    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2,
     "max_position_embeddings": 96, "hidden_dropout": 0.1,
 }  # fmt: skip
 

@@ -335,14 +335,16 @@ def _positive(text: str) -> int:
 
 
 def _minutes(text: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes")
-    return float(text)
+    return _time(text, "minutes")
 
 
 def _seconds(text: str) -> float:
+    return _time(text, "seconds")
+
+
+def _time(text: str, unit: str) -> float:
     if not re.fullmatch(r"\d+(\.\d+)?", text) or float(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit}")
     return float(text)
 
 
@@ -595,18 +597,12 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 
 def _page_of(name: str) -> Any:
-    from .hub.space import metadata_of_run
-    from .predict import model_folder
-    from .training.adapters import whole_model
-    from .training.run_folder import ModelFolder
+    from .studio import for_page
     from .visualization.app import make_page
 
-    metadata = None
-    with whole_model(model_folder(name)) as model:
-        if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
-            metadata = metadata_of_run(model, title=Path(name).resolve().name)
+    with for_page(name) as found:
         try:
-            return make_page(model, metadata)
+            return make_page(*found)
         except ValueError as error:
             raise UserError(str(error)) from None
 

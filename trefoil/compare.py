@@ -16,6 +16,7 @@ from .predict import model_folder
 from .recipes.reading import read_mapping
 from .recipes.schema import Recipe, build
 from .report import Group, groups_of, table
+from .runs import shown_score
 from .tasks.metrics.paired import CONFIDENCE, difference, is_sure, mcnemar
 from .tasks.metrics.translation import bleu_tokenizer
 from .tasks.reader import Reader
@@ -167,11 +168,15 @@ def conclusion(score: dict[str, Any]) -> str:
     if score["interval"] is None:
         return f"One example{where} tells nothing."
     low, high = score["interval"]
-    told = f"{CONFIDENCE:.0%} interval {low:+.2f} to {high:+.2f}" + ("" if p_value is None else f", p = {p_value:.3g}")
+    told = f"{CONFIDENCE:.0%} interval {_span(low, high)}" + ("" if p_value is None else f", p = {p_value:.3g}")
     if score["is_sure"] and (p_value is None or p_value < 1 - CONFIDENCE):
         better, worse = ("B", "A") if (value > 0) == score["is_minimized"] else ("A", "B")
-        return f"{better} is better than {worse}{where}: by {abs(value):.2f} {name} ({told})."
-    return f"These {score['examples']:,} examples do not tell which is better{where}: they differ by {abs(value):.2f} {name} ({told})."
+        return f"{better} is better than {worse}{where}: by {shown_score(abs(value))} {name} ({told})."
+    return f"These {score['examples']:,} examples do not tell which is better{where}: they differ by {shown_score(abs(value))} {name} ({told})."
+
+
+def _span(low: float, high: float) -> str:
+    return f"{shown_score(low, '+')} to {shown_score(high, '+')}"
 
 
 def lines_of(found: dict[str, Any]) -> list[str]:
@@ -183,9 +188,9 @@ def lines_of(found: dict[str, Any]) -> list[str]:
             [
                 " ".join(filter(None, (score.get("direction"), score["metric"]))),
                 f"{score['examples']:,}",
-                *(f"{value:.2f}" for value in score["scores"]),
-                f"{score['difference']:+.2f}",
-                "" if interval is None else f"{interval[0]:+.2f} to {interval[1]:+.2f}",
+                *map(shown_score, score["scores"]),
+                shown_score(score["difference"], "+"),
+                "" if interval is None else _span(*interval),
                 "" if p_value is None else f"{p_value:.3g}",
             ]
         )

@@ -169,7 +169,8 @@ def _warnings(found: Mapping[str, Any]) -> list[str]:
             "there is a GPU of NVIDIA's, but this torch cannot use it: install the build for its driver, see pytorch.org"
         )
     if cpu["threads"] < cpu["cores"] and not found["gpus"]:
-        cause = f"OMP_NUM_THREADS={limit}; unset it" if (limit := os.environ.get("OMP_NUM_THREADS")) else "set it"
+        limit = os.environ.get("OMP_NUM_THREADS")
+        cause = f"OMP_NUM_THREADS={limit}; unset it" if limit else f"set OMP_NUM_THREADS={cpu['cores']}"
         warnings.append(f"torch uses {cpu['threads']} of {cpu['cores']} cores: {cause}")
     if found["used"].get("mixed precision") == "no":
         warnings.append("bf16 would be slow here: leave training.mixed_precision=auto, which computes in float32")

@@ -196,7 +196,10 @@ def lines_of(report: Mapping[str, Any]) -> list[str]:
             lines.append(f"… {len(labels) - SHOWN:,} more in {RESULTS}")
     if "calibration" in report:
         error = report["calibration"]["expected_error"]
-        lines += ["", f"expected calibration error {error:.2f}: so far are probabilities from the share that is right"]
+        lines += [
+            "",
+            f"expected calibration error {error:.2f} %: so far are probabilities from the share that is right",
+        ]
     return lines
 
 

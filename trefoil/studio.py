@@ -6,7 +6,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,18 @@ import pandas as pd
 from .configuration.errors import UserError
 from .hub.card import CardFields
 from .hub.check import check_published
-from .hub.publish import publish
+from .hub.publish import must_be_merged, publish
 from .hub.space import metadata_of_run
 from .new import find_data, new_recipe
 from .predict import model_folder
 from .recipes.schema import load_recipe
+from .runs import shown_scores
 from .tasks import TASKS
 from .training.adapters import whole_model
 from .training.plot import read_log
-from .training.run_folder import RunFolder
+from .training.run_folder import ModelFolder, RunFolder
 from .visualization.answers import refusal
-from .visualization.app import load_model, place_model
+from .visualization.app import load_model, place_model, plain
 
 PREVIEWED = 5  # rows
 SHOWN_LINES = 12  # of what a training says
@@ -38,8 +40,13 @@ AS_UPLOADED = tuple(name for name, task in TASKS.items() if "image" not in task.
 
 @dataclass
 class Training:
-    """A `trefoil train` in a process of its own, of which the page shows what its files say."""
+    """A `trefoil train` in a process of its own, of which the page shows what its files say.
 
+    Attributes:
+        number: Of the page's trainings, counted from 1.
+    """
+
+    number: int
     recipe: Path
     run: RunFolder
     metric: str
@@ -88,7 +95,7 @@ class Studio:
             raise
         first = rows.select(range(min(PREVIEWED, len(rows))))
         shown = pd.DataFrame({column: [_cell(value) for value in first[column]] for column in first.column_names})
-        return recipe.read_text(encoding="utf-8"), shown, "\n".join(f"- {note}" for note in notes)
+        return recipe.read_text(encoding="utf-8"), shown, "\n".join(f"- {plain(note)}" for note in notes)
 
     def train(self, text: str) -> None:
         """Starts the training of a recipe, given as YAML.
@@ -114,7 +121,8 @@ class Studio:
             with _said(file).open("wb") as said:
                 command = [sys.executable, "-m", __package__, "train", str(file)]
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT)
-            self.training = Training(file, run, metric, process)
+            number = 1 if self.training is None else self.training.number + 1
+            self.training = Training(number, file, run, metric, process)
 
     def stop(self) -> None:
         """Asks the training to stop; what it has learned is kept, and training the same recipe goes on from there."""
@@ -140,7 +148,8 @@ class Studio:
         if not target.strip():
             raise UserError("name the folder to publish into")
         card = CardFields(title=title.strip() or None, license=license.strip() or None)
-        folder = publish(self.training.run.path, self.folder / target.strip(), card=card)
+        run = self.training.run.path
+        folder = publish(run, self.folder / target.strip(), card=card, merge=must_be_merged(run))
         return folder, [str(check) for check in check_published(folder)]
 
     def _free(self, name: str) -> str:
@@ -181,15 +190,16 @@ def make_studio(folder: Path) -> gr.Blocks:
             scores = gr.LinePlot(x="step", y="value", title="Score", visible=False)
         said = gr.Textbox(label="What it says", lines=4, max_lines=SHOWN_LINES, visible=False)
         gr.Markdown("## 3 · Trying")
-        trained: gr.State = gr.State()
+        ended, trained = gr.State(), gr.State()
 
         @gr.render(inputs=[trained])
-        def trying(run: str | None) -> None:
-            if run is None:
+        def trying(model: tuple[str, int] | None) -> None:
+            if model is None:
                 gr.Markdown("When a model is trained, it is tried here.")
                 return
-            with whole_model(model_folder(run)) as folder:
-                loaded = load_model(folder, metadata_of_run(Path(folder), title=Path(run).name))
+            run, _ = model
+            with for_page(run) as found:
+                loaded = load_model(*found)
             place_model(run, *loaded)
 
         gr.Markdown("## 4 · Publishing")
@@ -205,30 +215,51 @@ def make_studio(folder: Path) -> gr.Blocks:
             text, first, found = _refusing(studio.look, files, task, minutes)
             return text, gr.Dataframe(first, visible=True), found
 
-        def progress(before: str | None) -> tuple[Any, ...]:
-            return progress_of(studio.training, before)
+        def progress(seen: int | None) -> tuple[Any, ...]:
+            return progress_of(studio.training, seen)
 
         def publishing(target: str, title: str, license: str) -> str:
             folder, checks = _refusing(studio.publish, target, title, license)
-            return "\n".join([f"Published in `{folder}`:", "", *(f"- {check}" for check in checks)])
+            return "\n".join([f"Published in `{folder}`:", "", *(f"- {plain(check)}" for check in checks)])
 
         look.click(looked, [files, task, minutes], [recipe, rows, notes], api_name="look")
         train.click(lambda text: _refusing(studio.train, text), recipe, api_name="train")
         stop.click(studio.stop, api_name="stop")
         button.click(publishing, [target, title, license], published, api_name="publish")
-        shown = [status, losses, scores, said, trained]
-        gr.Timer(EVERY).tick(progress, trained, shown, show_progress="hidden", api_name="progress")
+        shown = [status, losses, scores, said, ended, trained]
+        gr.Timer(EVERY).tick(progress, ended, shown, show_progress="hidden", api_name="progress")
     return page
 
 
-def progress_of(training: Training | None, before: str | None) -> tuple[Any, ...]:
-    """What the page shows of a training: its state, losses, scores, last lines, and the run once it has a model to try.
+@contextmanager
+def for_page(name: str) -> Iterator[tuple[Path | str, Mapping[str, Any] | None]]:
+    """What a page loads a model from, an adapter merged into its base, and what a card would say of a run, which has none.
 
     Args:
-        before: The run that can be tried already.
+        name: A run's folder, a published one, or a Hub id.
+
+    Raises:
+        UserError: There is no model, or what lies beside it cannot be read.
+    """
+    with whole_model(model_folder(name)) as model:
+        metadata = None
+        if isinstance(model, Path) and ModelFolder(model).recipe.is_file() and not (model / "README.md").is_file():
+            metadata = metadata_of_run(model, title=Path(name).resolve().name)
+        yield model, metadata
+
+
+def progress_of(training: Training | None, seen: int | None) -> tuple[Any, ...]:
+    """What the page shows of a training: its state, losses, scores, last lines; once it has ended its number and, where there
+    is a model to try, the run with the number. Nothing new once that was seen.
+
+    Args:
+        seen: The number of the training whose end is shown already.
     """
     if training is None:
-        return ("Nothing is trained yet.", *[gr.skip()] * 4)
+        return ("Nothing is trained yet.", *[gr.skip()] * 5)
+    if training.number == seen:
+        return (gr.skip(),) * 6
+    has_ended = not training.is_running  # asked before its files are read
     entries, lines = read_log(training.run.log), training.said
     points = [
         {"step": entry["step"], "value": entry[key], "of": of}
@@ -238,13 +269,12 @@ def progress_of(training: Training | None, before: str | None) -> tuple[Any, ...
     ]
     key = f"validation_{training.metric}"
     scores = [{"step": entry["step"], "value": entry[key]} for entry in entries if key in entry]
-    state, trained = "**Training** …", gr.skip()
-    if not training.is_running:
-        code, last = training.process.returncode, next(iter(lines[::-1]), "without a word")
-        has_model = training.run.best.holds_model
-        state = f"**Stopped**: {last}" if code else f"**Done**: {_scores(training)}"
-        run = str(training.run.path)
-        trained = run if has_model and run != before else gr.skip()
+    state, ended, trained = "**Training** …", gr.skip(), gr.skip()
+    if has_ended:
+        best, last = training.run.best, next(iter(lines[::-1]), "without a word")
+        found = f"**Done**: {plain(shown_scores(best.read_results(), training.metric))}"
+        state, ended = f"**Stopped**: {plain(last)}" if training.process.returncode else found, training.number
+        trained = (str(training.run.path), training.number) if best.holds_model else gr.skip()
     return (
         state,
         gr.LinePlot(pd.DataFrame(points), visible=True) if points else gr.LinePlot(visible=False),
@@ -252,17 +282,9 @@ def progress_of(training: Training | None, before: str | None) -> tuple[Any, ...
         if scores
         else gr.LinePlot(visible=False),
         gr.Textbox("\n".join(lines[-SHOWN_LINES:]), visible=True),
+        ended,
         trained,
     )
-
-
-def _scores(training: Training) -> str:
-    """Of the test split where there is one, the one by which the best model was chosen first."""
-    results = training.run.best.read_results()
-    split = next((name for name in ("test", "validation") if results.get(name)), None)
-    found = results.get(split, {}) if split else {}
-    names = sorted(found, key=lambda name: name != training.metric)
-    return ", ".join(f"{name} {found[name]:.4g}" for name in names) + (f" ({split})" if split else "no results")
 
 
 def _refusing(action: Any, *values: Any) -> Any:

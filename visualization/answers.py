@@ -19,6 +19,7 @@ from .asking import (
     longest_input,
     marked,
 )
+from .asking import TASKS as ASKING
 
 Given = dict[str, Any]
 
@@ -96,10 +97,8 @@ def _pieces(text: str, answers: list[Answer]) -> list[tuple[str, str | None]]:
 
 def _likely(text: str, answers: list[Answer]) -> dict[str, float] | str:
     """Answer → score; the better score where an answer stands there twice. Numbers, of a regression."""
-    if "value" in answers[0]:
-        return f"{answers[0]['value']:.4g}"
-    if "values" in answers[0]:
-        return ", ".join(f"{value:.4g}" for value in answers[0]["values"].values())
+    if answers[0].keys() & {"value", "values"}:
+        return ASKING["text-classification"].line(text, answers[0])
     scores: dict[str, float] = {}
     for answer in answers:
         name = answer.get("label", answer.get("token", answer.get("answer")))

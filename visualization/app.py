@@ -85,7 +85,7 @@ def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: M
         print(f"{model}: of the card's parameters these are not used: {', '.join(left_out)}", file=sys.stderr)
 
     spoken_task = task.replace("-", " ").capitalize()
-    gr.Markdown(f"# {_plain(_title(model, metadata))}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
+    gr.Markdown(f"# {plain(_title(model, metadata))}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
     inputs = [TASKS[task].box(label, number == 0) for number, label in enumerate(boxes.values())]
     choices = []
     if languages := getattr(pipe, "languages", []) if task == "translation" else []:
@@ -213,7 +213,7 @@ def _title(model: str | os.PathLike, metadata: Mapping[str, Any]) -> str:
     return " ".join((said if isinstance(said, str) and said else Path(model).name).split())[:LONGEST_TITLE]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Markdown that shows a text as it is: no links, no pictures from elsewhere, no HTML."""
     return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", text)
 

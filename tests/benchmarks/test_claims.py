@@ -60,6 +60,7 @@ def test_every_run_is_a_recipe_that_loads(folders):
                 assert callable(runs.exchange_part(run.exchange))
 
 
+@pytest.mark.slow
 def test_models_that_are_compared_are_equally_large(folders):
     from transformers import AutoModelForSeq2SeqLM
 
@@ -87,11 +88,13 @@ def test_texts_do_not_hold_what_is_asked(folders):
     assert not context._is_verb("small flies like sugar at night")
 
 
+@pytest.mark.slow
 def test_pairs_have_the_clauses_that_they_are_tested_by(folders):
     rows = runs.read_lines(texts.pairs(1, 2) / "test.jsonl")
     assert [int(length._bucket("embedded", row["ko"])) for row in rows] == [row["clauses"] for row in rows]
 
 
+@pytest.mark.slow
 def test_no_clause_that_is_scored_was_learned(folders, monkeypatch):
     monkeypatch.setattr(length, "TRAINED_CLAUSES", 1)
     monkeypatch.setattr(length, "TESTED_CLAUSES", 2)

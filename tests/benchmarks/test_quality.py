@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import seldom
 
 import trefoil
 from benchmarks.quality import __main__ as command
@@ -123,7 +124,10 @@ def test_a_running_text_has_no_rows_to_draw(running_text, tmp_path):
 # --- peers
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS["text-classification"] if name.startswith("TF-IDF")])
+@pytest.mark.parametrize(
+    "name",
+    seldom([name for name in MODELS["text-classification"] if name.startswith("TF-IDF")], "TF-IDF, words"),
+)
 def test_texts_are_classified(name, tmp_path):
     run = run_of(embedded("text-classification"), None, tmp_path, name, "text-classification")
     answer = MODELS[run.task][name].answer(run, tmp_path)
@@ -203,7 +207,11 @@ def test_words_that_training_has_not_are_refused(running_text, tmp_path):
 
 @pytest.mark.parametrize(
     ("task", "name"),
-    [("text-classification", "Trainer"), ("token-classification", "Trainer's defaults"), ("causal-lm", "Trainer")],
+    [
+        ("text-classification", "Trainer"),
+        pytest.param("token-classification", "Trainer's defaults", marks=pytest.mark.slow),
+        pytest.param("causal-lm", "Trainer", marks=pytest.mark.slow),
+    ],
 )
 def test_the_trainer_stops_when_the_minutes_are_over(task, name, running_text, tmp_path):
     data, source = running_text if task == "causal-lm" else (embedded(task), None)

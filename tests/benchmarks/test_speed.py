@@ -179,6 +179,7 @@ def test_models_of_known_sizes_take_steps(name, monkeypatch):
     theirs()
 
 
+@pytest.mark.slow
 def test_what_is_compiled_is_counted_as_it_is_without(monkeypatch):
     usual = torch.nn.Module.compile
     monkeypatch.setattr(torch.nn.Module, "compile", lambda model: usual(model, backend="aot_eager"))  # no C++ compiler
@@ -337,5 +338,6 @@ def test_memory_is_measured_in_processes_of_their_own():
     assert ours < 0.6 * theirs
 
 
+@pytest.mark.slow
 def test_an_unknown_part(benchmark):
     benchmark("-m", "benchmarks.speed", "trian", code=2)

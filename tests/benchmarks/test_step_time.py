@@ -4,6 +4,7 @@ import re
 import sys
 
 import pytest
+from conftest import seldom
 from training_runs import content_of_task
 
 from benchmarks import step_time
@@ -13,7 +14,7 @@ from trefoil.tasks import TASKS
 SIZES = {"train": 30, "validation": 2, "test": 2}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", seldom(TASKS, "translation", "causal-lm"))
 def test_every_task_is_timed(task, tmp_path, monkeypatch, capsys):
     content = content_of_task(task, tmp_path, SIZES, training={"max_steps": 4})
     (tmp_path / "recipe.yaml").write_text(build(Recipe, content, "tiny.yaml").to_yaml(), encoding="utf-8")

@@ -5,6 +5,7 @@ from collections import Counter
 
 import datasets
 import pytest
+from conftest import seldom
 
 from trefoil.configuration.errors import UserError
 from trefoil.data import mixture, streaming
@@ -67,7 +68,7 @@ def test_another_seed_is_another_order(source):
     assert one == same != other
 
 
-@pytest.mark.parametrize("seat", [Seat(), Seat(1, 3), Seat(40, 41)], ids=str)
+@pytest.mark.parametrize("seat", seldom([Seat(), Seat(1, 3), Seat(40, 41)], Seat(1, 3)), ids=str)
 def test_it_goes_on_with_the_rows_that_would_have_come(source, seat):
     """Also across the end of a source, and where readers are more than parts."""
     sources = [source("a", 90), source("b", 700, 3.0)]

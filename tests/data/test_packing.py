@@ -105,6 +105,7 @@ def test_rows_are_those_of_one_list(trial):
     assert list_lengths(rows, "input_ids").tolist() == [len(row) for row in found["input_ids"]]
 
 
+@pytest.mark.slow
 def test_more_tokens_than_32_bits_count():
     size = 4_000_000
     column = Dataset.from_dict(
@@ -117,6 +118,7 @@ def test_more_tokens_than_32_bits_count():
     assert last["sequence_ids"][0].tolist() == [599] * len(last["labels"][0])
 
 
+@pytest.mark.slow
 def test_another_process_gets_the_name_of_the_file_and_not_what_is_in_it(tmp_path):
     Dataset.from_dict({"input_ids": [list(range(1000))] * 1000}).save_to_disk(tmp_path)
     rows = PackedRows(load_from_disk(tmp_path), ["input_ids"], length=100, stride=70, shifted=True)

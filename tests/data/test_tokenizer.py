@@ -10,6 +10,7 @@ import time
 import unicodedata
 
 import pytest
+from conftest import seldom
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 
@@ -517,6 +518,7 @@ assert not any(name.split(".")[0] == "trefoil" for name in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_saved_every_kind_is_an_ordinary_tokenizer(tmp_path):
     samples = [*texts()[::100], "세 <mask> 시", "뷁 👨‍👩‍👧\n 1,024", unicodedata.normalize("NFD", "세 시"), ""]
     cases = []
@@ -547,9 +549,9 @@ def test_saved_every_kind_is_an_ordinary_tokenizer(tmp_path):
 
 
 @every_kind
-@pytest.mark.parametrize("unit", ["a", "가", "뷁", " ", "\n", "1", "half past three "])
+@pytest.mark.parametrize("unit", seldom(["a", "가", "뷁", " ", "\n", "1", "half past three "], "가", "\n"))
 def test_a_long_line_takes_time_in_proportion(kind, unit):
-    text = (unit * 500_000)[:500_000]
+    text = (unit * 250_000)[:250_000]
     start = time.monotonic()
     trained(kind)(text)
-    assert time.monotonic() - start < 60  # about half a second; minutes, were it quadratic
+    assert time.monotonic() - start < 60  # a fraction of a second; minutes, were it quadratic

@@ -51,7 +51,7 @@ class KilledError(BaseException):
     """Stands for the end of the process: nothing catches it."""
 
 
-@pytest.mark.parametrize("exchanges", [True, False])
+@pytest.mark.parametrize("exchanges", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_killed_at_any_time_it_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch, exchanges):
     if not exchanges:
         monkeypatch.setattr(whole_files, "_exchange", lambda one, other: False)

@@ -32,12 +32,11 @@ def assert_same(compiled, model, inputs):
     )
 
 
-@pytest.mark.parametrize(
-    "family", ["decoder", *(pytest.param(family, marks=pytest.mark.slow) for family in FAMILIES if family != "decoder")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_one_graph_gives_the_same_gradients(family):
     """Traced and differentiated ahead of time, with the operators as they are."""
-    model = tiny_model(family)
+    model = tiny_model(family, num_hidden_layers=1)
     assert_same(torch.compile(model, fullgraph=True, backend="aot_eager"), model, batch(9))
 
 

@@ -99,6 +99,7 @@ def test_the_likeliest_choice(decoder, tmp_path):
     assert 0 < score < 1
 
 
+@pytest.mark.slow
 def test_perplexity(decoder, tmp_path):
     score, _ = evaluate(decoder, "perplexity", tmp_path)
     texts = [row["question"] for row in ROWS]
@@ -106,6 +107,7 @@ def test_perplexity(decoder, tmp_path):
     assert score == pytest.approx(np.exp(-total / sum(len(text) for text in texts)), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_generated_text(decoder, tmp_path):
     _, answers = evaluate(decoder, "generation", tmp_path)
     model, tokenizer = decoder
@@ -115,6 +117,7 @@ def test_generated_text(decoder, tmp_path):
         assert found == tokenizer.decode(ids, skip_special_tokens=True)
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_is_told_apart_by_its_backend(tmp_path):
     """The harness knows which kind transformers' own model types are; of others it must be told."""
     tokenizer = small_tokenizer(["abcd"], TEXT_TO_TEXT)

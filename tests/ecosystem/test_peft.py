@@ -153,7 +153,7 @@ def test_every_family_is_adapted_saved_and_merged(task_type, tmp_path):
     torch.testing.assert_close(first_output(loaded.merge_and_unload()), output, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("targets", [None, "all-linear"])
+@pytest.mark.parametrize("targets", [None, pytest.param("all-linear", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("task_type", ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"])
 def test_a_new_head_is_saved_whole(task_type, targets, tmp_path):
     """What the pretrained base does not hold must lie beside the adapters."""

@@ -64,6 +64,7 @@ def test_a_folder_without_its_own_pooling_is_averaged(encoder):
     torch.testing.assert_close(plain.encode(SENTENCES, convert_to_tensor=True), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_its_trainer_brings_pairs_together(encoder, tmp_path):
     ours = embedder(encoder[2])
 

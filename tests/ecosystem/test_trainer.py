@@ -30,6 +30,7 @@ def accuracy(prediction):
     return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
 
 
+@pytest.mark.slow
 def test_trainer_fine_tunes_an_encoder(tmp_path):
     torch.manual_seed(0)
     model = trefoil.TrefoilEncoderForSequenceClassification(tiny_config("encoder", classifier_pooling="mean"))

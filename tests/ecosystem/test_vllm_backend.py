@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 import torch
-from conftest import VARIANTS, tiny_config, tiny_model
+from conftest import VARIANTS, pairs, tiny_config, tiny_model
 from torch import nn
 from transformers import AutoModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -114,8 +114,7 @@ def test_a_bias_on_the_scores_is_refused(family, serving):
         served(model, {}, PROMPTS, [list(range(len(prompt))) for prompt in PROMPTS])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("family", "variant"), pairs(*FAMILIES))
 def test_what_the_backend_reads_off_the_model(family, variant):
     headed = tiny_model(family, variant)
     config = tiny_config(family, variant)
@@ -135,8 +134,7 @@ def test_what_the_backend_reads_off_the_model(family, variant):
     assert isinstance(model.get_input_embeddings(), nn.Embedding)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("family", "variant"), pairs(*FAMILIES))
 def test_plans_name_every_part(family, variant):
     with torch.device("meta"):
         model = AutoModel.from_config(tiny_config(family, variant))

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from conftest import seldom
 from exported_models import TEXTS, exported, random_model, small_preset, trained_tokenizer
 from stock_checkpoints import Case, stock_model
 from transformers import AutoTokenizer, MarianConfig, MarianMTModel, MarianTokenizer
@@ -69,7 +70,7 @@ def assert_translates_the_same(folder, model, tokenizer):
         assert score.log_probs == pytest.approx(log_probabilities(logits, target.input_ids), abs=1e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", seldom(KINDS, KINDS[0]))
 def test_llama(kind, tmp_path):
     tokenizer = trained_tokenizer("decoder", kind)
     rope = {"rope_type": "default", "rope_theta": 100.0}
@@ -78,6 +79,7 @@ def test_llama(kind, tmp_path):
     assert_writes_the_same(converted(model, tokenizer, "llama", tmp_path), model, tokenizer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_gpt2(kind, tmp_path):
     tokenizer = trained_tokenizer("decoder", kind)
@@ -86,7 +88,7 @@ def test_gpt2(kind, tmp_path):
     assert_writes_the_same(converted(model, tokenizer, "gpt2", tmp_path), model, tokenizer)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", seldom(KINDS, KINDS[0]))
 def test_bart(kind, tmp_path):
     tokenizer = trained_tokenizer("encoder-decoder", kind)
     config = small_preset(
@@ -97,6 +99,7 @@ def test_bart(kind, tmp_path):
     assert_translates_the_same(converted(model, tokenizer, "bart", tmp_path), model, tokenizer)
 
 
+@pytest.mark.slow
 def test_marian(tmp_path):
     """The converter takes the last row of the embedding for the padding token's, and drops it; and the decoder starts
     from a zero embedding, which the padding token has."""
@@ -126,6 +129,7 @@ def marian_tokenizer(folder):
     return MarianTokenizer(f"{prefix}.model", f"{prefix}.model", str(folder / "vocab.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 def test_marian_as_published(tmp_path):
     """Imported and exported again, sentencepiece models and all."""
@@ -157,6 +161,7 @@ def imported(architecture, head, family, folder):
     return model, tokenizer, converted(model, tokenizer, architecture, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["mistral", "qwen2", "qwen3"])
 def test_other_decoders(architecture, tmp_path):
     model, tokenizer, folder = imported(architecture, "ForCausalLM", "decoder", tmp_path)
@@ -164,7 +169,7 @@ def test_other_decoders(architecture, tmp_path):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("architecture", ["bert", "roberta", "xlm-roberta", "distilbert"])
+@pytest.mark.parametrize("architecture", seldom(["bert", "roberta", "xlm-roberta", "distilbert"], "bert"))
 def test_encoders(architecture, tmp_path):
     model, tokenizer, folder = imported(architecture, "Model", "encoder", tmp_path)
     encoder = ctranslate2.Encoder(folder, device="cpu", intra_threads=1)
@@ -174,6 +179,7 @@ def test_encoders(architecture, tmp_path):
         torch.testing.assert_close(found, model(**inputs).last_hidden_state, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("architecture", ["mbart", "m2m_100", "pegasus", "t5"])
 def test_other_encoder_decoders(architecture, tmp_path):

@@ -44,7 +44,8 @@ def example(tokenizer):
     return tokenizer(TEXTS[:2], padding=True, return_tensors="pt")
 
 
-@pytest.mark.parametrize("head", [pytest.param("MaskedLM", marks=pytest.mark.slow), "SequenceClassification"])
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["MaskedLM", "SequenceClassification"])
 def test_our_class(head, tmp_path):
     tokenizer = trained_tokenizer("encoder")
     config = small_preset("encoder-tiny", tokenizer, num_key_value_heads=2)

@@ -13,7 +13,6 @@ from exported_models import TEXTS, exported, random_model, small_preset, trained
 
 import trefoil
 
-openai = pytest.importorskip("openai")
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")
 
@@ -69,6 +68,7 @@ def serving(tmp_path):
 
 @pytest.mark.slow
 def test_chat_streams_what_our_model_writes(serving, tmp_path):
+    openai = pytest.importorskip("openai")  # here, since importing it takes two seconds
     tokenizer = trained_tokenizer("decoder")
     tokenizer.chat_template = TEMPLATE
     config = small_preset("llama-like", tokenizer, num_key_value_heads=2)

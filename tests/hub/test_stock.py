@@ -108,7 +108,7 @@ def test_half_precision_stays(tmp_path, stock_folder):
     }
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)])
 def test_sinusoids_of_a_model_in_half_precision(dtype, tmp_path, stock_folder):
     folder = stock_folder("m2m_100")
     transformers.M2M100ForConditionalGeneration.from_pretrained(folder, dtype=dtype).save_pretrained(folder)
@@ -193,6 +193,7 @@ def test_a_usual_width_that_is_said(token_ids):
     assert torch.equal(ours(token_ids).logits, stock(token_ids).logits)
 
 
+@pytest.mark.slow
 def test_no_stock_model_is_called_at_run_time(tmp_path, stock_folder):
     for number, architecture in enumerate(("llama", "t5")):
         import_stock(stock_folder(architecture), tmp_path / f"trefoil{number}")
@@ -264,7 +265,7 @@ def test_weights_of_another_shape_are_named(tmp_path, stock_folder):
     assert "model.embed_tokens.weight" in message
 
 
-@pytest.mark.parametrize("architecture", ["marian", "pegasus"])
+@pytest.mark.parametrize("architecture", ["marian", pytest.param("pegasus", marks=pytest.mark.slow)])
 def test_computed_weights_may_be_missing_but_not_be_others(architecture, tmp_path, stock_folder):
     folder, name = stock_folder(architecture), "model.encoder.embed_positions.weight"
     change_weights(folder, lambda weights: weights.pop(name, None))
@@ -431,7 +432,7 @@ def test_weights_of_the_own_head_are_never_left_behind(tmp_path, stock_folder):
     assert "LlamaForCausalLM does not have: lm_head.bias" in refusal(import_stock, folder, tmp_path / "out")
 
 
-@pytest.mark.parametrize("architecture", ["llama", "t5"])
+@pytest.mark.parametrize("architecture", ["llama", pytest.param("t5", marks=pytest.mark.slow)])
 def test_weights_keep_the_type_that_they_are_stored_in(architecture, tmp_path, stock_folder):
     folder = stock_folder(architecture, dtype="bfloat16")  # says one thing, holds another
     assert import_stock(folder, tmp_path / "trefoil").model.dtype == torch.float32

@@ -104,6 +104,13 @@ TRICKS = [
 ]
 
 
+def often(*tried, but=None):
+    """All tricks but one; those that are not tried often are slow."""
+    tricks = [trick for trick in TRICKS if trick is not but]
+    marked = [pytest.param(trick, marks=[] if trick in tried else pytest.mark.slow) for trick in tricks]
+    return pytest.mark.parametrize("trick", marked, ids=lambda trick: trick.__name__)
+
+
 @pytest.fixture
 def stranger(published, tmp_path):
     """A function: trick -> a published folder with code in it, and a way to have that run; the code makes a file."""
@@ -139,7 +146,7 @@ def commands(folder, tmp_path):
     yield ["evaluate", folder, "--minimal-pairs", tmp_path / "none.jsonl"]
 
 
-@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)
+@often(generation_config_consents, tokenizer_brings_code, model_is_code)
 def test_no_command_runs_it(stranger, tmp_path, nothing_asks, trick, capsys):
     folder = stranger(trick)
     for command in commands(folder, tmp_path):
@@ -157,7 +164,7 @@ def pairs(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)
+@often(tokenizer_brings_code, model_is_code)
 @pytest.mark.parametrize("command", ["evaluate", "compare", "train"])
 def test_neither_scoring_nor_training_runs_it(stranger, pairs, tmp_path, nothing_asks, trick, command, capsys):
     folder = stranger(trick)
@@ -213,7 +220,7 @@ def test_whatever_loads_says_whether_code_may_run():
     assert unsaid == []
 
 
-@pytest.mark.parametrize("trick", TRICKS, ids=lambda trick: trick.__name__)
+@often(card_consents)
 def test_no_page_runs_it(stranger, tmp_path, nothing_asks, trick, capsys):
     pytest.importorskip("gradio")
     from tests.visualization.pages import press
@@ -239,9 +246,7 @@ def test_the_check_runs_it_where_the_user_says_so(stranger, tmp_path, trick, cap
     assert (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize(
-    "trick", [trick for trick in TRICKS if trick is not model_is_code], ids=lambda trick: trick.__name__
-)
+@often(tokenizer_brings_code, another_release_wrote_it, but=model_is_code)
 def test_transformers_itself_runs_none_of_it_where_the_package_is_imported(stranger, tmp_path, nothing_asks, trick):
     folder = stranger(trick)
     for load in (AutoModel, AutoModelForSeq2SeqLM):
@@ -269,7 +274,13 @@ LINKS = [
 ]
 
 
-@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("README.md", "model.safetensors") else pytest.mark.slow)
+        for name in LINKS
+    ],
+)
 def test_no_command_that_copies_follows_a_link_out_of_the_folder(published, tmp_path, capsys, name):
     folder, secret = shutil.copytree(published, tmp_path / "tiny"), tmp_path / "secret"
     shutil.move(folder / name, secret)
@@ -423,6 +434,7 @@ def test_a_template_of_conversations_is_rendered_in_a_sandbox(
     monkeypatch.chdir(tmp_path)
     folder = shutil.copytree(published_head("causal-lm"), tmp_path / "tiny")
     (folder / "chat_template.jinja").write_text(template)
+    capsys.readouterr()  # of publishing, where it took long
     assert main(["predict", str(folder), "three"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: the tokenizer's template of conversations fails: ")

@@ -115,9 +115,9 @@ def test_which_layers_grow():
     "options",
     [
         {},
-        {"num_beams": 3},
+        pytest.param({"num_beams": 3}, marks=pytest.mark.slow),
         {"num_beams": 4, "num_return_sequences": 2, "do_sample": True},
-        {"do_sample": True, "num_return_sequences": 3},
+        pytest.param({"do_sample": True, "num_return_sequences": 3}, marks=pytest.mark.slow),
         {"prompt_lookup_num_tokens": 2},
     ],
     ids=str,
@@ -170,6 +170,7 @@ def test_who_holds_what_is_cut_off_goes_on_holding_it():
     assert torch.equal(held, before)
 
 
+@pytest.mark.slow
 def test_a_grown_cache_can_be_compiled(token_ids):
     model = tiny_model("decoder")
     cache = model.generate(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from conftest import SMALL, VARIANTS
+from conftest import OFTEN, SMALL, VARIANTS, seldom
 from torch.nn.functional import (
     binary_cross_entropy_with_logits,
     cross_entropy,
@@ -61,7 +61,7 @@ def padded(token_ids, side, pad=7):
 
 
 @pytest.mark.parametrize(("auto_class", "family"), HEADS)
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", seldom(VARIANTS, "modern", "bert"))
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_padding_changes_nothing(auto_class, family, variant, side, token_ids):
     model = headed(AUTO[auto_class][family], **VARIANTS[variant])
@@ -417,7 +417,7 @@ def test_micro_batches_sum_to_the_whole_batch(auto_class, family, token_ids):
 # masked language modelling at some positions only
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", seldom(VARIANTS, *OFTEN["encoder"]))
 def test_logits_of_masked_positions_give_the_same_loss(variant, token_ids):
     model = headed(trefoil.TrefoilEncoderForMaskedLM, **VARIANTS[variant])
     labels = token_ids.masked_fill(token_ids % 4 != 0, -100)

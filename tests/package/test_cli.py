@@ -311,6 +311,7 @@ def raise_end():
     raise EOFError
 
 
+@pytest.mark.slow
 def test_publish_check_evaluate_and_translate_the_published(trained, published, capsys):
     assert (published / "README.md").is_file()
     capsys.readouterr()
@@ -384,6 +385,7 @@ def test_attend(trained, published, tmp_path, capsys):
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_attend_draws_no_page_that_is_too_large(trained, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("trefoil.visualization.page.MOST_WEIGHTS", 10)
     line = one_error_line(capsys, ["attend", trained, "세 시 반", "half past", "-o", tmp_path / "map.html"])

@@ -9,7 +9,7 @@ from sacrebleu.significance import PairedTest
 from scipy import stats
 
 from trefoil.cli import main
-from trefoil.compare import compare, conclusion
+from trefoil.compare import compare, conclusion, lines_of
 from trefoil.configuration.errors import UserError
 from trefoil.tasks.metrics import paired
 
@@ -95,6 +95,17 @@ def test_less_error_is_better(said):
     assert "p_value" not in found["scores"][0]
 
 
+def test_errors_of_small_numbers_are_told(said):
+    numbers = [number % 7 / 1000 for number in range(60)]
+    one = said("one", "text-classification", numbers, [number + 0.003 for number in numbers])
+    other = said("other", "text-classification", numbers, [number + 0.002 + number % 2e-3 for number in numbers])
+    found = compare([one, other])
+    low, high = found["scores"][0]["interval"]
+    assert 0 < low < found["scores"][0]["difference"] < high < 1e-4
+    assert not any(" 0.00 " in line or "0.00 to" in line for line in lines_of(found))
+    assert found["conclusion"].startswith("B is better than A: by ")
+
+
 SENTENCES = [f"the cat number {number} sits on the mat in room {number % 4}" for number in range(40)]
 
 
@@ -171,6 +182,7 @@ def test_what_cannot_be_compared(said, tmp_path):
         compare([said("six", "causal-lm", [], [])] * 2)
 
 
+@pytest.mark.slow
 def test_two_models_on_a_file_and_two_runs(finished_run, tmp_path, capsys):
     file = tmp_path / "a.csv"
     file.write_text("ko,en\n사과 두 개,two apples\n세 시,three o'clock\n", encoding="utf-8")

@@ -62,6 +62,8 @@ def test_warnings_come_with_a_remedy(found, monkeypatch):
         "there is no transformers>=5.17: pip install 'transformers>=5.17'",
     ):
         assert remedy in told
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert "torch uses 1 of 8 cores: set OMP_NUM_THREADS=8" in doctor._warnings(poor)
     rich = poor | {"memory": {"total": 64.0, "available": 32.0}, "disk": {"cache": "somewhere", "free": 50.0}}
     assert not any("memory is free" in line or "disk" in line for line in doctor._warnings(rich))
 

@@ -34,13 +34,13 @@ def run(code):
     assert process.returncode == 0, process.stderr
 
 
-@pytest.mark.parametrize(
-    "order", [order if order.endswith("first") else pytest.param(order, marks=pytest.mark.slow) for order in ORDERS]
-)
+@pytest.mark.slow  # tests/test_dependencies.py has ours first
+@pytest.mark.parametrize("order", ORDERS)
 def test_whoever_comes_first(order):
     run(ORDERS[order])
 
 
+@pytest.mark.slow
 def test_a_configuration_forgets_the_code_of_its_folder_whoever_loads_it(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "trefoil_decoder", "auto_map": {"AutoConfig": "x.y"}}')
     run(
@@ -49,10 +49,12 @@ def test_a_configuration_forgets_the_code_of_its_folder_whoever_loads_it(tmp_pat
     )
 
 
+@pytest.mark.slow
 def test_modules_are_found_by_their_names():
     run("import trefoil; trefoil.visualization; trefoil.modeling.attention.MultiHeadAttention; trefoil.training")
 
 
+@pytest.mark.slow
 def test_threads_import_at_the_same_time():
     run(
         "import threading, trefoil; thread = threading.Thread(target=__import__, args=('trefoil.modeling.decoder',)); "
@@ -60,6 +62,7 @@ def test_threads_import_at_the_same_time():
     )
 
 
+@pytest.mark.slow
 def test_adapters():
     pytest.importorskip("peft")
     run(
@@ -83,6 +86,7 @@ def test_a_mistake_in_a_recipe_is_told_before_anything_large_is_imported():
     )
 
 
+@pytest.mark.slow
 def test_looking_for_a_module_does_not_import_it():
     run(
         "import importlib.util, sys, trefoil; name = 'transformers.pipelines'; assert importlib.util.find_spec(name); "

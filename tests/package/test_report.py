@@ -80,7 +80,8 @@ def test_the_folder_of_a_classifier(trained, tmp_path, capsys):
     assert sum(one["examples"] for one in parts) == 30
     assert sum(one["accuracy"] * one["examples"] for one in parts) / 30 == pytest.approx(results["scores"]["accuracy"])
     assert "text-classification, 30 examples of " in shown
-    assert "expected calibration error" in shown
+    error = results["calibration"]["expected_error"]
+    assert f"expected calibration error {error:.2f} %: " in shown
     assert [line.split()[:1] for line in shown.splitlines() if line.startswith(("긍정", "부정"))] == [
         ["긍정"],
         ["부정"],

@@ -10,7 +10,7 @@ from training_runs import tiny_content, tiny_recipe
 import trefoil
 from trefoil.cli import make_parser
 from trefoil.configuration.errors import UserError
-from trefoil.runs import summary, what_to_install
+from trefoil.runs import shown_scores, summary, what_to_install
 from trefoil.training.run_folder import ModelFolder
 
 
@@ -34,13 +34,22 @@ def test_a_recipe_is_run_as_it_is(tmp_path, monkeypatch):
 def test_the_end_says_how_good_it_is_where_it_is_and_what_to_type(finished_run):
     results = ModelFolder(finished_run / "best").read_results()
     scores, place, *commands = summary(results, finished_run)
-    assert scores.startswith(f"test: bleu {results['test']['bleu']:.2f}, chrf {results['test']['chrf']:.2f}")
+    assert scores.startswith(shown_scores(results))
     assert f"({results['weights']} of 20, " in scores
     assert place == f"the model, its results and its curve are in {finished_run / 'best'}"
     parsed = [make_parser().parse_args(shlex.split(line.partition("trefoil ")[2])) for line in commands]
     assert [one.command for one in parsed] == ["predict", "publish"]
     assert parsed[0].texts == ["회의는 삼월 십오일 오후 두 시 반에 시작해요."]
     assert parsed[0].model == parsed[1].source == str(finished_run)
+
+
+def test_scores_are_told_of_one_split():
+    validation = {"accuracy": 80.0, "loss": 0.5}
+    test = {"accuracy": 91.254, "mean_squared_error": 0.00123, "f1/가": 3.0, "bleu_signature": "nrefs:1", "loss": 0.5}
+    assert shown_scores({"validation": validation, "test": test}) == "test: accuracy 91.25, mean_squared_error 0.00123"
+    assert shown_scores({"test": test}, "mean_squared_error").startswith("test: mean_squared_error")
+    assert shown_scores({"validation": validation}) == "validation: accuracy 80.00"
+    assert shown_scores({"steps": 3}) == "no results"
 
 
 @pytest.mark.parametrize(

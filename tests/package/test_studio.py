@@ -1,6 +1,8 @@
 """The page that trains: from files to a published model, without a line of YAML written by hand."""
 
+import json
 import signal
+import subprocess
 import sys
 import time
 
@@ -11,7 +13,11 @@ gradio = pytest.importorskip("gradio")
 
 from tests.package.test_new import REVIEWS, table  # noqa: E402
 from tests.visualization.pages import components  # noqa: E402
-from trefoil.studio import Studio, make_studio  # noqa: E402
+from trefoil.studio import Studio, Training, make_studio, progress_of  # noqa: E402
+from trefoil.training.run_folder import RunFolder  # noqa: E402
+from trefoil.visualization.app import plain  # noqa: E402
+
+CAUSAL = "task: causal-lm\ndata: {embedded: true}\nmodel: {preset: decoder-tiny}\ntraining: {max_steps: 1}\n"
 
 
 @pytest.fixture
@@ -31,7 +37,7 @@ def test_a_file_becomes_a_recipe_and_its_first_rows_are_shown(tmp_path, reviews)
     assert recipe["output_dir"] == str(tmp_path / "runs/reviews")
     assert rows.value["headers"] == ["내용", "id", "감정"]
     assert len(rows.value["data"]) == 5
-    assert "- 2 labels: 긍정 67%, 부정 33%" in notes.splitlines()
+    assert f"- {plain('2 labels: 긍정 67%, 부정 33%')}" in notes.splitlines()
     text, _, _ = call(page, "look", [reviews], "text-classification", 3)  # another data set of the same name
     assert yaml.safe_load(text)["output_dir"] == str(tmp_path / "runs/reviews-2")
     assert components(page, gradio.Code)
@@ -62,14 +68,14 @@ def test_from_a_file_to_a_published_model(tmp_path, reviews):
     call(page, "train", yaml.safe_dump(recipe, allow_unicode=True))
     with pytest.raises(gradio.Error, match="a training is at work"):
         call(page, "train", text)
-    state, trained = "", None
+    state, ended, trained = "", None, None
     for _ in range(240):
-        state, losses, scores, said, trained = call(page, "progress", None)
+        state, losses, scores, said, ended, trained = call(page, "progress", None)
         if "Training" not in state:
             break
         time.sleep(0.5)
-    assert state.startswith("**Done**: accuracy"), said.value
-    assert trained == str(tmp_path / "runs/reviews")
+    assert state.startswith(f"**Done**: {plain('test: accuracy')}"), said.value
+    assert (ended, trained) == (1, (str(tmp_path / "runs/reviews"), 1))
     assert losses.visible
     assert scores.visible
     assert "Published in" in (shown := call(page, "publish", "out", "Reviews", "apache-2.0"))
@@ -82,6 +88,56 @@ def test_what_a_page_started_ends_with_it(tmp_path, write, monkeypatch):
     long_work.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(long_work))
     studio = Studio(tmp_path)
-    studio.train("task: causal-lm\ndata: {embedded: true}\nmodel: {preset: decoder-tiny}\ntraining: {max_steps: 1}\n")
+    studio.train(CAUSAL)
     studio.end()
     assert studio.training.process.returncode == -signal.SIGTERM
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A function: number -> a training that has ended, of a translation, whose results have signatures, too."""
+    run = RunFolder(tmp_path / "run")
+    run.best.path.mkdir(parents=True)
+    run.best.config.write_text("{}")
+    scores = {"bleu": 21.5, "chrf": 40.0, "exact_match": 0.012, "bleu_signature": "nrefs:1", "loss": 2.0}
+    run.best.results.write_text(json.dumps({"validation": {}, "test": scores}))
+    run.log.write_text('{"step": 1, "loss": 2.0}\n')
+
+    def training(number):
+        process = subprocess.Popen([sys.executable, "-c", ""])
+        process.wait()
+        return Training(number, tmp_path / "run.yaml", run, "chrf", process)
+
+    return training
+
+
+def test_the_end_is_told_once_and_a_run_that_is_trained_further_is_loaded_again(ended, tmp_path, monkeypatch):
+    skipped = gradio.skip()
+    state, losses, _, _, seen, first = progress_of(ended(1), None)
+    assert state.replace("\\", "") == "**Done**: test: chrf 40.00, bleu 21.50, exact_match 0.012"
+    assert losses.visible
+    assert first == (str(tmp_path / "run"), seen)
+    state, *_, seen, second = progress_of(ended(2), seen)
+    assert state != skipped
+    assert second != first
+    monkeypatch.setattr("trefoil.studio.read_log", lambda log: pytest.fail("what has ended was read again"))
+    assert progress_of(ended(2), seen) == (skipped,) * 6
+
+
+def test_what_stands_in_a_file_is_no_markdown(tmp_path, write):
+    rows = "".join(f"text {n},{'![a](http://b/c.png)' if n % 2 else '<b>'}\n" for n in range(20))
+    page = make_studio(tmp_path / "runs")
+    _, _, notes = call(page, "look", [str(write("a.csv", f"text,label\n{rows}"))], "text-classification", 3)
+    assert r"\!\[a\]\(http" in notes
+    assert r"\<b\>" in notes
+
+
+def test_an_adapter_on_a_model_of_this_machine_is_published_merged(ended, tmp_path, monkeypatch):
+    given = {}
+    monkeypatch.setattr("trefoil.studio.publish", lambda *places, **options: given.update(options))
+    monkeypatch.setattr("trefoil.studio.check_published", lambda folder: [])
+    monkeypatch.setattr("trefoil.studio.must_be_merged", lambda run: run == tmp_path / "run")
+    studio = Studio(tmp_path)
+    studio.training = ended(1)
+    studio.publish("out", "", "")
+    assert given["merge"]

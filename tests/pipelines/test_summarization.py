@@ -40,6 +40,7 @@ def test_importing_the_package_brings_the_task_back(pipe):
     assert pipe.task == "summarization"
 
 
+@pytest.mark.slow
 def test_it_is_what_generate_gives(pipe, model, tokenizer):
     inputs = tokenizer("one two three", return_tensors="pt")
     ids = model.generate(inputs.input_ids, attention_mask=inputs.attention_mask, num_beams=4, max_new_tokens=256)

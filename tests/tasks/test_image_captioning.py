@@ -356,6 +356,7 @@ def test_pictures_of_every_kind_and_size_are_read(mode, tmp_path):
     assert task.collate(task.encode(examples, "train").examples[:1])["pixel_values"].shape == (1, 3, 48, 48)
 
 
+@pytest.mark.slow
 def test_a_folder_of_pictures_with_metadata_and_parquet_give_the_same(folder, tmp_path):
     rows = rows_of(folder)[:4]
     for split in ("train", "validation", "test"):

@@ -4,6 +4,7 @@ tokenized whole."""
 import datasets
 import numpy as np
 import pytest
+from conftest import seldom
 from task_parts import preprocessor_for, reader_for
 from training_runs import TINY_MODEL
 
@@ -13,10 +14,10 @@ from trefoil.data.tokenizer import train_tokenizer
 from trefoil.recipes.schema import Recipe, TokenizerRecipe, build, validate
 from trefoil.tasks.preprocessor import CUT
 
-MEGABYTES = 10_000_000
+MEGABYTES = 4_000_000
 WORD = "Donaudampfschifffahrtselektrizitätenhauptbetriebswerkbauunterbeamtengesellschaft"
 TEXT = f"{WORD} " * (MEGABYTES // (len(WORD.encode()) + 1))
-DOCUMENT = TEXT[: len(TEXT) // 5].rpartition(" ")[0]  # read in windows, not at once: two megabytes are enough
+DOCUMENT = TEXT[: len(TEXT) // 2].rpartition(" ")[0]  # read in windows, not at once: two megabytes are enough
 LINES = {"words": TEXT, "no space": "가" * (MEGABYTES // 3)}
 FAMILIES = {"causal-lm": "decoder", "translation": "encoder-decoder", "summarization": "encoder-decoder"}
 
@@ -55,8 +56,10 @@ COLUMNS = [
 ]
 
 
-@pytest.mark.parametrize("line", LINES)
-@pytest.mark.parametrize(("name", "column"), COLUMNS)
+@pytest.mark.parametrize("line", seldom(LINES, "no space"))
+@pytest.mark.parametrize(
+    ("name", "column"), [*COLUMNS[:2], *(pytest.param(*pair, marks=pytest.mark.slow) for pair in COLUMNS[2:])]
+)
 def test_a_line_of_megabytes_is_refused_skipped_or_cut(name, column, line):
     examples = datasets.Dataset.from_list([*SHORT[name], SHORT[name][0] | {column: LINES[line]}])
     number = len(examples)
@@ -76,7 +79,7 @@ def test_a_line_of_megabytes_is_refused_skipped_or_cut(name, column, line):
     assert split.notes[CUT] == 1
 
 
-@pytest.mark.parametrize(("name", "special"), [("causal-lm", 1), ("masked-lm", 2)])
+@pytest.mark.parametrize(("name", "special"), [pytest.param("causal-lm", 1, marks=pytest.mark.slow), ("masked-lm", 2)])
 def test_a_language_model_reads_a_line_of_megabytes_in_rows(name, special):
     examples = datasets.Dataset.from_list([{"text": TEXT}, {"text": "a"}])
     task = ready(name, examples, kind="byte_bpe")

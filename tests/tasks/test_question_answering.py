@@ -484,7 +484,7 @@ def test_windows_of_one_example_may_be_on_several_processes(make_preprocessor, m
     assert evaluator_for(preprocessor, examples, process).evaluate(model, final=True) == expected
 
 
-@pytest.mark.parametrize("no_answer", [True, False])
+@pytest.mark.parametrize("no_answer", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_the_pipeline_gives_the_same_answers(make_preprocessor, tmp_path, no_answer):
     changes = {"batches": {"max_source_length": 40}, "options": {"no_answer": no_answer, "stride": 10}}
     preprocessor, config = make_preprocessor(**changes)

@@ -148,6 +148,7 @@ def test_texts_to_score_are_cut_rather_than_skipped_and_so_is_what_is_generated(
     assert task.generation_config(config, train).max_new_tokens == 7
 
 
+@pytest.mark.slow
 def test_the_best_of_several_references_counts(tmp_path, write):
     several = [row | {"all": ["무엇이든", row["summary"]]} for row in ROWS]
     for split, rows in {"train": ROWS, "validation": several, "test": several}.items():

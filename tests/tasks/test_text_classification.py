@@ -474,7 +474,12 @@ def data_of(write):
 
 @pytest.mark.parametrize(
     ("family", "problem_type"),
-    [*(("encoder", name) for name in MIXED), ("decoder", "single_label_classification")],
+    [
+        pytest.param("encoder", "multi_label_classification", marks=pytest.mark.slow),
+        ("decoder", "single_label_classification"),
+        pytest.param("encoder", "single_label_classification", marks=pytest.mark.slow),
+        pytest.param("encoder", "regression", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run(tmp_path, data_of, family, problem_type):
     data = {"path": data_of(rows_of(problem_type))}
@@ -523,6 +528,7 @@ def test_a_run_says_what_it_skipped(tmp_path, data_of, capsys):
     assert len((tmp_path / "again" / "predictions.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_names_of_the_data_set_are_known_to_evaluate(tmp_path, write):
     folder = write("nothing.md", "").parent
     examples = datasets.Dataset.from_list(rows_of("single_label_classification"))

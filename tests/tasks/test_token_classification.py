@@ -653,7 +653,7 @@ def test_wrong_tags_cost(untrained):
 # --- runs
 
 
-@pytest.mark.parametrize("family", ["encoder", "decoder"])
+@pytest.mark.parametrize("family", ["encoder", pytest.param("decoder", marks=pytest.mark.slow)])
 def test_a_run(tmp_path, family):
     recipe = make_recipe(tmp_path / "run", model={"preset": f"{family}-tiny"})
     results = train(recipe)
@@ -702,6 +702,7 @@ OVERFIT = {
 }
 
 
+@pytest.mark.slow
 def test_pipeline_finds_what_was_predicted_in_raw_text(tmp_path):
     """Characters, all labelled: what `aggregation_strategy="simple"` joins are whole entities."""
     splits = {f"{name}_split": "train[:20]" for name in ("train", "validation", "test")}
@@ -719,6 +720,7 @@ def test_pipeline_finds_what_was_predicted_in_raw_text(tmp_path):
     assert pipeline_entities(tmp_path / "run" / "best", "simple", [line["text"] for line in lines]) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Tokenizer does not support real words")
 def test_pipeline_finds_what_was_predicted_in_words(tmp_path, texts_of_their_own):
     """Sub-words of which the first of each word is labelled: `aggregation_strategy="first"` reads those."""

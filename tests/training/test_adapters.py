@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import shlex
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +18,7 @@ from tests.training.test_models import TEXTS, recipe_of
 from trefoil.cli import main
 from trefoil.configuration.errors import UserError
 from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, train_tokenizer
+from trefoil.hub.publish import must_be_merged
 from trefoil.hub.stock import export_stock
 from trefoil.recipes.schema import AdapterRecipe, OptimizationRecipe, Recipe, TokenizerRecipe, build, validate
 from trefoil.runs import summary
@@ -120,6 +123,7 @@ def test_only_adapters_and_a_new_head_are_trained_and_saved(bases, tmp_path, cap
     assert evaluate(best) == results["test"]
 
 
+@pytest.mark.slow
 def test_peft_alone_makes_the_same_of_it(classified, bases):
     best = classified / "best"
     labels = read_model_config(best).id2label
@@ -234,10 +238,20 @@ def test_load_answers_with_the_labels(classified):
     assert trefoil.load(classified / "best")(TEXTS[0]) == predictor(TEXTS[0])
 
 
-def test_its_end_says_how_to_use_it(classified):
-    assert summary(ModelFolder(classified / "best").read_results(), classified)[2].startswith(
-        "use it:      trefoil predict"
-    )
+def test_its_end_says_how_to_use_it(classified, tmp_path, monkeypatch):
+    _, _, use, publish = summary(ModelFolder(classified / "best").read_results(), classified)
+    assert use.startswith("use it:      trefoil predict")
+    monkeypatch.chdir(tmp_path)
+    assert main([*shlex.split(publish.partition("trefoil ")[2]), "--quiet"]) == 0
+    assert (tmp_path / "published/run/model.safetensors").is_file()
+
+
+def test_one_on_a_model_of_the_hub_need_not_be_merged(classified, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(classified, run)
+    adapter = ModelFolder(run / "best").adapter
+    adapter.write_text(json.dumps(json.loads(adapter.read_text()) | {"base_model_name_or_path": "nobody/base"}))
+    assert not must_be_merged(run)
 
 
 def test_commands_read_it(classified, tmp_path, capsys):

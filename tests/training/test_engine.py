@@ -103,6 +103,7 @@ def test_every_family_and_task(launch, alone, engine):
         assert engines.same(alone / engine / case, alone / ONE / case), case
 
 
+@pytest.mark.slow
 def test_muon_is_refused_where_matrices_lie_in_parts(launch, tmp_path):
     run = tmp_path / "runs" / "run"
     (refusal,) = launch([("FSDP2 on 2", content(run, optimization={"optimizer": "muon"}))])

@@ -92,6 +92,7 @@ def own_scores(folder, pairs):
     return score_pairs(scorer, load_pairs(pairs, {}), "here")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["masked-lm", "denoising"])
 def test_it_is_told_what_minimal_pairs_are_scored(folder_of, write_task, pairs, tmp_path, capsys, task):
     folder, said = folder_of(task), tmp_path / "said"

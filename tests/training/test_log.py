@@ -15,6 +15,7 @@ def refuse(*arguments, **options):
     raise ConnectionError("no route to the host\nand more")
 
 
+@pytest.mark.slow
 def test_numbers_reach_the_tracker(tmp_path, monkeypatch):
     logged = {}
     monkeypatch.setattr(TensorBoardTracker, "log", lambda self, values, step: logged.setdefault(step, values))
@@ -23,7 +24,12 @@ def test_numbers_reach_the_tracker(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("what", "who"), [("log", "tensorboard"), ("start", "training.trackers"), ("finish", "tensorboard")]
+    ("what", "who"),
+    [
+        ("log", "tensorboard"),
+        pytest.param("start", "training.trackers", marks=pytest.mark.slow),
+        pytest.param("finish", "tensorboard", marks=pytest.mark.slow),
+    ],
 )
 def test_without_a_tracker_that_fails_the_run_goes_on_and_says_so_once(tmp_path, monkeypatch, capsys, what, who):
     monkeypatch.setattr(TensorBoardTracker, what, refuse)

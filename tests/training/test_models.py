@@ -75,7 +75,7 @@ def recipe_of(folder, task, rows=None, **changes):
 def trained(tmp_path_factory):
     """Run folders: an encoder and a decoder with the same tokenizer, and an encoder that classifies."""
     folder = tmp_path_factory.mktemp("pretrained")
-    config = TINY_MODEL | {"initializer_range": 0.3}
+    config = TINY_MODEL | {"initializer_range": 0.3, "num_hidden_layers": 2}
     encoder, decoder = ({"preset": f"{family}-tiny", "config": config} for family in ("encoder", "decoder"))
     train(recipe_of(folder / "encoder", "masked-lm", model=encoder))
     same = {"path": str(folder / "encoder" / "run" / "best")}

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import VARIANTS, tiny_model
+from conftest import tiny_model
 
 from trefoil.configuration.errors import UserError
 from trefoil.configuration.presets import preset_config
@@ -23,10 +23,8 @@ def groups_of(model, optimizer):
     return groups
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
-def test_only_matrices_decay(family, variant):
-    model = tiny_model(family, variant)
+def test_only_matrices_decay(family_and_variant):
+    model = tiny_model(*family_and_variant)
     (optimizer,) = make_optimizers(model, OptimizationRecipe(weight_decay=0.1))
     groups = groups_of(model, optimizer)
     assert set(groups) == {0.1, 0.0}

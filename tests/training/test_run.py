@@ -173,8 +173,9 @@ def test_averaged_weights_are_the_mean_of_the_last_checkpoints(tmp_path, monkeyp
 
 
 def test_accumulation_changes_nothing(tmp_path):
-    train(tiny_recipe(tmp_path / "one", **WITHOUT_DROPOUT))
-    changes = WITHOUT_DROPOUT | {"batches": {"tokens_per_device": 300}}
+    usual = WITHOUT_DROPOUT | {"training": {"max_steps": 8}}
+    train(tiny_recipe(tmp_path / "one", **usual))
+    changes = usual | {"batches": {"tokens_per_device": 300}}
     train(tiny_recipe(tmp_path / "four", **changes))
     assert losses(tmp_path / "four") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
 
@@ -299,12 +300,12 @@ def test_wrong_changes_of_a_trained_models_config_are_refused(finished_run, tmp_
 def test_weights_that_are_no_numbers_are_named(finished_run, tmp_path, value):
     folder = shutil.copytree(finished_run / "best", tmp_path / "broken")
     weights = load_file(folder / "model.safetensors")
-    weights["model.decoder.layers.1.mlp.up_proj.weight"][3, 2] = value
+    weights["model.decoder.layers.0.mlp.up_proj.weight"][3, 2] = value
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError) as error:
         train(started_from(tmp_path / "run", folder))
     assert str(error.value) == (
-        f"model.init_from='{folder}': model.decoder.layers.1.mlp.up_proj.weight holds NaN or an infinity; give weights that "
+        f"model.init_from='{folder}': model.decoder.layers.0.mlp.up_proj.weight holds NaN or an infinity; give weights that "
         "are all numbers"
     )
 
@@ -401,7 +402,10 @@ def test_rows_that_cannot_be_used_are_skipped_and_counted_if_so_wished(tmp_path,
     assert len((tmp_path / "run" / "predictions.jsonl").read_text().splitlines()) == 7
 
 
-@pytest.mark.parametrize(("kind", "size", "is_told"), [("characters", 150, True), ("byte_bpe", 270, False)])
+@pytest.mark.parametrize(
+    ("kind", "size", "is_told"),
+    [("characters", 150, True), pytest.param("byte_bpe", 270, False, marks=pytest.mark.slow)],
+)
 def test_it_says_how_many_tokens_the_tokenizer_does_not_know(tmp_path, capsys, kind, size, is_told):
     train(tiny_recipe(tmp_path / "run", tokenizer={"kind": kind, "vocab_size": size}, training={"max_steps": 1}))
     shown = capsys.readouterr().err
@@ -409,6 +413,7 @@ def test_it_says_how_many_tokens_the_tokenizer_does_not_know(tmp_path, capsys, k
         assert bool(re.search(rf"[1-9]\d?\.\d\d% of the tokens for {split} are unknown to the token", shown)) is is_told
 
 
+@pytest.mark.slow
 def test_one_file_is_not_enough_to_train_unless_it_is_cut(tmp_path, write):
     data = local_data(write)
     file = str(Path(data["path"]) / "train.jsonl")
@@ -501,7 +506,7 @@ def swapped(rows):
         ("train", fewer, "100 examples then, 99 now"),
         pytest.param("train", another, "as many examples, of which some are others", marks=pytest.mark.slow),
         pytest.param("train", swapped, "as many examples, of which some are others", marks=pytest.mark.slow),
-        ("validation", another, "as many examples, of which some are others"),
+        pytest.param("validation", another, "as many examples, of which some are others", marks=pytest.mark.slow),
     ],
 )
 def test_data_that_was_changed_since_the_run_began_is_refused(tmp_path, write, monkeypatch, split, change, told):
@@ -569,7 +574,7 @@ def test_it_stops_when_it_no_longer_improves(tmp_path, monkeypatch):
 PRESETS = {"translation": "encoder-decoder-tiny", "causal-lm": "decoder-tiny"}
 
 
-@pytest.mark.parametrize("task", PRESETS)
+@pytest.mark.parametrize("task", ["translation", pytest.param("causal-lm", marks=pytest.mark.slow)])
 def test_each_text_is_tokenized_once_over_evaluations_a_resumed_run_and_evaluate(task, write, tmp_path, monkeypatch):
     """Whatever goes through the tokenizer is counted, in all three."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

@@ -126,6 +126,7 @@ def test_a_folder_that_is_refused_is_left_as_it_was(tmp_path, overwrite):
     assert contents(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_run_from_before_the_marker_goes_on_and_is_marked(finished_run, tmp_path):
     folder = unmarked(finished_run, tmp_path / "run")
     (folder / ".mine.old").write_text("mine")
@@ -293,6 +294,7 @@ def test_where_there_are_no_locks_it_says_so_and_goes_on(tmp_path, monkeypatch, 
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_lets_go_of_its_folder(tmp_path, monkeypatch):
     recipe = tiny_recipe(tmp_path / "run", training={"max_steps": 2})
     train_and_die(monkeypatch, recipe, after_step(1))

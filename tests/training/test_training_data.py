@@ -165,9 +165,9 @@ def seen(folder, rank, out="seen"):
 
 
 def test_layers_compute_again_as_the_start_of_the_stream_asks_for(recipe, tmp_path, capsys):
-    short = {"max_steps": 4}
-    train(recipe("whole", training=short))
-    train(recipe("run", training=short | {"gradient_checkpointing": 0.0025}))
+    training, model = {"max_steps": 4}, {"config": TINY_MODEL | {"num_hidden_layers": 2}}
+    train(recipe("whole", training=training, model=model))
+    train(recipe("run", training=training | {"gradient_checkpointing": 0.0025}, model=model))
     (told,) = [line for line in capsys.readouterr().err.splitlines() if "compute again" in line]
     assert told.startswith("layers that compute again: 1 of 2; the largest batch keeps 0.00"), told
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
@@ -254,7 +254,7 @@ def test_invalid_rows_are_refused_by_file_and_line_or_skipped_and_counted(recipe
     assert [entry["skipped"] for entry in entries if "loss" in entry][-1] >= 3
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_invalid_row_ends_the_run_in_one_line(recipe, write, workers):
     file = write("c.jsonl", lines("c", 200) + '{"text": 5}\n')
     changes = {"data": {"sources": [{"path": str(file)}]}, "batches": {"workers": workers}}
@@ -307,9 +307,10 @@ def test_a_task_that_learns_from_its_whole_split_is_no_stream(recipe):
 
 
 def test_texts_are_tokenized_a_few_at_a_time(recipe, tmp_path, monkeypatch):
-    train(recipe("whole"))
+    short = {"max_steps": 8}
+    train(recipe("whole", training=short))
     monkeypatch.setattr(preprocessor, "CHARACTERS", 300)
-    train(recipe())
+    train(recipe(training=short))
     assert losses(tmp_path / "run") == losses(tmp_path / "whole")
 
 
@@ -326,6 +327,7 @@ def test_a_reader_can_be_sent_to_a_worker_that_is_not_forked(recipe):
         assert (expected[0]["input_ids"] == found[0]["input_ids"]).all()
 
 
+@pytest.mark.slow
 def test_a_file_that_was_changed_since_the_run_began_is_refused(recipe, tmp_path, write, monkeypatch):
     train_and_die(monkeypatch, recipe(), after_step(7))
     file = tmp_path / "data" / "b.jsonl"

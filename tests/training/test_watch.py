@@ -195,6 +195,7 @@ def test_too_many_end_the_run_with_the_batch_kept(tmp_path, monkeypatch):
     assert all(torch.equal(kept[name], expected[name]) for name in kept)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_due_at_a_step_that_is_left_out_is_written_after_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingLoop, "step", spoiled(TrainingLoop.step, math.nan, {14}))
     train(tiny_recipe(tmp_path / "run", training={"save_every": 7}))
@@ -235,6 +236,7 @@ def test_with_fp16_gradients_that_are_not_finite_are_left_to_the_scaler(tmp_path
     assert list(losses(tmp_path / "run")) == [*range(1, 16), *range(17, 21)]
 
 
+@pytest.mark.slow
 def test_it_is_told_at_the_step_where_it_is_and_not_at_the_next_that_is_logged(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(TrainingLoop, "step", spoiled(TrainingLoop.step, math.nan, {14}))
     train(tiny_recipe(tmp_path / "run", training={"log_every": 10}))
@@ -246,7 +248,7 @@ def test_it_is_told_at_the_step_where_it_is_and_not_at_the_next_that_is_logged(t
 # --- what is written
 
 
-@pytest.mark.parametrize("which", ["weight", "moment"])
+@pytest.mark.parametrize("which", ["weight", pytest.param("moment", marks=pytest.mark.slow)])
 def test_what_is_not_finite_is_not_written(tmp_path, monkeypatch, which):
     def step_and_break(self, micro_batches, step=TrainingLoop.step):
         values = step(self, micro_batches)

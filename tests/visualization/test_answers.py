@@ -64,6 +64,7 @@ def refused(page, *texts):
     return caught.value.message
 
 
+@pytest.mark.slow
 def test_every_task_s_example_can_be_pressed(page_of):
     """The example that stands in the card, in each of the boxes."""
     for name in ("masked-lm", "text-classification", "entailment", "token-classification", "question-answering"):
@@ -246,6 +247,11 @@ def test_a_regression_is_a_number(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     expected = pipeline("text-classification", model=str(tmp_path), device="cpu")(TEXT)[0]["score"]
     assert float(press(make_page(tmp_path), TEXT)[0]) == pytest.approx(expected, rel=1e-3)
+
+
+def test_each_number_of_a_regression_has_its_name():
+    answers = [{"values": {"joy": 0.51234, "anger": -1.0}}]
+    assert TASKS["text-classification"].shown("a text", answers) == "joy 0.5123, anger -1"
 
 
 def test_every_task_shows_something():

@@ -240,9 +240,9 @@ def test_what_cards_of_others_say(published, inference):
 @pytest.mark.parametrize(
     ("widget", "rows"),
     [
-        (True, []),
-        ("hello", []),
-        ({"text": "a"}, []),
+        pytest.param(True, [], marks=pytest.mark.slow),
+        pytest.param("hello", [], marks=pytest.mark.slow),
+        pytest.param({"text": "a"}, [], marks=pytest.mark.slow),
         (["hello", None, {"text": 3}, {"text": ["a"]}], []),
         (["hello", {"text": "a", "output": {"text": "b"}}], [["a"]]),
     ],

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import seldom
 from matplotlib import image
 
 from trefoil.visualization.attention import CROSS, ENCODER, AttentionMap, AttentionMaps, attention_maps
@@ -10,7 +11,8 @@ from trefoil.visualization.picture import attention_picture, find_fonts
 NOWHERE = "\U0010fffd"  # of private use: no font has it
 
 
-@pytest.mark.parametrize("family", ["encoder-decoder", "recurrent"])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", seldom(["encoder-decoder", "recurrent"], "encoder-decoder"))
 def test_every_kind(model_and_tokenizer, tmp_path, family):
     attention_picture(attention_maps(*model_and_tokenizer(family), "half past three"), tmp_path / "map.png")
     pixels = image.imread(tmp_path / "map.png")

@@ -24,7 +24,7 @@ def drawn(tmp_path, monkeypatch):
     plt.close("all")
 
 
-@pytest.mark.parametrize("count", [2, 24])
+@pytest.mark.parametrize("count", [2, pytest.param(24, marks=pytest.mark.slow)])
 def test_a_matrix_says_each_count_and_each_label(drawn, count):
     labels = [f"label ${number}$" for number in range(count)]
     counts = [[1000 if row == column else row * (column % 3) for column in range(count)] for row in range(count)]

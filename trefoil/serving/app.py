@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import takewhile
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -16,7 +17,7 @@ from ..configuration.errors import UserError
 from ..configuration.version import __version__
 from ..predict import Predictor
 from .completions import Completions
-from .errors import ApiError
+from .errors import ApiError, require_model
 from .guard import Guard
 from .limits import Limits
 from .metrics import Metrics
@@ -66,6 +67,10 @@ class Service:
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:
         yield
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the model's thread; nothing where it has ended."""
         self.worker.stop(STOP_SECONDS)
 
     def _add_common_routes(self, api: FastAPI, task: str) -> None:
@@ -83,10 +88,9 @@ class Service:
         async def models() -> Response:
             return JSONResponse({"object": "list", "data": [self._card(task)]})
 
-        @api.get("/v1/models/{name}")
+        @api.get("/v1/models/{name:path}")
         async def model(name: str) -> Response:
-            if name != self.name:
-                raise ApiError(404, f"there is no such model; this server has {self.name}", "model", "model_not_found")
+            require_model(name, self.name)
             return JSONResponse(self._card(task))
 
     def _card(self, task: str) -> dict[str, Any]:
@@ -109,7 +113,9 @@ async def _invalid(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     if first["type"] == "json_invalid" or first["loc"] == ("body",):
         return _told(ApiError(400, "send a JSON object, with content-type: application/json"))
-    place = ".".join(str(part) for part in first["loc"] if part != "body")
+    # behind the field's name stands which of the types that it may have was tried
+    fields = takewhile(lambda part: isinstance(part, int) or part.isidentifier(), first["loc"])
+    place = ".".join(str(part) for part in fields if part != "body")
     return _told(ApiError(400, f"{place}: {first['msg']}" if place else first["msg"], place or None))
 
 

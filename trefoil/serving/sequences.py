@@ -80,7 +80,7 @@ class Sequence:
             return 0
         try:
             token = self._chosen(scores)
-        except (RuntimeError, ValueError, IndexError) as error:  # of scores that are no numbers, none can be drawn
+        except Exception as error:  # the other texts have nothing to do with it
             self.fail(error)
             return 0
         self.written.append(token)

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import uvicorn
@@ -34,8 +35,9 @@ def serve(predictor: Predictor, name: str, host: str, port: int, limits: Limits,
         )
     except OSError as error:
         raise UserError(f"cannot serve at {host}, port {port}: {error.strerror or error}") from None
-    with listening:
+    with listening, ExitStack() as at_the_end:
         service = Service(predictor, name, limits, key)
+        at_the_end.callback(service.stop)  # uvicorn leaves it out at a second Ctrl+C; the thread would keep the process
         config = uvicorn.Config(
             service.app,
             http=BoundedConnection,

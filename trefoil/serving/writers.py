@@ -82,7 +82,8 @@ class PagedWriter:
 
     def cancel(self, sequence: Sequence) -> None:
         sequence.gone = True
-        if not sequence.has_ended and self.sequences.pop(sequence.name, None) is not None:
+        # also one that failed: it would go on to its last token
+        if self.sequences.pop(sequence.name, None) is not None:
             self.manager.cancel_request(sequence.name)
 
     def is_alive(self) -> bool:
@@ -172,7 +173,7 @@ class PaddedWriter:
                 logits_processor=LogitsProcessorList([_Chosen(batch)]),
                 stopping_criteria=StoppingCriteriaList([_Ended(batch)]),
             )
-        except (RuntimeError, ValueError, IndexError) as error:
+        except Exception as error:  # or the thread would end, and with it all that come after
             for sequence in batch:
                 sequence.fail(error)
 
@@ -212,11 +213,14 @@ def start_writer(model: Any, limits: Limits, observe: Callable[[int], None]) -> 
     )
     probe = _Probe(model)
     paged = PagedWriter(model, limits, observe)
-    paged.add(probe)  # type: ignore[arg-type]
-    if probe.is_as_expected():
-        return paged
-    paged.stop(PROBE_SECONDS)
-    return PaddedWriter(model, limits, observe)
+    is_as_expected = False
+    try:
+        paged.add(probe)  # type: ignore[arg-type]
+        is_as_expected = probe.is_as_expected()
+    finally:
+        if not is_as_expected:  # also at Ctrl+C: its thread would keep the process
+            paged.stop(PROBE_SECONDS)
+    return paged if is_as_expected else PaddedWriter(model, limits, observe)
 
 
 class _Probe:

@@ -359,6 +359,7 @@ def test_sentences_by_hand(pattern, slots, ko, en, entities):
     assert [f"{ko[start:end]} {label}" for start, end, label in sentence.entities] == entities
 
 
+@pytest.mark.slow
 def test_one_korean_text_has_one_english_text(sentences):
     english = {}
     for sentence in sentences:

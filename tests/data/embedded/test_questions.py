@@ -319,6 +319,7 @@ INTERROGATIVES = {
 }
 
 
+@pytest.mark.slow
 def test_generated_questions_ask_for_the_label_of_the_answer():
     rng, answered = Random(4), 0
     for _ in range(5_000):

@@ -55,6 +55,7 @@ def test_columns(pictures):
         assert all(numbers.count(number) > 0.35 * len(numbers) for number in (1, 2))
 
 
+@pytest.mark.slow
 def test_every_held_out_picture_combines_what_training_never_does(pictures):
     def combined(texts):
         return [

@@ -44,6 +44,7 @@ def test_an_entity_within_a_token_is_refused(entity):
         bio_tags(token_spans("3월 15일에"), [entity])
 
 
+@pytest.mark.slow
 def test_tokens_of_generated_texts_cover_them_and_respect_the_entities():
     rng = Random(3)
     for _ in range(10_000):

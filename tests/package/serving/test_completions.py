@@ -2,12 +2,14 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import Mock
 
 import pytest
 import torch
 from transformers import set_seed
 
 from tests.package.serving.conftest import wait_until
+from trefoil.serving.sequences import Sequence
 
 PROMPTS = ["three", "two pears and three apples", "half past", "세 개의", "다섯 시 반 세 개의 사과와 두"]
 NEW_TOKENS = 8
@@ -150,6 +152,7 @@ def test_a_conversation(client, predictor):
         ("completions", {"prompt": "a", "stop": ""}, 400, "stop"),
         ("completions", {"prompt": ["a"] * 100, "n": 100}, 400, "10,000 texts are asked for at once"),
         ("completions", {"prompt": "\ud800"}, 400, "prompt"),
+        ("completions", {"prompt": 5}, 400, "prompt: Input"),
         ("completions", {}, 400, "prompt: Field required"),
         ("chat/completions", {"messages": []}, 400, "messages"),
         ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "messages"),
@@ -194,6 +197,30 @@ def test_scores_that_are_no_numbers_fail_one_text_and_not_the_server(folder_of, 
         answer = client.post("/v1/completions", json={"prompt": [7], "temperature": 1, "max_tokens": 4})
         assert (answer.status_code, answer.json()["error"]["type"]) == (500, "server_error")
         assert client.get("/health").status_code == 200
+
+
+def test_a_text_that_failed_leaves_the_batch(folder_of, served, monkeypatch):
+    predictor = folder_of("causal-lm", max_position_embeddings=4096)
+    predictor.model.generation_config.eos_token_id = None
+    monkeypatch.setattr(Sequence, "_chosen", Mock(side_effect=RuntimeError("no number can be drawn")))
+    with served(predictor) as client:
+        assert client.post("/v1/completions", json={"prompt": "three", "max_tokens": 4000}).status_code == 500
+        wait_until(lambda: not client.service.worker.manager.batch_processor.has_pending_requests())
+        assert client.service.metrics.registry.get_sample_value("trefoil_step_rows_count") < 4000
+
+
+@pytest.mark.parametrize("positions", ["rotary", "alibi"])
+def test_whatever_fails_a_text_does_not_end_the_server(folder_of, served, monkeypatch, positions):
+    predictor = folder_of("causal-lm", position_embedding_type=positions)
+    body, fails = {"prompt": "three", "max_tokens": 4}, Mock(side_effect=KeyError("what no one thought of"))
+    with served(predictor) as client:
+        for place, name in ((Sequence, "_chosen"), (predictor.model, "generate")):
+            if name == "_chosen" or not client.service.is_continuous:
+                with monkeypatch.context() as broken:
+                    broken.setattr(place, name, fails)
+                    assert client.post("/v1/completions", json=body).status_code == 500
+        assert client.get("/health").status_code == 200
+        assert client.post("/v1/completions", json=body).status_code == 200
 
 
 @pytest.mark.slow

@@ -143,12 +143,12 @@ def test_who_goes_frees_a_place(classifier, served, held):
         assert client.post("/predict", json={"inputs": "a"}).status_code == 200
 
 
-@pytest.mark.slow  # now and then the place is not free again in time
 def test_a_stream_that_is_left_is_no_longer_written(endless, served):
     with served(endless) as client:
         body = {"prompt": "three", "max_tokens": 4000, "stream": True, "temperature": 0}
         with client.stream("POST", "/v1/completions", json=body) as answer:
-            next(answer.iter_lines())
+            lines = answer.iter_lines()  # kept: where it is collected, the connection ends
+            next(lines)
             wait_until(lambda: client.service.places.taken == 1)
         wait_until(lambda: client.service.places.taken == 0)
         wait_until(lambda: not client.service.worker.sequences)
@@ -180,6 +180,13 @@ def test_a_failure_tells_nothing_of_the_server(classifier, served, monkeypatch, 
         monkeypatch.setattr(client.service.reader, "read", fails)
         answer = client.post("/predict", json={"inputs": "a"})
         assert (answer.status_code, "secret" in answer.text) == (500, False)
+
+
+def test_a_model_is_asked_for_by_its_whole_name(classifier, served):
+    with served(classifier) as client:
+        assert client.get("/v1/models/tiny").json() == client.get("/v1/models").json()["data"][0]
+        answer = client.get("/v1/models/someone/tiny")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
 
 
 def test_metrics_count(classifier, served):

@@ -73,6 +73,21 @@ def test_what_others_reach_without_a_key_is_warned_of(folder_of, not_run, capsys
         assert re.fullmatch(r"warning: whoever reaches 0\.0\.0\.0 can use this model; .* TREFOIL_KEY\n", printed.err)
 
 
+@pytest.mark.parametrize("place", ["trefoil.serving.writers._Probe.is_as_expected", "uvicorn.Server.run"])
+def test_no_thread_outlives_ctrl_c(folder_of, not_run, monkeypatch, place):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    def kept_up():
+        return {thread for thread in threading.enumerate() if not thread.daemon}
+
+    monkeypatch.setattr(place, interrupted)
+    before = kept_up()
+    with pytest.raises(KeyboardInterrupt):
+        serve(folder_of("causal-lm"), "tiny", "127.0.0.1", 0, Limits(), None, grace=1)
+    assert kept_up() == before
+
+
 def test_an_address_of_another_machine(folder_of, capsys):
     model = folder_of("text-classification").name
     assert main(["serve", model, "--host", "192.0.2.1", "--port", "0"]) == 2
