@@ -52,6 +52,7 @@ class LinearChainCRF(nn.Module):
         labels: torch.Tensor,
         follows: torch.Tensor,
         num_items_in_batch: torch.Tensor | int | None = None,
+        label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> torch.Tensor:
         """-log p of the labels together, by how many there are.
@@ -59,7 +60,14 @@ class LinearChainCRF(nn.Module):
         Args:
             labels: `(B, T)`; a token of -100 may have any.
             num_items_in_batch: Divide the sum by this; else the mean is taken.
+
+        Raises:
+            ValueError: Labels are to be smoothed.
         """
+        if label_smoothing:
+            raise ValueError(
+                f"label_smoothing={label_smoothing} is of each label alone; with classifier_crf, leave it out"
+            )
         scores, labels = scores.float(), labels.to(scores.device, torch.long)
         counts = labelled(labels)
         others = nn.functional.one_hot(labels.clamp(min=0), scores.shape[-1]) == 0

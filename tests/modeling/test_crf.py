@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 from conftest import SMALL
+from transformers import AutoModelForTokenClassification
 
 import trefoil
 from trefoil.modeling.crf import LinearChainCRF
@@ -113,3 +114,18 @@ def test_packed_documents_and_padding_are_apart(token_ids):
     torch.testing.assert_close(logits[:, 4:], model(second).logits)
     together = model(packed).logits
     assert not torch.allclose(together[:, 4:], logits[:, 4:])
+
+
+def test_smoothed_labels_are_refused(crf, scores):
+    with pytest.raises(ValueError, match=r"label_smoothing=0.1 is of each label alone"):
+        crf.loss(scores, torch.zeros(1, 4, dtype=torch.long), FOLLOWS, label_smoothing=0.1)
+
+
+def test_a_chain_is_saved_and_loaded(token_ids, tmp_path):
+    config = trefoil.TrefoilEncoderConfig(**SMALL, num_labels=3, classifier_crf=True)
+    model = trefoil.TrefoilEncoderForTokenClassification(config).eval()
+    model.crf.transitions.data.normal_()
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForTokenClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded(token_ids).logits, model(token_ids).logits)
+    torch.testing.assert_close(loaded(token_ids).logits.exp().sum(-1), torch.ones(token_ids.shape))

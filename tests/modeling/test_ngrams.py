@@ -63,7 +63,10 @@ def test_a_model_of_n_grams_reads_ids(token_ids):
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"ngram_sizes": [1]}, "ngram_sizes"), ({"ngram_vocab_size": 0}, "ngram_vocab_size=0 must be positive")],
+    [
+        ({"ngram_sizes": [1]}, "ngram_sizes"),
+        ({"ngram_sizes": [2], "ngram_vocab_size": -1}, "ngram_vocab_size=-1 must be positive"),
+    ],
 )
 def test_sizes_that_make_no_sense_are_refused(fields, message):
     with pytest.raises(Exception, match=message):
