@@ -35,6 +35,7 @@ COUNTS_IN = {
     "final_logit_softcapping": ("CausalLM", "ConditionalGeneration"),
     "classifier_pooling": ("SequenceClassification",),
     "pooler_act": ("SequenceClassification",),
+    "classifier_crf": ("TokenClassification",),
     "classifier_transform": ("Classification", "QuestionAnswering"),
     "transform_act": ("MaskedLM",),
     "transform_bias": ("MaskedLM",),

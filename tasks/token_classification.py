@@ -63,6 +63,11 @@ class TokenClassificationReader(LabelledReader):
         super().__init__(task, recipe)
         if self.options.stride < 0:
             raise UserError(f"options.stride={self.options.stride} must not be negative")
+        if recipe.optimization.label_smoothing and recipe.model.config.get("classifier_crf"):
+            raise UserError(
+                "optimization.label_smoothing is of each label alone, and model.config.classifier_crf=true learns them together; "
+                "leave one out"
+            )
 
     def learn(self, train: datasets.Dataset) -> dict[str, Any]:
         name = str(self.column("tags"))

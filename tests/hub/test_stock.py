@@ -517,6 +517,15 @@ def test_an_encoder_without_segments():
     assert "bert cannot express type_vocab_size=0 (it has 1)" in refusal(to_stock, model, "bert")
 
 
+@pytest.mark.parametrize(("option", "value", "has"), [("classifier_crf", True, False), ("ngram_sizes", [2, 3], None)])
+def test_what_no_stock_tagger_has(option, value, has):
+    model = tiny_model("encoder", "bert", type_vocab_size=2)
+    tagger = trefoil.TrefoilEncoderForTokenClassification(
+        type(model.config).from_dict(model.config.to_dict() | {option: value, "num_labels": 3})
+    )
+    assert f"bert cannot express {option}={value!r} (it has {has!r})" in refusal(to_stock, tagger, "bert")
+
+
 @pytest.mark.parametrize(
     ("architecture", "fields", "message"),
     [

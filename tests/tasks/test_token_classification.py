@@ -477,6 +477,12 @@ def test_options_are_checked():
         reader_for(recipe_for(make_rows(GOOD), options={"stride": -1}))
     with pytest.raises(UserError, match=r"unknown key options.strides; did you mean stride\?"):
         reader_for(recipe_for(make_rows(GOOD), options={"strides": 1}))
+    with pytest.raises(UserError, match=r"^optimization.label_smoothing is of each label alone"):
+        reader_for(
+            recipe_for(
+                make_rows(GOOD), optimization={"label_smoothing": 0.1}, model={"config": {"classifier_crf": True}}
+            )
+        )
     with pytest.raises(UserError, match=r"data.columns.label: the task token-classification has no such column"):
         reader_for(recipe_for(make_rows(GOOD), data={"columns": {"label": "x"}}))
 
