@@ -15,6 +15,11 @@ class TrefoilEncoderConfig(TrefoilConfig):
         embedding_size: Width of the embeddings. Where it is not `hidden_size`, a projection stands behind them
             (Lan et al. 2020, §3.1; ELECTRA), and the transform of masked language modelling leads back to it.
             Default: `hidden_size`.
+        ngram_sizes: Lengths, in tokens, of n-grams that have embeddings of their own, which are added to those of the tokens with
+            which they end and begin (Bojanowski et al. 2017; Huang et al. 2025): with few data, what stands beside a token tells
+            more than layers learn to see. Such a model reads ids, not `inputs_embeds`. Default: none.
+        ngram_vocab_size: Rows of their table, in which n-grams are found by hashing. Default: 65,536, where there are n-grams.
+        ngram_embedding_size: Width of their table. Default: 64, where there are n-grams.
         classifier_pooling: What a sequence is classified by: the hidden state of its first token (`cls`), or the
             `mean` over its tokens.
         classifier_transform: Every head starts with the transform of masked language modelling (dense, activation,
@@ -28,6 +33,9 @@ class TrefoilEncoderConfig(TrefoilConfig):
     model_type = "trefoil_encoder"
 
     embedding_size: int | None = None
+    ngram_sizes: list[int] | None = None
+    ngram_vocab_size: int | None = None
+    ngram_embedding_size: int | None = None
     classifier_pooling: Literal["cls", "mean"] = "cls"
     classifier_transform: bool = False
     transform_act: str | None = None
@@ -39,6 +47,9 @@ class TrefoilEncoderConfig(TrefoilConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.embedding_size is None:
             self.embedding_size = self.hidden_size
+        if self.ngram_sizes:
+            self.ngram_vocab_size = 65_536 if self.ngram_vocab_size is None else self.ngram_vocab_size
+            self.ngram_embedding_size = 64 if self.ngram_embedding_size is None else self.ngram_embedding_size
         if self.transform_act is None:
             self.transform_act = self.hidden_act
         if self.transform_bias is None:
@@ -55,8 +66,11 @@ class TrefoilEncoderConfig(TrefoilConfig):
         """Checks between fields; each message names the fields and their values."""
         super().validate_architecture()
         assert self.embedding_size is not None  # filled in by __post_init__
-        if self.embedding_size <= 0:
-            raise ValueError(f"embedding_size={self.embedding_size} must be positive")
+        for name in ("embedding_size", "ngram_vocab_size", "ngram_embedding_size"):
+            if (size := getattr(self, name)) is not None and size <= 0:
+                raise ValueError(f"{name}={size} must be positive")
+        if any(size < 2 for size in self.ngram_sizes or []):
+            raise ValueError(f"ngram_sizes={self.ngram_sizes} must be 2 or more; single tokens have embeddings")
         if self.position_embedding_type == "sinusoidal" and self.embedding_size % 2 != 0:
             raise ValueError(
                 f"embedding_size={self.embedding_size} must be even with position_embedding_type='sinusoidal'"

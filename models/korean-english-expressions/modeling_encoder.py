@@ -19,6 +19,7 @@ from .modeling_heads import (
 )
 from .modeling_layer import TransformerLayer
 from .modeling_masks import bidirectional_masks
+from .modeling_ngrams import NgramEmbeddings
 from .modeling_stack import TransformerPreTrainedModel, TransformerStack
 from .modeling_unpadding import Unread, sort_by_length
 from .modeling_vocabulary import LanguageModelHead, VocabularyProjection
@@ -32,6 +33,8 @@ class TrefoilEncoderModel(TransformerStack):
 
     def __init__(self, config: TrefoilEncoderConfig, add_pooler: bool | None = None) -> None:
         super().__init__(config)
+        width = self.embed_tokens.embedding_dim
+        self.embed_ngrams = NgramEmbeddings(config, width) if config.ngram_sizes else None
         add_pooler = config.add_pooler if add_pooler is None else add_pooler
         self.pooler = EncoderPooler(config) if add_pooler else None
         self.post_init()
@@ -67,6 +70,11 @@ class TrefoilEncoderModel(TransformerStack):
             position_ids = sequences.join(position_ids)
             token_type_ids = None if token_type_ids is None else sequences.join(token_type_ids)
         inputs_embeds = self.embed(inputs, sequences)
+        if self.embed_ngrams is not None:
+            if input_ids is None:
+                raise ValueError(f"ngram_sizes={self.config.ngram_sizes} are of input_ids, not of inputs_embeds")
+            ngrams = self.embed_ngrams(input_ids, attention_mask, sequence_ids)
+            inputs_embeds = inputs_embeds + (ngrams if sequences is None else sequences.join(ngrams))
         if sequences is None:
             masks = bidirectional_masks(self.config, inputs_embeds, attention_mask, sequence_ids)
         hidden_states = self.run_layers(

@@ -182,22 +182,25 @@ class TransformerStack(TransformerPreTrainedModel):
         )
 
     def position_bias(
-        self, hidden_states: torch.Tensor, past_key_values: Cache | None, length: int
+        self, hidden_states: torch.Tensor, past_key_values: Cache | None, length: int, is_paged: bool = False
     ) -> torch.Tensor | None:
         """What positions add to the scores of all layers: `(1, H, T, S)`, where they do.
 
         Args:
             length: T.
+            is_paged: Whether keys are those of many texts, from a paged cache.
 
         Raises:
             ValueError: The attention implementation has no place for it.
         """
         if self.score_positions is None:
             return None
-        if any(kernel in (self.config._attn_implementation or "") for kernel in ("flash", "paged", "vllm")):
+        kernel = self.config._attn_implementation or ""
+        if is_paged or any(name in kernel for name in ("flash", "paged", "vllm")):
+            told, remedy = (" of a paged cache", "generate()") if is_paged else ("", "'sdpa' or 'eager'")
             raise ValueError(
-                f"attn_implementation={self.config._attn_implementation!r} cannot add positions to the scores, as "
-                f"position_embedding_type={self.config.position_embedding_type!r} wants; use 'sdpa' or 'eager'"
+                f"attn_implementation={kernel!r}{told} cannot add positions to the scores, as "
+                f"position_embedding_type={self.config.position_embedding_type!r} wants; use {remedy}"
             )
         past_length, first_key, keys = 0, 0, length
         if past_key_values is not None:
@@ -257,7 +260,8 @@ class TransformerStack(TransformerPreTrainedModel):
             hidden_states = self.embed_proj(hidden_states)
         position_embeddings = {} if self.rotary_emb is None else self.rotary_emb(hidden_states, position_ids)
         length = hidden_states.shape[1] if sequences is None else max(sequences.lengths)
-        position_bias = self.position_bias(hidden_states, past_key_values, length)
+        is_paged = kwargs.get("cache") is not None  # transformers' generate_batch hands it to the layers
+        position_bias = self.position_bias(hidden_states, past_key_values, length, is_paged)
         self.require_soft_caps()
         attention = cross_attention = attention_function(self.config)
         if sequences is not None:

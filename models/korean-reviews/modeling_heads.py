@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import initialization
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_outputs import (
@@ -15,6 +16,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple
 
+from .modeling_crf import LinearChainCRF
 from .modeling_dropout import Dropout
 from .modeling_losses import infer_problem_type, labelled, sequence_loss, span_cross_entropy, token_cross_entropy
 from .modeling_norms import make_norm
@@ -42,6 +44,19 @@ def real_tokens(
     if input_ids is not None and pad_token_id is not None:
         real = real & (input_ids != pad_token_id).to(hidden_states.device)
     return real
+
+
+def following(real: torch.Tensor, sequence_ids: torch.Tensor | None = None) -> torch.Tensor:
+    """Which tokens stand behind another one of their sequence, `(B, T)`.
+
+    Args:
+        real: `(B, T)`, False for padding.
+        sequence_ids: `(B, T)`, the document that each token of a packed row belongs to.
+    """
+    follows = real & nn.functional.pad(real, (1, 0))[:, :-1]
+    if sequence_ids is not None:
+        follows = follows & (sequence_ids == nn.functional.pad(sequence_ids, (1, 0), value=-1)[:, :-1])
+    return follows
 
 
 def first_token(hidden_states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
@@ -209,14 +224,21 @@ class SequenceClassificationModel(HeadedModel):
 
 
 class TokenClassificationModel(HeadedModel):
-    """Dropout and a projection to the labels of each token."""
+    """Dropout and a projection to the labels of each token; and a chain over these, where `classifier_crf` wants one."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.crf = LinearChainCRF(config) if config.classifier_crf else None
         self.loss_function = token_cross_entropy
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, LinearChainCRF):
+            initialization.copy_(module.transitions, module.initial_transitions())
 
     @can_return_tuple
     def forward(
@@ -234,7 +256,8 @@ class TokenClassificationModel(HeadedModel):
             labels: `(B, T)` class ids; -100 does not count. The rest: the base model's `forward`.
 
         Returns:
-            `logits (B, T, num_labels)` and, with labels, the loss.
+            `logits (B, T, num_labels)` and, with labels, the loss. With `classifier_crf` the logits are log-probabilities
+            of each token's label; while training, the scores that the chain is given.
         """
         outputs = self.run_base(
             supervised=labels is not None,
@@ -248,7 +271,13 @@ class TokenClassificationModel(HeadedModel):
         )
         logits = self.score(self.dropout(self.transform(outputs.last_hidden_state)))
         loss = None
-        if labels is not None:
+        if self.crf is not None:
+            real = real_tokens(logits, attention_mask)
+            scores = logits.masked_fill(~real[..., None], 0)
+            follows = following(real, kwargs.get("sequence_ids"))
+            loss = None if labels is None else self.crf.loss(scores, labels, follows, **kwargs)
+            logits = scores if self.training and labels is not None else self.crf(scores, follows)
+        elif labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.num_labels, **kwargs)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions

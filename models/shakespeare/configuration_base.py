@@ -76,6 +76,8 @@ class TrefoilConfig(PreTrainedConfig):
         attention_dropout: Dropout on the attention weights.
         activation_dropout: Dropout inside the feed-forward sublayer, after the activation.
         classifier_dropout: Dropout before the projection of a classification head. Default: `hidden_dropout`.
+        classifier_crf: A head that labels tokens learns which labels follow which (Lample et al. 2016), token by token, so that
+            torch.export takes one length only.
         initializer_range: Standard deviation of initial weights.
         tie_word_embeddings: Use the input embedding as the output projection (Press & Wolf 2017).
         freeze_padding_embedding: The padding token's embedding starts at zero and gets no gradient where it is read.
@@ -131,6 +133,7 @@ class TrefoilConfig(PreTrainedConfig):
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
     classifier_dropout: float | int | None = None
+    classifier_crf: bool = False
     initializer_range: float = 0.02
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
