@@ -45,8 +45,15 @@ def test_the_end_says_how_good_it_is_where_it_is_and_what_to_type(finished_run):
 
 def test_scores_are_told_of_one_split():
     validation = {"accuracy": 80.0, "loss": 0.5}
-    test = {"accuracy": 91.254, "mean_squared_error": 0.00123, "f1/가": 3.0, "bleu_signature": "nrefs:1", "loss": 0.5}
+    test = {
+        "accuracy": 91.254,
+        "mean_squared_error": 0.00123,
+        "ko-en/help/bleu": 3.0,
+        "bleu_signature": "nrefs:1",
+        "loss": 0.5,
+    }
     assert shown_scores({"validation": validation, "test": test}) == "test: accuracy 91.25, mean_squared_error 0.00123"
+    assert shown_scores({"test": {"ko-en/bleu": 3.0}}) == "test: ko-en/bleu 3.00"
     assert shown_scores({"test": test}, "mean_squared_error").startswith("test: mean_squared_error")
     assert shown_scores({"validation": validation}) == "validation: accuracy 80.00"
     assert shown_scores({"steps": 3}) == "no results"

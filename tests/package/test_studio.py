@@ -135,10 +135,18 @@ def test_what_stands_in_a_file_is_no_markdown(tmp_path, write):
 
 def test_an_adapter_on_a_model_of_this_machine_is_published_merged(ended, tmp_path, monkeypatch):
     given = {}
-    monkeypatch.setattr("trefoil.studio.publish", lambda *places, **options: given.update(options))
+
+    def published(source, target, **options):
+        given.update(options)
+        target.mkdir()
+        (target / "README.md").write_text("---\nwidget:\n- text: 세 시\n---\n")
+        return target
+
+    monkeypatch.setattr("trefoil.studio.publish", published)
     monkeypatch.setattr("trefoil.studio.check_published", lambda folder: [])
     monkeypatch.setattr("trefoil.studio.must_be_merged", lambda run: run == tmp_path / "run")
     studio = Studio(tmp_path)
     studio.training = ended(1)
-    studio.publish("out", "", "")
+    _, shown = studio.publish("out", "", "")
     assert given["merge"]
+    assert shown == ["the card shows as an example: “세 시”"]
