@@ -12,10 +12,6 @@ DEVELOPMENT := test,lint,ecosystem
 RELEASE := .venv-release
 RELEASE_INSTALLED := $(RELEASE)/.installed
 
-# so that it stays below 5 MB
-REVIEWS := tokenizer.vocab_size=6000 model.config.hidden_size=160 model.config.intermediate_size=432 \
-	model.attn_implementation=null batches.tokens_per_batch=1024 optimization.warmup_steps=400 training.evaluate_every=1000
-
 export TOKENIZERS_PARALLELISM := false
 
 define install
@@ -93,7 +89,7 @@ models: $(DEMO_INSTALLED)
 	$(call train_model,korean-english-expressions,encoder-decoder-translation-embedded-ko-en,apache-2.0)
 	$(call train_model,korean-entities,encoder-token-classification-embedded,apache-2.0)
 ifdef NSMC
-	$(call train_model,korean-reviews,encoder-text-classification-nsmc,apache-2.0,data.path=$(NSMC) $(REVIEWS))
+	$(call train_model,korean-reviews,encoder-text-classification-nsmc,apache-2.0,data.path=$(NSMC))
 endif
 ifdef SHAKESPEARE
 	$(call train_model,shakespeare,decoder-causal-lm-tinyshakespeare,apache-2.0,data.path=$(SHAKESPEARE) model.config.max_position_embeddings=256)
