@@ -118,11 +118,12 @@ def _messages(
     is_next = torch.stack((follows, follows.flip(1).roll(1, dims=1)))
     arriving, totals = [], []
     here = torch.ones_like(both[:, :, 0])
-    for place in range(both.shape[2]):
-        arriving.append(torch.where(is_next[:, :, place, None], here @ factors, 1.0))
-        here = arriving[-1] * both[:, :, place]
-        totals.append(here.sum(dim=-1, keepdim=True))
-        here = here / totals[-1]
+    with torch.autocast(scores.device.type, enabled=False):  # products, too, stay in float32
+        for place in range(both.shape[2]):
+            arriving.append(torch.where(is_next[:, :, place, None], here @ factors, 1.0))
+            here = arriving[-1] * both[:, :, place]
+            totals.append(here.sum(dim=-1, keepdim=True))
+            here = here / totals[-1]
     messages = torch.stack(arriving, dim=2)
     log_partition = torch.stack([total[0] for total in totals], dim=1).log() + highest
     return weights, torch.stack((messages[0], messages[1].flip(1))), log_partition.sum(dim=(1, 2))

@@ -89,6 +89,14 @@ def test_a_long_text_of_certain_labels_is_exact(crf):
     assert crf.transitions.grad.isfinite().all()
 
 
+def test_mixed_precision_changes_nothing(crf, scores):
+    labels = torch.tensor([[0, 1, 2, 0]])
+    expected = crf.loss(scores, labels, FOLLOWS), crf(scores, FOLLOWS)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = crf.loss(scores, labels, FOLLOWS), crf(scores, FOLLOWS)
+    torch.testing.assert_close(found, expected)
+
+
 def test_what_continues_no_entity_begins_unheard_of():
     labels = ["O", "B-X", "I-X", "B-Y", "I-Y"]
     config = trefoil.TrefoilEncoderConfig(**SMALL, id2label=dict(enumerate(labels)), classifier_crf=True)
