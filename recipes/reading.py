@@ -60,6 +60,27 @@ _Loader.add_implicit_resolver(
 )
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML writes the line breaks that only Unicode knows as they are, and reads them as spaces; here they are escaped."""
+
+    def represent_text(self, text: str) -> yaml.Node:
+        return self.represent_scalar(
+            "tag:yaml.org,2002:str", text, '"' if re.search("[\x85\u2028\u2029]", text) else None
+        )
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+def write_yaml(content: Any, **options: Any) -> str:
+    """The text of which `parse_yaml` makes the same content.
+
+    Args:
+        options: Of `yaml.dump`.
+    """
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, **options)
+
+
 def parse_yaml(text: str) -> Any:
     """What a recipe's text says.
 

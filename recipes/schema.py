@@ -9,12 +9,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import yaml
 from huggingface_hub.dataclasses import strict
 
 from ..configuration.errors import UserError
 from ..configuration.presets import PRESETS
-from .reading import read_mapping
+from .reading import read_mapping, write_yaml
 from .settings import Settings, build, name_of_a, nearest, not_negative, positive, share, that
 
 __all__ = ["Recipe", "build", "load_recipe", "nearest", "validate"]
@@ -303,7 +302,7 @@ class Recipe(Settings):
         return content
 
     def to_yaml(self) -> str:
-        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+        return write_yaml(self.to_dict())
 
     def ready_tokenizer(self) -> str | None:
         """The key that says where a tokenizer comes from that is trained already."""

@@ -107,13 +107,15 @@ def content_of_task(task, folder, sizes, **changes):
     """
     data = {"embedded": True, "embedded_sizes": sizes, "columns": EMBEDDED.get(task, {})}
     if task not in EMBEDDED:  # of language models
+        place = folder / "data"
+        place.mkdir(exist_ok=True)
         for split, size in sizes.items():
             rows = [
                 {"text": " ".join(WORDS[number * step % len(WORDS)] for step in range(1, 9))} for number in range(size)
             ]
             lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-            (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
-        data = {"path": str(folder)}
+            (place / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+        data = {"path": str(place)}
     family = TASKS[task].families[0].removeprefix("trefoil_").replace("_", "-")
     content = tiny_content(folder / "run", **changes)
     config = PICTURES if task == "image-captioning" else TINY_MODEL | {"max_position_embeddings": 256}

@@ -19,7 +19,7 @@ from .data.formats.reading import UTF_8, encoding_of
 from .data.loading import load_split, split_file
 from .data.whole_files import write_file
 from .pipelines.translation import is_language
-from .recipes.reading import override_mapping
+from .recipes.reading import override_mapping, write_yaml
 from .recipes.schema import DataRecipe, Recipe, build, validate
 from .tasks import Task, get_task
 from .tasks.labelled import LabelledReader
@@ -416,9 +416,7 @@ def lines_of(key: str, value: Any) -> list[str]:
     if isinstance(value, dict):
         return [f"{key}:", *(f"  {line}" for name, one in value.items() for line in lines_of(name, one))]
     content, comment = value
-    shown = (
-        yaml.safe_dump(content, default_flow_style=True, allow_unicode=True, width=10**6).strip().removesuffix("\n...")
-    )
+    shown = write_yaml(content, default_flow_style=True, width=10**6).strip().removesuffix("\n...")
     return [f"{key}: {shown}" + (f" # {_one_line(comment)}" if comment else "")]
 
 
