@@ -26,7 +26,19 @@ from .models import counterpart
 
 # data set -> the recipe that trains on it, and how it differs
 RECIPES = {
-    "SST-2": ("encoder-text-classification-sst2", ["data.train_split=train[:6000]"]),
+    "SST-2": (
+        "encoder-text-classification-sst2",
+        # of three layers, in pieces of words, and by AdamW, as Trainer does
+        [
+            "data.train_split=train[:6000]",
+            "tokenizer={vocab_size: 4000}",
+            "batches.tokens_per_batch=4096",
+            "model.config={hidden_size: 192, intermediate_size: 512, max_position_embeddings: 128, hidden_dropout: 0.2, "
+            "classifier_pooling: mean}",
+            "optimization.optimizer=adamw",
+            "optimization.learning_rate=5e-4",
+        ],
+    ),
     "WNUT-17": ("encoder-token-classification-wnut17", []),
     "Multi30k": (
         "encoder-decoder-translation-multi30k",
