@@ -63,6 +63,7 @@ SCRIPTS = {
 SIZES = (("tiny", 2e6, 1e-3), ("small", 5e7, 5e-4), ("base", math.inf, 3e-4))  # up to so many tokens; learning rate
 WINDOWED = ("token-classification", "question-answering")  # which read long texts piece by piece
 LANGUAGE_MODELS = ("masked-lm", "causal-lm", "denoising")
+SMOOTHED = ("text-classification", "translation", "summarization", "image-captioning")
 
 
 @dataclass
@@ -365,6 +366,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     config: dict[str, Any] = {"hidden_dropout": 0.2 if tokens < 5e6 else 0.1}
     config |= {"classifier_pooling": "mean"} if task.name == "text-classification" else {}
     config |= {"max_position_embeddings": 256} if is_packed else {}
+    # without it nothing is left to learn of labels that are all right, and one surprise then breaks what was learned
+    smoothing = {"label_smoothing": (0.1, "")} if task.name in SMOOTHED else {}
     languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
     truncates = longest > 1000 and not is_packed and task.name not in WINDOWED
     name = re.sub(r"[^\w.-]+", "-", Path(data.place).resolve().name.partition(".")[0]) or "run"
@@ -384,7 +387,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         "optimization": {
             "learning_rate": (rate, ""),
             "schedule": ("linear", "warm-up: a tenth of the run, at most 400 steps"),
-        },
+        }
+        | smoothing,
         "training": limits
         | {
             "patience": (5, "evaluations without a better score; there are ten in a run, at most 500 steps apart"),

@@ -23,8 +23,9 @@ def taken(make, steps=3):
     return [weight.detach() for weight in weights]
 
 
-def test_in_bfloat16_it_is_torchs_to_the_last_bit(monkeypatch):
+def test_with_the_one_polynomial_of_torchs_in_bfloat16_it_is_torchs_to_the_last_bit(monkeypatch):
     monkeypatch.setattr(muon, "fastest", lambda: "bf16")
+    monkeypatch.setattr(muon, "POLYNOMIALS", ((3.4445, -4.7750, 2.0315),) * 5)
     theirs = taken(lambda weights: torch.optim.Muon(weights, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"))
     ours = taken(lambda weights: Muon(weights, lr=0.02, weight_decay=0.1))
     assert all(map(torch.equal, ours, theirs))
@@ -36,7 +37,7 @@ def test_in_float32_it_is_near(monkeypatch):
         monkeypatch.setattr(muon, "fastest", lambda precision=precision: precision)
         found[precision] = taken(lambda weights: Muon(weights, lr=0.02, weight_decay=0.1))
     differences = [(one - other).abs().max() for one, other in zip(*found.values(), strict=True)]
-    assert 0 < max(differences) < 2e-3
+    assert 0 < max(differences) < 1e-2
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
@@ -49,8 +50,24 @@ def test_singular_values_come_near_one(monkeypatch, precision):
     found = orthogonal(matrices)
     assert found.dtype == torch.float32
     values = torch.linalg.svdvals(found)
-    assert values.min() > 0.6
+    assert values.min() > 0.75
     assert values.max() < 1.3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_small_singular_values_come_near_one_too(monkeypatch, precision):
+    monkeypatch.setattr(muon, "fastest", lambda: precision)
+    random = torch.Generator().manual_seed(1)
+    left, right = (torch.linalg.qr(torch.randn(16, 16, generator=random))[0] for _ in range(2))
+    wanted = torch.logspace(-2.4, 0, 16)  # of the largest
+    found = orthogonal((left * wanted @ right)[None])[0]
+    assert (torch.diagonal(left.mT @ found @ right.mT) - 1).abs().max() < 0.25
+    assert ((left.mT @ found @ right.mT) - torch.eye(16)).abs().max() < 0.25
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_zeros_stay_zeros(monkeypatch, precision):
+    monkeypatch.setattr(muon, "fastest", lambda: precision)
     assert torch.equal(orthogonal(torch.zeros(1, 4, 8)), torch.zeros(1, 4, 8))
 
 
