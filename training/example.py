@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import datasets
 import numpy as np
 
+from ..data.progress import progress_bar
 from ..tasks.language_modeling import LanguageModelReader
 from ..tasks.reader import Example, Reader, first_words
 
@@ -22,7 +23,9 @@ def find_example(reader: Reader, train: datasets.Dataset, rows: datasets.Dataset
         rows: Valid ones of another split.
     """
     found = {tuple(one.items()): one for one in _asked(reader, rows.select(range(min(LOOKED_AT, len(rows)))))}
-    for batch in reader.batches(train) if found else []:
+    for batch in progress_bar(reader.batches(train), "choosing an example"):
+        if not found:
+            break
         for one in reader.asked(batch):
             found.pop(tuple(one.items()), None)
     examples = [_shortened(reader, one) for one in found.values()]
