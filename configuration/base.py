@@ -79,6 +79,10 @@ class TrefoilConfig(PreTrainedConfig):
         classifier_crf: A head that labels tokens learns which labels follow which (Lample et al. 2016), token by token, so that
             torch.export takes one length only.
         initializer_range: Standard deviation of initial weights.
+        residual_init: How the matrices begin that write to the residual stream, one a sublayer: `normal`, as the others; `scaled`,
+            with a standard deviation that is divided by the square root of how many there are (GPT-2, Radford et al. 2019,
+            §2.3), so that deep stacks begin with states of the same size; `zero`, so that each layer begins as the identity
+            (Zhang et al. 2019, Fixup).
         tie_word_embeddings: Use the input embedding as the output projection (Press & Wolf 2017).
         freeze_padding_embedding: The padding token's embedding starts at zero and gets no gradient where it is read.
         lm_head_bias: A bias on the output projection.
@@ -135,6 +139,7 @@ class TrefoilConfig(PreTrainedConfig):
     classifier_dropout: float | int | None = None
     classifier_crf: bool = False
     initializer_range: float = 0.02
+    residual_init: Literal["normal", "scaled", "zero"] = "normal"
     pad_token_id: int | None = 0
     bos_token_id: int | None = 1
     eos_token_id: int | list[int] | None = 2

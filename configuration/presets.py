@@ -30,7 +30,7 @@ GPT2: dict[str, Any] = {
     "num_attention_heads": 12, "hidden_act": "gelu_new", "is_gated_act": False, "norm_type": "layer_norm",
     "norm_position": "pre", "norm_eps": 1e-5, "position_embedding_type": "learned", "max_position_embeddings": 1024,
     "attention_bias": True, "mlp_bias": True, "hidden_dropout": 0.1, "attention_dropout": 0.1,
-    "freeze_padding_embedding": False, "pad_token_id": None, "bos_token_id": 50256, "eos_token_id": 50256,
+    "residual_init": "scaled", "freeze_padding_embedding": False, "pad_token_id": None, "bos_token_id": 50256, "eos_token_id": 50256,
 }  # fmt: skip
 
 # Lewis et al. 2020, §2.1

@@ -39,12 +39,16 @@ class TransformerPreTrainedModel(TrefoilPreTrainedModel):
         | weights | distribution |
         |---|---|
         | linear, embedding | normal(0, std); the padding token's embedding is zero |
+        | output projections of sublayers | with `residual_init`, of a smaller std, or zero |
         | biases | zero |
         | norms | one, or zero where one is added to them |
         """
         super()._init_weights(module)
         if isinstance(module, ZeroCenteredRMSNorm):
             initialization.zeros_(module.weight)
+        # set by the layer: transformers shows this method no module that has no weights of its own
+        if (factor := getattr(module, "std_factor", 1.0)) != 1.0:
+            initialization.normal_(module.weight, std=self.config.initializer_range * factor)
 
     def _sdpa_can_dispatch(self, is_init_check: bool = False) -> bool:
         """

@@ -39,6 +39,16 @@ class TransformerLayer(GradientCheckpointingLayer):
         self.mlp = FeedForward(config)
         self._add_norms(config, "mlp")
         self.dropout = Dropout(config.hidden_dropout)
+        self._set_initial_std(config)
+
+    def _set_initial_std(self, config: PreTrainedConfig) -> None:
+        """`std_factor` of each matrix that writes to the residual stream, for `_init_weights`."""
+        outputs = [self.self_attn.o_proj, self.mlp.down_proj]
+        if self.cross_attn is not None:
+            outputs.append(self.cross_attn.o_proj)
+        factors = {"normal": 1.0, "scaled": (len(outputs) * config.num_hidden_layers) ** -0.5, "zero": 0.0}
+        for projection in outputs:
+            projection.std_factor = factors[config.residual_init]  # type: ignore[assignment]
 
     def _add_norms(self, config: PreTrainedConfig, sublayer: str, skip_first: bool = False) -> None:
         """A sublayer's norm and, where it stands between two, its other one."""

@@ -43,6 +43,27 @@ def test_the_table_of_initial_weights(family_and_variant):
     assert kinds >= {"norm", "bias", "Linear", "Embedding"}
 
 
+@pytest.mark.parametrize(("family", "sublayers"), [("encoder", 2), ("decoder", 2), ("encoder-decoder", 3)])
+def test_what_writes_to_the_residual_stream_begins_smaller_where_layers_are_many(family, sublayers):
+    model = new_model(family, "modern", residual_init="scaled")
+    for place, module in model.named_modules():
+        if isinstance(module, nn.Linear) and "layers." in place:
+            count = LAYERS * (sublayers if "decoder.layers" in place else 2)
+            smaller = count**-0.5 if place.endswith(("o_proj", "down_proj")) else 1
+            error = 4 / (2 * module.weight.numel()) ** 0.5
+            assert module.weight.std().item() == pytest.approx(STD * smaller, rel=error), place
+
+
+@pytest.mark.parametrize("family", ["encoder", "decoder", "encoder-decoder"])
+def test_layers_may_begin_as_the_identity(family, token_ids):
+    model = new_model(family, "modern", residual_init="zero").eval()
+    outputs = model(token_ids, output_hidden_states=True)
+    states = outputs.decoder_hidden_states if family == "encoder-decoder" else outputs.hidden_states
+    for layer in range(1, LAYERS):
+        assert torch.equal(states[layer], states[0])
+    assert outputs.logits.std() > 0
+
+
 def test_saved_weights_load_on_the_meta_device_bit_for_bit(family_and_variant, token_ids, tmp_path):
     model = tiny_model(*family_and_variant)
     model.save_pretrained(tmp_path)
