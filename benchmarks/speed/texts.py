@@ -42,7 +42,16 @@ RECIPES = {
     "WNUT-17": ("encoder-token-classification-wnut17", []),
     "Multi30k": (
         "encoder-decoder-translation-multi30k",
-        ["data.name=null", "data.train_split=train[:6000]", "data.test_split=test_2016_flickr"],
+        # wider, in larger steps, and by AdamW, as Trainer does
+        [
+            "data.name=null",
+            "data.train_split=train[:6000]",
+            "data.test_split=test_2016_flickr",
+            "batches.tokens_per_batch=6000",
+            "model.config={hidden_size: 192, intermediate_size: 512, hidden_dropout: 0.2}",
+            "optimization.optimizer=adamw",
+            "optimization.learning_rate=2e-3",
+        ],
     ),
     "KorQuAD": (
         "encoder-question-answering-korquad",
