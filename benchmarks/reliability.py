@@ -40,8 +40,8 @@ from trefoil.training.checkpoints import (
     latest_checkpoint,
     load_state,
     require_whole,
-    write_manifest,
 )
+from trefoil.training.manifest import write_manifest
 
 FORK = get_context("fork")
 SIZES = {"train": 60, "validation": 6, "test": 4}
