@@ -1,12 +1,13 @@
 """What a run comes to that is killed, stopped, damaged or left without room, beside one that nothing happens to.
 
-    python -m benchmarks.reliability docs/reliability.md [--kills 20] [--seed 0] [kills signals damage room publish checksums]
+    python -m benchmarks.reliability docs/reliability.md [--kills 20] [--seed 0] [kills signals damage room publish checksums soak]
 
 renews the tables there. Runs are tiny ones of each task, on the processor; what is compared is every logged loss, every score,
 the results and the weights of the best model, to the bit.
 """
 
 import argparse
+import asyncio
 import contextlib
 import io
 import json
@@ -25,15 +26,21 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx
 import numpy as np
+import psutil
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import save_file
+from transformers import pipeline
 
-from tests.training_runs import content_of_task, ended, losses
+from tests.training_runs import WORDS, content_of_task, ended, losses
 from trefoil.cli import main as trefoil
 from trefoil.hub.publish import publish
+from trefoil.predict import load
 from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.serving.app import Service
+from trefoil.serving.limits import Limits
 from trefoil.tasks import TASKS
 from trefoil.training.checkpoints import (
     checkpoint_folders,
@@ -304,6 +311,85 @@ def table_of_checksums(folder: Path, gigabytes: float = 0.25) -> str:
     return table(["seconds of one core", "written beside training", "read where a run goes on"], [["a GB", *seconds]])
 
 
+class Watched:
+    """A process at work, and what it holds meanwhile.
+
+    Args:
+        done: How much of the work is done.
+    """
+
+    def __init__(self, process: Any, done: Callable[[], int]) -> None:
+        self.held: list[tuple[int, int, int, int]] = []  # done, bytes of memory, open files, threads
+        watched = psutil.Process(process.pid)
+        while process.exitcode is None:
+            with contextlib.suppress(psutil.Error), watched.oneshot():
+                self.held.append((done(), watched.memory_info().rss, watched.num_fds(), watched.num_threads()))
+            process.join(0.02)
+        assert process.exitcode == 0, process.exitcode
+
+    def cells(self, count: int) -> list[str]:
+        """Memory (MB), open files and threads, after a tenth of the work, after half of it, and where it ends."""
+        columns = []
+        for part in (10, 50, 95):  # percent
+            there = [held for held in self.held if part * count <= 100 * held[0] < (part + 5) * count]
+            assert there, f"nothing was seen of the work between {part} and {part + 5} %"
+            columns.append([np.median(values) for values in zip(*there, strict=True)][1:])
+        memory, files, threads = zip(*columns, strict=True)
+        return [
+            *(f"{value / 1e6:.1f}" for value in memory),
+            *(" ".join(f"{n:.0f}" for n in n) for n in (files, threads)),
+        ]
+
+
+def _last_step(log: Path) -> int:
+    lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+    return json.loads(lines[-1]).get("step", 0) if lines else 0
+
+
+def _call_pipeline(folder: Path, texts: list[str], done: Any, count: int) -> None:
+    translate = pipeline("translation", str(folder), trust_remote_code=False)
+    for number in range(count):
+        translate(texts[number % len(texts)], max_new_tokens=8)
+        done.value = number
+
+
+def _request(folder: Path, texts: list[str], done: Any, count: int) -> None:
+    async def request() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url="http://here") as client:
+            for number in range(count):
+                answer = await client.post("/predict", json={"inputs": [texts[number % len(texts)]]})
+                assert answer.status_code == 200, answer.text
+                done.value = number
+
+    service = Service(load(folder), "tiny", Limits())
+    asyncio.run(request())
+    service.stop()
+
+
+def table_of_soak(folder: Path, count: int = 5_000) -> str:
+    """Much work in one process, and what that holds meanwhile."""
+    often = {
+        "max_steps": count,
+        "evaluate_every": count // 10,
+        "save_every": count // 10,
+        "log_every": max(1, count // 200),
+    }
+    run = write_recipe("translation", folder / "training", training=often)
+    life = Life(run)
+    rows = [
+        ["steps of training", count, *Watched(life.process, lambda: _last_step(run / "run" / "log.jsonl")).cells(count)]
+    ]
+    published = publish(run / "run", folder / "published")
+    texts = [" ".join(random.choices(WORDS, k=number % 40 + 1)) for number in range(997)]
+    for what, work in (("calls of a pipeline", _call_pipeline), ("requests to a server", _request)):
+        done = FORK.Value("i", 0)
+        process = FORK.Process(target=work, args=(published, texts, done, count))
+        process.start()
+        rows.append([what, count, *Watched(process, lambda done=done: done.value).cells(count)])
+    memory = [f"memory, MB: {part}" for part in ("after a tenth", "after half", "at the end")]
+    return table(["work in one process", "how much", *memory, "open files then", "threads then"], rows)
+
+
 def main() -> None:
     tables: dict[str, Callable[[Path, int], str]] = {
         "kills": table_of_kills,
@@ -312,6 +398,7 @@ def main() -> None:
         "room": table_of_room,
         "publish": lambda folder, kills: table_of_publishing(folder, 5 * kills),
         "checksums": lambda folder, kills: table_of_checksums(folder),
+        "soak": lambda folder, kills: table_of_soak(folder),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path)
