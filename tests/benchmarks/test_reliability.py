@@ -46,6 +46,15 @@ def test_long_work_is_watched(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_trainer_gets_the_same_faults(tmp_path):
+    lines = reliability.table_of_anchors(tmp_path / "x", 1, 1).splitlines()[2:]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    killed = {"killed at any instant", "killed while it writes a checkpoint"}
+    assert {row[0] for row in rows} == {*killed, *reliability.DAMAGES}
+    assert all(int(row[3]) + int(row[5]) + int(row[6]) == int(row[2]) == 1 for row in rows)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["signals", "damage", "room", "publishing"])
 def test_faults_are_made(tmp_path, name):
     rows = getattr(reliability, f"table_of_{name}")(tmp_path / "x", 1).splitlines()[2:]
