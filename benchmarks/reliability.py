@@ -1,12 +1,13 @@
 """What a run comes to that is killed, stopped, damaged or left without room, beside one that nothing happens to.
 
-    python -m benchmarks.reliability docs/reliability.md [--kills 20] [--seed 0] [kills signals damage room publish checksums]
+    python -m benchmarks.reliability docs/reliability.md [--kills 20] [--seed 0] [kills signals damage room publish checksums soak anchors]
 
 renews the tables there. Runs are tiny ones of each task, on the processor; what is compared is every logged loss, every score,
 the results and the weights of the best model, to the bit.
 """
 
 import argparse
+import asyncio
 import contextlib
 import io
 import json
@@ -25,23 +26,37 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx
 import numpy as np
+import psutil
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import save_file
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    pipeline,
+)
+from transformers.trainer_utils import get_last_checkpoint
 
-from tests.training_runs import content_of_task, ended, losses
+from tests.training_runs import WORDS, content_of_task, ended, losses
 from trefoil.cli import main as trefoil
 from trefoil.hub.publish import publish
+from trefoil.predict import load
 from trefoil.recipes.schema import Recipe, build, validate
+from trefoil.serving.app import Service
+from trefoil.serving.limits import Limits
 from trefoil.tasks import TASKS
 from trefoil.training.checkpoints import (
     checkpoint_folders,
     latest_checkpoint,
     load_state,
     require_whole,
-    write_manifest,
 )
+from trefoil.training.manifest import write_manifest
 
 FORK = get_context("fork")
 SIZES = {"train": 60, "validation": 6, "test": 4}
@@ -97,7 +112,10 @@ class Life:
         os.close(write)
         sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
         prepare()
-        os._exit(trefoil(["train", str(folder / "recipe.yaml"), *overrides]))
+        os._exit(self._work(folder, overrides))
+
+    def _work(self, folder: Path, overrides: tuple[str, ...]) -> int:
+        return trefoil(["train", str(folder / "recipe.yaml"), *overrides])
 
     def within(self, seconds: float) -> bool:
         """Whether it has ended by itself within some seconds."""
@@ -304,6 +322,193 @@ def table_of_checksums(folder: Path, gigabytes: float = 0.25) -> str:
     return table(["seconds of one core", "written beside training", "read where a run goes on"], [["a GB", *seconds]])
 
 
+class Watched:
+    """A process at work, and what it holds meanwhile.
+
+    Args:
+        done: How much of the work is done.
+    """
+
+    def __init__(self, process: Any, done: Callable[[], int]) -> None:
+        self.held: list[tuple[int, int, int, int]] = []  # done, bytes of memory, open files, threads
+        watched = psutil.Process(process.pid)
+        while process.exitcode is None:
+            with contextlib.suppress(psutil.Error), watched.oneshot():
+                self.held.append((done(), watched.memory_info().rss, watched.num_fds(), watched.num_threads()))
+            process.join(0.02)
+        assert process.exitcode == 0, process.exitcode
+
+    def cells(self, count: int) -> list[str]:
+        """Memory (MB), open files and threads, after a tenth of the work, after half of it, and where it ends."""
+        columns = []
+        for part in (10, 50, 95):  # percent
+            there = [held for held in self.held if part * count <= 100 * held[0] < (part + 5) * count]
+            assert there, f"nothing was seen of the work between {part} and {part + 5} %"
+            columns.append([np.median(values) for values in zip(*there, strict=True)][1:])
+        memory, files, threads = zip(*columns, strict=True)
+        return [
+            *(f"{value / 1e6:.1f}" for value in memory),
+            *(" ".join(f"{n:.0f}" for n in n) for n in (files, threads)),
+        ]
+
+
+def _last_step(log: Path) -> int:
+    lines = log.read_bytes().split(b"\n")[:-1] if log.exists() else []
+    return json.loads(lines[-1]).get("step", 0) if lines else 0
+
+
+def _call_pipeline(folder: Path, texts: list[str], done: Any, count: int) -> None:
+    translate = pipeline("translation", str(folder), trust_remote_code=False)
+    for number in range(count):
+        translate(texts[number % len(texts)], max_new_tokens=8)
+        done.value = number
+
+
+def _request(folder: Path, texts: list[str], done: Any, count: int) -> None:
+    async def request() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(service.app), base_url="http://here") as client:
+            for number in range(count):
+                answer = await client.post("/predict", json={"inputs": [texts[number % len(texts)]]})
+                assert answer.status_code == 200, answer.text
+                done.value = number
+
+    service = Service(load(folder), "tiny", Limits())
+    asyncio.run(request())
+    service.stop()
+
+
+def table_of_soak(folder: Path, count: int = 5_000) -> str:
+    """Much work in one process, and what that holds meanwhile."""
+    often = {
+        "max_steps": count,
+        "evaluate_every": count // 10,
+        "save_every": count // 10,
+        "log_every": max(1, count // 200),
+    }
+    run = write_recipe("translation", folder / "training", training=often)
+    life = Life(run)
+    rows = [
+        ["steps of training", count, *Watched(life.process, lambda: _last_step(run / "run" / "log.jsonl")).cells(count)]
+    ]
+    published = publish(run / "run", folder / "published")
+    texts = [" ".join(random.choices(WORDS, k=number % 40 + 1)) for number in range(997)]
+    for what, work in (("calls of a pipeline", _call_pipeline), ("requests to a server", _request)):
+        done = FORK.Value("i", 0)
+        process = FORK.Process(target=work, args=(published, texts, done, count))
+        process.start()
+        rows.append([what, count, *Watched(process, lambda done=done: done.value).cells(count)])
+    memory = [f"memory, MB: {part}" for part in ("after a tenth", "after half", "at the end")]
+    return table(["work in one process", "how much", *memory, "open files then", "threads then"], rows)
+
+
+# --- what transformers' Trainer comes to, beside which this stands
+
+DAMAGED_BY_TRAINER = ("model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth")
+STOPPED_AT = 18  # two steps behind a checkpoint
+
+
+class _Killer(TrainerCallback):
+    """Kills its process a while after a step has ended; of a process that it lets live, knows how long saving took."""
+
+    def __init__(self, step: int | None = None, seconds: float = 0.0) -> None:
+        self.step, self.seconds, self.saving = step, seconds, [0.0]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self.since = time.monotonic()
+        if state.global_step == self.step:
+            timer = threading.Timer(self.seconds, os.kill, (os.getpid(), signal.SIGKILL))
+            timer.start()
+            if not self.seconds:
+                timer.join()
+
+    def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
+        self.saving.append(time.monotonic() - self.since)
+
+
+class TrainersLife(Life):
+    """One life of a training of a tiny BERT with what the Trainer has for it: checkpoints every four steps, in safetensors, of
+    which it takes up the last."""
+
+    def __init__(self, folder: Path, killer: _Killer | None = None) -> None:
+        self.killer = killer or _Killer()
+        super().__init__(folder)
+
+    def _work(self, folder: Path, overrides: tuple[str, ...]) -> int:
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 2}
+        model = BertForSequenceClassification(BertConfig(vocab_size=300, max_position_embeddings=32, **sizes))
+        rows = [{"input_ids": torch.randint(1, 300, (24,)), "labels": number % 2} for number in range(SIZES["train"])]
+        options = TrainingArguments(
+            str(folder / "run"), max_steps=TRAINING["max_steps"], save_steps=TRAINING["save_every"], logging_steps=1,
+            learning_rate=3e-3, use_cpu=True, report_to=[], disable_tqdm=True,
+        )  # fmt: skip
+        trainer = Trainer(model, options, train_dataset=rows, callbacks=[self.killer])
+        last = get_last_checkpoint(options.output_dir) if Path(options.output_dir).is_dir() else None
+        trainer.train(resume_from_checkpoint=last)
+        trainer.save_model(folder / "best")
+        logged = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
+        (folder / "ended.json").write_text(json.dumps([logged, max(self.killer.saving)]), encoding="utf-8")
+        return 0
+
+
+def _ended_by_trainer(folder: Path) -> tuple[Any, bytes]:
+    logged, _ = json.loads((folder / "ended.json").read_text(encoding="utf-8"))
+    # of a run that was at its end, it trains one step more, with a rate of zero
+    logged.pop(str(TRAINING["max_steps"] + 1), None)
+    return logged, (folder / "best" / "model.safetensors").read_bytes()
+
+
+def _outcome(what: str, file: str, expected: Any, lives: list[tuple[TrainersLife, Path]]) -> list[Any]:
+    errors, same, told = [], 0, 0
+    for life, folder in lives:
+        if life.end() != 0:
+            errors.append(life.lines[-1].partition(":")[0].rpartition(".")[2])
+        elif _ended_by_trainer(folder) == expected:
+            same += 1
+        elif file:
+            told += any(file.removesuffix(".pt") in line.lower() for line in life.lines)
+    other = len(lives) - len(errors) - same
+    return [what, f"`{file}`" if file else "", len(lives), len(errors), ", ".join(sorted({*errors})), same, other, told]
+
+
+def table_of_anchors(folder: Path, kills: int, tries: int) -> str:
+    (folder / "whole").mkdir(parents=True)
+    started = time.monotonic()
+    life = TrainersLife(folder / "whole")
+    assert life.end() == 0, life.lines
+    seconds = time.monotonic() - started
+    expected = _ended_by_trainer(folder / "whole")
+    saving = json.loads((folder / "whole" / "ended.json").read_text(encoding="utf-8"))[1]
+
+    def begun(name: str, killer: _Killer) -> Path:
+        (folder / name).mkdir()
+        TrainersLife(folder / name, killer).end()
+        return folder / name
+
+    rows = []
+    for what in ("killed at any instant", "killed while it writes a checkpoint"):
+        lives = []
+        for number in range(kills):
+            step, within = random.randint(1, TRAINING["max_steps"]), seconds / TRAINING["max_steps"]
+            if "writes" in what:
+                step, within = STOPPED_AT + 2, saving
+            run = begun(f"{what} {number}", _Killer(step, random.uniform(0, within)))
+            lives.append((TrainersLife(run), run))
+        rows.append(_outcome(what, "", expected, lives))
+    stopped = begun("stopped", _Killer(STOPPED_AT))
+    for damage, apply in DAMAGES.items():
+        for name in DAMAGED_BY_TRAINER:
+            lives = []
+            for number in range(tries):
+                run = shutil.copytree(stopped, folder / f"{damage}-{name}-{number}")
+                apply(Path(get_last_checkpoint(run / "run"), name))
+                lives.append((TrainersLife(run), run))
+            rows.append(_outcome(damage, name, expected, lives))
+    ends = ["ended in an error", "which", "went on to the same end", "went on to another", "and named the file"]
+    head = ["what happens", "file", "tries", *ends]
+    return table(head, rows)
+
+
 def main() -> None:
     tables: dict[str, Callable[[Path, int], str]] = {
         "kills": table_of_kills,
@@ -312,6 +517,8 @@ def main() -> None:
         "room": table_of_room,
         "publish": lambda folder, kills: table_of_publishing(folder, 5 * kills),
         "checksums": lambda folder, kills: table_of_checksums(folder),
+        "soak": lambda folder, kills: table_of_soak(folder),
+        "anchors": lambda folder, kills: table_of_anchors(folder, max(1, kills // 5), max(1, kills // 10)),
     }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("page", type=Path)

@@ -25,8 +25,9 @@ from ..configuration.errors import UserError, reason
 from ..configuration.version import __version__
 from ..data.progress import SOON, progress_bar
 from ..modeling.auto import AUTO_CLASSES
+from ..training.manifest import MANIFEST_FILE, damage, read_manifest
 from ..training.run_folder import ModelFolder
-from ..training.strangers import require_loadable, require_own_files
+from ..training.strangers import TEMPLATES, require_loadable, require_own_files
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
 from .folders import unexpected_files
@@ -38,6 +39,8 @@ PICKLE_STARTS = (b"PK\x03\x04", *(bytes([0x80, protocol]) for protocol in range(
 CARD_ERRORS = (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError, yaml.YAMLError)
 CODE_ENDINGS = (".py", *PAGE_ENDINGS)
 TIME_LIMIT = 900
+CARD = "README.md"
+_ANEW = "fetch it anew, or publish again what you changed on purpose"
 NAMES_CODE = ("auto_map", "custom_pipelines", "custom_generate", "trust_remote_code")
 _REPO_ID = "trefoil/published"
 _COMMIT = "0" * 40
@@ -97,6 +100,7 @@ def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) 
         _check_card(folder),
         _check_config(folder, config, config_class),
         _check_code(folder, config, config_class, trust_remote_code),
+        _check_checksums(folder),
         *([_check_space(folder)] if (folder / APP).is_file() else []),
     ]
     failed = [check.name for check in checks if not check.ok]
@@ -221,6 +225,35 @@ def _check_code(
         return Check("code", False, f"{differ}; publish again")
     note = f"{differ}; config.json says that {version} has, so check with that one"
     return Check("code", trust_remote_code, note)
+
+
+def _check_checksums(folder: Path) -> Check:
+    if not (folder / MANIFEST_FILE).is_file():
+        then = (
+            f"{MANIFEST_FILE} is not there, so nobody can tell whether files were damaged; publishing again writes one"
+        )
+        return Check("checksums", True, then)
+    try:
+        published = read_manifest(folder)
+    except UserError as error:
+        return Check("checksums", False, f"{error}; {_ANEW}")
+    files = [*folder.iterdir(), *(folder / TEMPLATES).glob("*")]
+    there = {
+        file.relative_to(folder).as_posix(): file for file in files if file.is_file() and file.name != MANIFEST_FILE
+    }
+    missing = sorted(published.keys() - there.keys())  # also what is no name of a file in this folder
+    shared = sorted(published.keys() & there.keys())
+    compared = progress_bar(shared, "comparing checksums", first_after=SOON)
+    changed = [name for name in compared if damage(there[name], published[name])]
+    wrong = [name for name in changed if name != CARD]
+    if missing or wrong:
+        differ = [f"{', '.join(wrong)}: not what was published"] if wrong else []
+        lack = [f"{', '.join(missing)}: missing"] if missing else []
+        return Check("checksums", False, f"{'; '.join(differ + lack)}; {_ANEW}")
+    since = [f"{CARD} was changed since, as a card may be"] if changed else []
+    if added := sorted(there.keys() - published.keys()):
+        since.append(f"{', '.join(added)} came later, and nothing is known of it")
+    return Check("checksums", True, "; ".join([f"{len(shared) - len(changed)} files as they were published", *since]))
 
 
 def _check_space(folder: Path) -> Check:

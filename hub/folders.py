@@ -17,6 +17,7 @@ from ..data.whole_files import is_of_files, not_written, settle, whole_folder
 from ..modeling.auto import AUTO_CLASSES
 from ..modeling.vision_encoder_decoder import TrefoilVisionEncoderDecoderModel
 from ..training.adapters import load_merged
+from ..training.manifest import MANIFEST_FILE
 from ..training.run_folder import ModelFolder, best_model
 from ..training.strangers import INDEX, WEIGHTS, read_json, require_loadable, require_own_files
 
@@ -30,7 +31,7 @@ OF_A_RUN = ("recipe.yaml", "results.json", "curve.png")  # beside the model, or 
 
 # Every file that a published folder may hold: what is written here, and what a download from the Hub adds.
 PUBLISHED_FILES = (
-    "README.md", "LICENSE", ".gitattributes",
+    "README.md", "LICENSE", ".gitattributes", MANIFEST_FILE,
     "config.json", "generation_config.json", "adapter_config.json", "adapter_model.safetensors", "model_config.json",
     "preprocessor_config.json",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",

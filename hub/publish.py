@@ -21,6 +21,7 @@ from ..configuration.version import __version__
 from ..data.progress import in_steps, say
 from ..recipes.schema import load_recipe
 from ..training.adapters import kind_of, read_adapter
+from ..training.manifest import write_manifest
 from ..training.run_folder import ModelFolder, best_model
 from ..training.strangers import read_json
 from ..training.watch import first_not_finite
@@ -64,7 +65,8 @@ def publish(
     """Writes a folder that `transformers` alone can load, and pushes it to the Hub if asked to. An adapter stays one,
     which PEFT loads on its base, unless it is merged.
 
-    The folder appears complete or not at all. The same source gives the same bytes.
+    The folder appears complete or not at all. The same source gives the same bytes. `manifest.json` of a model holds the
+    checksum of each file, with which `check_published` compares.
 
     Args:
         source: What `save_pretrained` wrote, or a run's folder that holds such a folder as `best`. Beside the weights
@@ -172,6 +174,8 @@ def publish(
             written |= (space_files(new) if space else {}) | {"README.md": readme.encode()}
             for name, content in written.items():
                 (new / name).write_bytes(content)
+            if kind is None:  # nothing is compared with that of an adapter
+                write_manifest(new)
 
         if push_to_hub is not None:
             begin(f"pushing to {push_to_hub}")

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from trefoil.data.embedded import load_embedded
 from trefoil.hub.bundle import bundle_code
 from trefoil.hub.folders import classes_of
+from trefoil.training.manifest import MANIFEST_FILE, damage, read_manifest
 
 ROOT = Path(__file__).parents[1]
 MODELS = sorted(folder for folder in (ROOT / "models").iterdir() if folder.is_dir())
@@ -71,6 +72,14 @@ def test_its_code_is_that_of_the_package(folder):
     expected = bundle_code(classes_of(folder)[0])
     found = {file.name: file.read_bytes() for file in folder.glob("*.py")}
     assert found == expected, "run `make models-code`"
+
+
+@pytest.mark.parametrize("folder", MODELS, ids=lambda folder: folder.name)
+def test_its_files_are_those_of_its_manifest(folder):
+    published = read_manifest(folder)
+    assert published.keys() | {MANIFEST_FILE} == {file.name for file in folder.iterdir()}
+    changed = [name for name, checksum in published.items() if damage(folder / name, checksum)]
+    assert changed == [], "run `make models-code`"
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from .checkpoints import (
     optimizer_tensors,
     step_of,
     to_average,
-    write_manifest,
 )
 from .engine import Engine
+from .manifest import write_manifest
 from .nodes import in_turns, on_first
 
 

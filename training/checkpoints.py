@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError, safe_open
 from torch.distributed import checkpoint as distributed
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -25,10 +24,10 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from ..configuration.errors import UserError, reason
+from .manifest import MANIFEST_FILE, damage, read_manifest
 
 OPTIMIZER_FILE, STATE_FILE, CONFIG_FILE = "optimizer.safetensors", "state.json", "config.json"
 TRAINED_FILE = "trained.safetensors"
-MANIFEST_FILE = "manifest.json"
 
 
 def checkpoint_folders(folder: Path) -> list[Path]:
@@ -109,31 +108,9 @@ def require_whole(checkpoint: Path) -> None:
     if not (checkpoint / MANIFEST_FILE).exists():
         _require_readable(checkpoint)
         return
-    _require_file(checkpoint / MANIFEST_FILE)
-    for name, written in json.loads((checkpoint / MANIFEST_FILE).read_text(encoding="utf-8")).items():
-        try:
-            found = _checksum(checkpoint / name)
-        except FileNotFoundError:
-            raise UserError(f"{checkpoint}: {name} is missing") from None
-        except OSError as error:
-            raise UserError(f"{checkpoint}: {name} is damaged ({reason(error)})") from None
-        if found != written:
-            raise UserError(f"{checkpoint}: {name} is damaged (its checksum is not the one with which it was written)")
-
-
-def write_manifest(checkpoint: Path) -> None:
-    """Write down the checksum of each file of a checkpoint."""
-    files = sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.name != MANIFEST_FILE)
-    checksums = {file.relative_to(checkpoint).as_posix(): _checksum(file) for file in files}
-    (checkpoint / MANIFEST_FILE).write_text(json.dumps(checksums, indent=0), encoding="utf-8")
-
-
-def _checksum(file: Path) -> str:
-    checksum = xxhash.xxh3_128()
-    with file.open("rb") as content:
-        while part := content.read(2**22):
-            checksum.update(part)
-    return checksum.hexdigest()
+    for name, checksum in read_manifest(checkpoint).items():
+        if wrong := damage(checkpoint / name, checksum):
+            raise UserError(f"{checkpoint}: {name} {wrong}")
 
 
 def _require_readable(checkpoint: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..data.progress import say_once
 from ..data.whole_files import write_file
 from ..tasks.evaluator import Evaluator
 
@@ -44,6 +45,11 @@ def scores_in(found: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key not in ("predictions", "details")}
 
 
+def name_in_line(column: str) -> str:
+    """What a column of the data is called in a line of `predictions.jsonl`, of which two names are taken."""
+    return f"given_{column}" if column in ("prediction", "reference") else column
+
+
 def write_predictions(file: Path, measured: Measured) -> None:
     """One JSON object a line: the task's columns and the prediction. Nothing of a language model, nor by other processes."""
     if measured.predictions is not None and measured.is_first:
@@ -58,9 +64,13 @@ def predictions_of(measured: Measured) -> list[dict[str, Any]]:
     evaluator = measured.evaluator
     reader, count = evaluator.reader, len(measured.predictions)
     references, details = evaluator.references(), measured.details or [{}] * count
+    for column in reader.columns():
+        if (name := name_in_line(column)) != column:
+            say_once(f"{column!r} of the data is called {name!r} beside what the model says")
     lines = []
     for at, row in enumerate(evaluator.split.rows.select_columns(reader.columns())):
-        line = {**reader.shown(row), "prediction": measured.predictions[at]}
+        read = {name_in_line(column): value for column, value in reader.shown(row).items()}
+        line = read | {"prediction": measured.predictions[at]}
         if references is not None:
             line["reference"] = references[at]
         # a column of the same name keeps it

@@ -32,8 +32,9 @@ TOLD = 10**8  # bytes that are worth a word
 
 # what a generation configuration may ask for
 LONGEST_TEXT, MOST_BEAMS = 2**20, 64
-LENGTHS = ("max_length", "min_length", "max_new_tokens", "min_new_tokens")
+LENGTHS = ("max_length", "min_length", "max_new_tokens", "min_new_tokens", "max_cache_len")
 BEAMS = ("num_beams", "num_beam_groups", "num_return_sequences")
+CACHES_OF_MACHINES = ("quantized", "offloaded", "offloaded_static")  # need a package, or a GPU
 
 
 def require_own_files(folder: Path, names: Iterable[str] | None = None) -> None:
@@ -297,6 +298,21 @@ def _require_generation(file: Path, settings: Mapping[str, Any], config: Mapping
             for params in value.values():
                 if isinstance(params, Mapping):
                     _require_generation(file, params, config)
+    _require_cache(file, settings, config)
+
+
+def _require_cache(file: Path, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    kind = settings.get("cache_implementation")
+    if kind in CACHES_OF_MACHINES:
+        raise UserError(f"{file}: cache_implementation={kind} is no matter of a model but of a machine; leave it out")
+    if kind in (None, "dynamic"):
+        return
+    needed = _cache_bytes(config) * _size(settings, *LENGTHS) * _size(settings, *BEAMS)
+    if (there := machine_memory()) is not None and needed > there:
+        raise UserError(
+            f"{file}: cache_implementation={kind} takes {spoken(needed)} of memory before a token is written, and this machine "
+            f"has {spoken(there)}; leave it out"
+        )
 
 
 def _cache_bytes(config: Mapping[str, Any]) -> int:

@@ -1,5 +1,6 @@
 """`trefoil.load`: a model of any task as one object that is called with texts; the command line asks it, too."""
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -129,6 +130,10 @@ class Predictor:
         except MODEL_ERRORS as error:  # of settings that its files have, such as token ids that there are not
             raise UserError(f"{self.name}: the model cannot answer: {reason(error)}") from None
         for index, each in zip(asked, found, strict=True):
+            if _holds_nan(each):
+                raise UserError(
+                    f"{places[index]}: what {self.name} computes is not a number (nan): its weights hold NaN, or need more precision"
+                )
             answers[index] = each
             if alignments:
                 for answer in each:
@@ -264,6 +269,12 @@ def _recipe_of(folder: str) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _holds_nan(answer: Any) -> bool:
+    if isinstance(answer, dict | list):
+        return any(_holds_nan(each) for each in (answer.values() if isinstance(answer, dict) else answer))
+    return isinstance(answer, float) and math.isnan(answer)
 
 
 def _is_chat(inputs: Sequence[Any]) -> bool:

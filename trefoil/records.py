@@ -4,6 +4,7 @@ files with which a command that was killed goes on."""
 import csv
 import io
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -162,7 +163,7 @@ class Records:
             return "\t".join(self._line(row, answer) for answer in answers) + "\n"
         records = self.rows(row, answers)
         if self.kind == "jsonl":
-            return "".join(json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records)
+            return "".join(as_json(record) + "\n" for record in records)
         return self._table([_cell(record.get(name)) for name in self.header] for record in records)
 
     def rows(self, row: Row, answers: list[Answer]) -> list[dict[str, Any]]:
@@ -183,8 +184,24 @@ class Records:
         return text.getvalue()
 
 
+def as_json(content: Any) -> str:
+    """As JSON, which has no NaN and no infinity: they are null."""
+    try:
+        return json.dumps(content, ensure_ascii=False, default=str, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(content), ensure_ascii=False, default=str)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def _cell(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+    return as_json(value) if isinstance(value, list | dict) else value
 
 
 def write_records(

@@ -20,7 +20,7 @@ from .tasks.metrics.paired import ACCURACY, MICRO_F1, Measure
 from .tasks.metrics.tagging import type_scores
 from .tasks.reader import Reader
 from .tasks.translation import TranslationReader
-from .training.measured import Measured, predictions_of, write_predictions
+from .training.measured import Measured, name_in_line, predictions_of, write_predictions
 from .training.run_folder import RunFolder
 from .visualization.quality import confusion_picture, reliability_picture
 
@@ -80,7 +80,7 @@ def groups_of(reader: Reader, lines: Sequence[Mapping[str, Any]]) -> list[Group]
 
 
 def _lengths(reader: Reader, roles: Iterable[str], lines: Sequence[Mapping[str, Any]]) -> list[int]:
-    columns = [column for role in roles if (column := reader.column(role)) is not None]
+    columns = [name_in_line(column) for role in roles if (column := reader.column(role)) is not None]
     return [sum(sum(map(len, line[column])) for column in columns) for line in lines]
 
 

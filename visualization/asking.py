@@ -32,7 +32,7 @@ STRIDE = 32  # tokens that two windows of a long text share
 LIKELY = 0.5  # from this probability on, a text has a label of several that it may have
 
 # of models and their tokenizers, where a text is none that they can take
-MODEL_ERRORS = (ValueError, TypeError, IndexError, RuntimeError)
+MODEL_ERRORS = (ValueError, TypeError, IndexError, RuntimeError, ImportError, AssertionError, ArithmeticError)
 LOADING_ERRORS = (
     OSError,
     ImportError,

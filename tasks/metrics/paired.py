@@ -144,8 +144,11 @@ def difference(measure: Measure, ours: Sequence[np.ndarray], theirs: Sequence[np
     Args:
         ours, theirs: The parts of each seed, of the same examples in the same order `(examples, parts)`; theirs are of one
             seed where they are the same for all.
+
+    Raises:
+        ValueError: There are other seeds of theirs than of ours.
     """
-    pairs = list(zip(ours, theirs if len(theirs) > 1 else [theirs[0]] * len(ours), strict=False))
+    pairs = list(zip(ours, theirs if len(theirs) > 1 else [theirs[0]] * len(ours), strict=True))
 
     def mean_difference(drawn: np.ndarray) -> float:
         return float(np.mean([measure.of(one[drawn]) - measure.of(other[drawn]) for one, other in pairs]))

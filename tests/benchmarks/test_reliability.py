@@ -27,6 +27,33 @@ def test_a_table_takes_its_place_on_the_page(tmp_path, monkeypatch):
     assert page.read_text() == "a\n<!-- table room -->\n| 3 |\n<!-- end -->\nb\n"
 
 
+def test_what_a_process_holds_is_told_of_three_times():
+    watched = object.__new__(reliability.Watched)
+    watched.held = [(done, done * 1_000_000, 7 + (done >= 50), 2) for done in range(100)]
+    assert watched.cells(100) == ["12.0", "52.0", "97.0", "7 8 8", "2 2 2"]
+    watched.held = watched.held[:90]
+    with pytest.raises(AssertionError, match=r"nothing was seen of the work between 95"):
+        watched.cells(100)
+
+
+@pytest.mark.slow
+def test_long_work_is_watched(tmp_path):
+    _, _, *rows = reliability.table_of_soak(tmp_path / "x", 300).splitlines()
+    assert len(rows) == 3
+    for row in rows:
+        early, _, late = (float(cell) for cell in row.split("|")[3:6])
+        assert 0 < late < early + 50
+
+
+@pytest.mark.slow
+def test_the_trainer_gets_the_same_faults(tmp_path):
+    lines = reliability.table_of_anchors(tmp_path / "x", 1, 1).splitlines()[2:]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    killed = {"killed at any instant", "killed while it writes a checkpoint"}
+    assert {row[0] for row in rows} == {*killed, *reliability.DAMAGES}
+    assert all(int(row[3]) + int(row[5]) + int(row[6]) == int(row[2]) == 1 for row in rows)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["signals", "damage", "room", "publishing"])
 def test_faults_are_made(tmp_path, name):

@@ -8,15 +8,26 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from fuzzing import FEW, MANY, hypothesis, times
+from hypothesis import strategies as st
 
 from trefoil.configuration.errors import UserError
 from trefoil.hub import check as check_module
 from trefoil.hub.check import Check, check_published, print_checks
+from trefoil.hub.publish import publish
+from trefoil.training.manifest import write_manifest
 
 
 @pytest.fixture
-def copy(published, tmp_path):
+def whole(published, tmp_path):
     return shutil.copytree(published, tmp_path / "tiny")
+
+
+@pytest.fixture
+def copy(whole):
+    """Without checksums, beside which nothing else could fail alone."""
+    (whole / "manifest.json").unlink()
+    return whole
 
 
 @pytest.fixture
@@ -55,6 +66,7 @@ def test_a_captioner_passes_and_captions_in_the_clean_process(published_captione
     assert loading.keys() == {f"{thing} from {place}" for thing in things for place in ("folder", "Hub cache")}
     assert "equal bit for bit" in loading["AutoModelForImageTextToText from Hub cache"]
     broken = shutil.copytree(published_captioner, tmp_path / "broken")
+    (broken / "manifest.json").unlink()
     (broken / "preprocessor_config.json").write_text('{"image_processor_type": "NoneOfThese"}')
     assert failures(broken).keys() == {"captions from folder", "captions from Hub cache"}
 
@@ -157,6 +169,103 @@ def test_templates_may_lie_in_their_folder_and_nothing_else(copy, unloaded):
     assert failures(copy) == {}
     (copy / "additional_chat_templates" / "tools.py").write_text("")
     assert failures(copy)["files"].startswith("additional_chat_templates/tools.py: ")
+
+
+def compared(folder):
+    return check_module._check_checksums(folder)
+
+
+def flip(file, at, mask):
+    content = bytearray(file.read_bytes())
+    content[at % len(content)] ^= mask
+    file.write_bytes(content)
+
+
+def is_noticed(folder, name):
+    """Whether it is said that a file is not what was published, which is no failure where the card, or its checksum, is other."""
+    check = compared(folder)
+    of_card = name in ("README.md", "manifest.json") and "README.md was changed since" in check.message
+    return of_card or not check.ok
+
+
+@pytest.mark.parametrize("count", [FEW, MANY])
+def test_any_byte_that_is_another_is_noticed(whole, count):
+    files = st.sampled_from(sorted(path.name for path in whole.iterdir()))
+
+    @hypothesis.given(files, st.integers(0, 2**40), st.integers(1, 255))
+    def another_byte_is_noticed(name, at, mask):
+        flip(whole / name, at, mask)
+        noticed = is_noticed(whole, name)
+        flip(whole / name, at, mask)
+        assert noticed
+
+    times(another_byte_is_noticed, 60, count)
+    assert compared(whole) == Check("checksums", True, f"{len(list(whole.iterdir())) - 1} files as they were published")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["manifest.json", "config.json", "README.md"])
+def test_so_is_each_of_a_file_s_bytes(whole, name):
+    for at in range((whole / name).stat().st_size):
+        mask = 1 << at % 8
+        flip(whole / name, at, mask)
+        assert is_noticed(whole, name), (at, mask)
+        flip(whole / name, at, mask)
+
+
+def test_what_was_changed_and_what_is_missing_is_named(whole, unloaded):
+    with (whole / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    (whole / "model.safetensors").write_bytes((whole / "model.safetensors").read_bytes()[:-1] + b"x")
+    (whole / "curve.png").unlink()
+    found = failures(whole)
+    assert found["checksums"] == (
+        "model.safetensors, tokenizer.json: not what was published; curve.png: missing; "
+        "fetch it anew, or publish again what you changed on purpose"
+    )
+    assert found.keys() == {"checksums", "loading"}
+
+
+def test_a_card_may_be_changed_and_files_may_be_added(whole, unloaded):
+    with (whole / "README.md").open("a") as file:
+        file.write("Of use to nobody.\n")
+    (whole / "LICENSE").write_text("Apache-2.0")
+    assert failures(whole) == {}
+    said = f"{len(list(whole.iterdir())) - 3} files as they were published; README.md was changed since, as a card may be; "
+    assert compared(whole).message == f"{said}LICENSE came later, and nothing is known of it"
+
+
+def test_what_was_changed_on_purpose_is_published_again(whole, tmp_path):
+    settings = json.loads((whole / "generation_config.json").read_text())
+    (whole / "generation_config.json").write_text(json.dumps(settings | {"num_beams": 3}))
+    assert compared(whole).message.startswith("generation_config.json: not what was published; ")
+    assert compared(publish(whole, tmp_path / "again")).ok
+
+
+def test_a_template_in_its_folder_counts(whole):
+    (whole / "additional_chat_templates").mkdir()
+    template = whole / "additional_chat_templates" / "tools.jinja"
+    template.write_text("{{ messages }}")
+    write_manifest(whole)
+    assert compared(whole).ok
+    template.write_text("{{ message }}")
+    assert compared(whole).message.startswith("additional_chat_templates/tools.jinja: not what was published; ")
+
+
+def test_a_manifest_names_files_of_its_folder_and_no_others(whole, tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    checksums = json.loads((whole / "manifest.json").read_text()) | {"../secret": "0", "/dev/zero": "0"}
+    (whole / "manifest.json").write_text(json.dumps(checksums, indent=0))
+    assert compared(whole).message.startswith("../secret, /dev/zero: missing; ")
+
+
+def test_without_a_manifest_it_is_said_that_nobody_can_tell(copy, unloaded):
+    with (copy / "tokenizer.json").open("a") as file:
+        file.write("\n")
+    assert failures(copy) == {}
+    assert compared(copy).message.startswith(
+        "manifest.json is not there, so nobody can tell whether files were damaged"
+    )
 
 
 STARTS = """

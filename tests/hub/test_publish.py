@@ -45,6 +45,7 @@ def test_it_holds_what_is_needed_and_nothing_else(published):
         "config.json",
         "curve.png",
         "generation_config.json",
+        "manifest.json",
         "model.safetensors",
         "recipe.yaml",
         "results.json",
@@ -69,8 +70,8 @@ def test_a_recurrent_model_brings_no_transformer_along():
 def test_a_captioner_brings_its_image_processor_and_what_its_decoder_needs(published_captioner):
     names = {path.name for path in published_captioner.iterdir()}
     assert {name for name in names if not name.endswith(".py")} == {
-        "README.md", "config.json", "generation_config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml",
-        "tokenizer.json", "tokenizer_config.json",
+        "README.md", "config.json", "generation_config.json", "manifest.json", "model.safetensors", "preprocessor_config.json",
+        "recipe.yaml", "tokenizer.json", "tokenizer_config.json",
     }  # fmt: skip
     assert {
         "configuration_vision_encoder_decoder.py",

@@ -167,6 +167,7 @@ def test_a_space_passes_the_check_and_its_model_loads_alone(space):
 def test_what_is_wrong_with_a_space_is_said(space, tmp_path, monkeypatch, name, content, failed, message):
     monkeypatch.setattr(check_module, "_check_loading", lambda folder, config: [])
     copy = shutil.copytree(space, tmp_path / "tiny")
+    (copy / "manifest.json").unlink()
     (copy / name).unlink()
     if content is not None:
         (copy / name).write_text(content)

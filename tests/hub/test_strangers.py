@@ -384,7 +384,12 @@ def test_nor_does_the_command_line_ask_for_what_no_machine_has(published, capsys
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"forced_bos_token_id": 10**9}, "out of bounds"), ({"num_beams": -1}, "negative"), ({"max_new_tokens": "x"}, "")],
+    [
+        ({"forced_bos_token_id": 10**9}, "out of bounds"),
+        ({"num_beams": -1}, "negative"),
+        ({"max_new_tokens": "x"}, ""),
+        ({"length_penalty": 1e30}, "out of range"),
+    ],
 )
 def test_settings_that_no_model_can_follow_are_a_line(published, tmp_path, capsys, settings, message):
     folder = shutil.copytree(published, tmp_path / "tiny")

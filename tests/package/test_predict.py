@@ -104,6 +104,17 @@ def test_what_is_too_long_to_align_is_told_of(translator, capsys):
     assert "inputs[0]: no alignment: the source has" in capsys.readouterr().err
 
 
+def test_what_is_no_number_is_no_answer(of_task, tmp_path):
+    usual = of_task("text-classification")
+    broken = load(save(usual.model, usual.tokenizer, tmp_path / "model"))
+    with torch.no_grad():
+        next(broken.model.parameters()).fill_(torch.nan)
+    with pytest.raises(
+        UserError, match=r"inputs\[1\]: what \S+ computes is not a number \(nan\): its weights hold NaN, or"
+    ):
+        broken(["", "세 개의 사과"])
+
+
 @pytest.mark.parametrize(
     ("name", "inputs", "options", "message"),
     [

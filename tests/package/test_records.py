@@ -156,6 +156,15 @@ def test_lists_and_nothing_in_tables():
     assert Records("text", "token-classification", ["text"], ("entities",)).of(row, [{"entities": None}]) == "\n"
 
 
+def test_what_json_has_no_word_for_is_null():
+    (row,) = rows_of_texts("translation", ["a"], {}).after(0)
+    row.columns["mine"] = [float("inf"), {"x": (1.5, float("-inf"))}]
+    line = Records("jsonl", "translation", ["source", "mine"], ("score",)).of(row, [{"score": float("nan")}])
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "line": 1, "source": "a", "mine": [None, {"x": [1.5, None]}], "score": None,
+    }  # fmt: skip
+
+
 # --- files
 
 

@@ -25,9 +25,10 @@ from trefoil.data import whole_files
 from trefoil.tasks import TASKS
 from trefoil.tasks.translation import TranslationEvaluator
 from trefoil.training import checkpoint_writer, training_data
-from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state, write_manifest
+from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
 from trefoil.training.engine import Engine
 from trefoil.training.loop import TrainingLoop
+from trefoil.training.manifest import write_manifest
 from trefoil.training.run import train
 from trefoil.training.run_folder import ModelFolder
 

@@ -31,6 +31,20 @@ def test_a_line_is_what_was_read_said_and_right(tmp_path):
     assert [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()] == lines
 
 
+def test_columns_of_the_data_that_are_called_as_what_is_said_keep_their_values(capsys):
+    found = measured(["x", "z"], references=["x", "y"])
+    found.evaluator.split.rows = found.evaluator.split.rows.rename_columns({"text": "prediction", "score": "reference"})
+    found.evaluator.reader.columns = lambda: ["prediction", "reference"]
+    assert predictions_of(found)[1] == {
+        "given_prediction": "b", "given_reference": "y", "prediction": "z", "reference": "y",
+    }  # fmt: skip
+    assert predictions_of(found) == predictions_of(found)
+    assert capsys.readouterr().err.splitlines() == [
+        "'prediction' of the data is called 'given_prediction' beside what the model says",
+        "'reference' of the data is called 'given_reference' beside what the model says",
+    ]
+
+
 def test_a_task_need_not_tell_more():
     assert predictions_of(measured(["x", "z"]))[1] == {"text": "b", "score": "y", "prediction": "z"}
 

@@ -233,6 +233,11 @@ def test_a_configuration_that_is_none(folder, content):
             "max_length is 1,000,000,000,000, and more than 1,048,576 tokens",
         ),
         ("generation_config.json", {"num_beams": 1_000_000}, "num_beams is 1,000,000, and more than 64 beams"),
+        (
+            "generation_config.json",
+            {"cache_implementation": "static", "max_cache_len": 10**9},
+            "max_cache_len is 1,000,000,000, and more than 1,048,576 tokens",
+        ),
         ("config.json", SIZES | {"num_return_sequences": 65}, "num_return_sequences is 65, and more than 64 beams"),
         (
             "config.json",
@@ -246,6 +251,26 @@ def test_texts_that_nobody_waits_for_are_refused(folder, file, settings, message
     found = refused(require_loadable, folder)
     assert found.startswith(f"{folder / file}: {message}")
     assert re.search(r"the cache alone would take [\d,.]+ GB$", found)
+
+
+@pytest.mark.parametrize("kind", ["offloaded", "offloaded_static", "quantized"])
+def test_caches_that_need_a_machine_of_their_own_are_refused(folder, kind):
+    (folder / "generation_config.json").write_text(json.dumps({"cache_implementation": kind}))
+    said = f"{folder / 'generation_config.json'}: cache_implementation={kind} is no matter of a model but of a machine"
+    assert refused(require_loadable, folder) == f"{said}; leave it out"
+
+
+def test_a_cache_that_is_made_at_once_fits_into_the_machine(folder, monkeypatch):
+    monkeypatch.setattr(strangers, "machine_memory", lambda: 10**9)
+    settings = {"cache_implementation": "static", "max_new_tokens": 2**20, "num_beams": 8}
+    (folder / "generation_config.json").write_text(json.dumps(settings))  # 2 layers * 8 * 2 * 4 bytes of each token
+    said = f"{folder / 'generation_config.json'}: cache_implementation=static takes 1.1 GB of memory before a token is written"
+    assert refused(require_loadable, folder).startswith(said)
+    for fine in ({"num_beams": 7}, {"cache_implementation": "dynamic"}):
+        (folder / "generation_config.json").write_text(json.dumps(settings | fine))
+        require_loadable(folder)
+    monkeypatch.setattr(strangers, "machine_memory", lambda: None)
+    require_loadable(folder)
 
 
 def test_texts_as_models_write_them_are_fine(folder):

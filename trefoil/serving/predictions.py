@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..configuration.errors import UserError
 from ..predict import Predictor
-from ..records import Records, Row
+from ..records import Records, Row, as_json
 from ..visualization.asking import TASKS, Answer, TooLongError, count_tokens, longest_input, require_length
 from .batches import Worker
 from .bodies import Said
@@ -151,8 +151,7 @@ def prediction_routes(
         columns = list(dict.fromkeys(column for row in rows for column in row.columns))
         records = Records("jsonl", task, columns, fields)
         told = [record for row, answers in zip(rows, found, strict=True) for record in records.rows(row, answers)]
-        content = json.dumps({"task": task, "records": told}, ensure_ascii=False, default=str)
-        return Response(content, media_type="application/json")
+        return Response(as_json({"task": task, "records": told}), media_type="application/json")
 
     return router
 

@@ -91,6 +91,24 @@ def test_the_other_tasks(name, folder_of, served, tmp_path):
         assert found == nearly(expected)
 
 
+def test_what_is_sent_beside_and_is_no_number_comes_back_as_json(client):
+    sent = '{"inputs": {"text": "three", "mine": NaN, "more": -Infinity}}'
+    answer = client.post("/predict", content=sent, headers={"content-type": "application/json"})
+    assert answer.status_code == 200, answer.text
+    (record,) = json.loads(answer.text, parse_constant=pytest.fail)["records"]
+    assert (record["mine"], record["more"]) == (None, None)
+
+
+def test_a_model_that_computes_no_number_says_so(folder_of, served):
+    predictor = folder_of("text-classification")
+    with torch.no_grad():
+        next(predictor.model.parameters()).fill_(torch.nan)
+    with served(predictor) as client:
+        answer = client.post("/predict", json={"inputs": ["three", ""]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"].startswith("inputs[0]: what ")
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [

@@ -66,6 +66,14 @@ def test_intervals_hold_zero_where_nothing_is_sure(monkeypatch):
     assert not is_sure(difference(measure, [same], [same]))
 
 
+def test_seeds_of_which_the_other_has_none_are_not_cut_off_in_silence():
+    few, more = [np.array([[right, 100.0]] * 2) for right in (80, 84)], [np.array([[79, 100.0]] * 2)] * 3
+    with pytest.raises(ValueError, match="longer"):
+        difference(ACCURACY, few, more)
+    with pytest.raises(ValueError, match="shorter"):
+        difference(ACCURACY, more, few)
+
+
 def test_intervals_over_seeds_are_students(monkeypatch):
     monkeypatch.setattr(paired, "DRAWS", 20)
     ours, theirs = [np.array([[right, 100.0]] * 2) for right in (80, 84)], [np.array([[79, 100.0]] * 2)]
