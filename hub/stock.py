@@ -104,21 +104,36 @@ def export_stock(
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UserError(f"unknown architecture {to!r}{hint}; there are {', '.join(ARCHITECTURES)}")
     require_room(target, source, overwrite, is_model_folder, "model")
-    folder = model_folder(source)
-    _, model_class = classes_of(folder)
-    tokenizer = load_tokenizer(folder)
     with in_steps(f"exporting {source}", 3) as begin:
         begin("reading the weights")
-        model = load_model(model_class, folder, tokenizer)
+        model, tokenizer, origin = read_ours(source)
         begin("converting and comparing")
-        converted = to_stock(model, to, str(folder))
-        if tokenizer is not None and tokenizer.unk_token is None and ARCHITECTURES[to].unknown_token:
-            # as in GPT-2, where no text has unknown tokens either; CTranslate2 reads no such model without one
-            tokenizer.unk_token = tokenizer.eos_token
-            converted.notes.append(f"the tokenizer has no unknown token; the checkpoint's is {tokenizer.eos_token}")
+        converted = to_stock(model, to, origin)
+        converted.notes += name_unknown(tokenizer, to)
         begin(f"writing {target}")
         _write(converted, tokenizer, target)
     return converted
+
+
+def read_ours(source: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, str]:
+    """The model of a run's or a model's folder, its tokenizer, and where it lies.
+
+    Raises:
+        UserError: There is none, or it does not load.
+    """
+    folder = model_folder(source)
+    _, model_class = classes_of(folder)
+    tokenizer = load_tokenizer(folder)
+    return load_model(model_class, folder, tokenizer), tokenizer, str(folder)
+
+
+def name_unknown(tokenizer: PreTrainedTokenizerBase | None, to: str) -> list[str]:
+    """Let a tokenizer name an unknown token where tools for a stock architecture want one; notes on that."""
+    if tokenizer is None or tokenizer.unk_token is not None or not ARCHITECTURES[to].unknown_token:
+        return []
+    # as in GPT-2, where no text has unknown tokens either; CTranslate2 reads no such model without one
+    tokenizer.unk_token = tokenizer.eos_token
+    return [f"the tokenizer has no unknown token; the checkpoint's is {tokenizer.eos_token}"]
 
 
 def to_trefoil(stock: PreTrainedModel, origin: str = "the model") -> Converted:
@@ -283,12 +298,7 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
     Raises:
         UserError: They do not compute the same, which is an error of ours.
     """
-    options = flat_options(model.config)
-    vocabulary = min(size for name, size in options.items() if name.split(".")[-1] == "vocab_size")
-    positions = [size for name, size in options.items() if name.split(".")[-1] == "max_position_embeddings"]
-    ids = torch.randint(vocabulary, (1, min(16, *positions)), generator=torch.Generator().manual_seed(0))
-    if model.config.pad_token_id is not None:
-        ids = ids.where(ids != model.config.pad_token_id, (ids + 1) % vocabulary)
+    ids = random_ids(model)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = ids
@@ -303,6 +313,17 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
             "this checkpoint uses something that is not told apart; please report it with its config.json"
         )
     return difference
+
+
+def random_ids(model: PreTrainedModel) -> torch.Tensor:
+    """Random tokens, `(1, at most 16)`, which each embedding of a Trefoil model has, and no padding."""
+    options = flat_options(model.config)
+    vocabulary = min(size for name, size in options.items() if name.split(".")[-1] == "vocab_size")
+    positions = [size for name, size in options.items() if name.split(".")[-1] == "max_position_embeddings"]
+    ids = torch.randint(vocabulary, (1, min(16, *positions)), generator=torch.Generator().manual_seed(0))
+    if model.config.pad_token_id is not None:
+        ids = ids.where(ids != model.config.pad_token_id, (ids + 1) % vocabulary)
+    return ids
 
 
 def _in_float32(model: PreTrainedModel) -> PreTrainedModel:

@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 
 from trefoil.configuration.presets import preset_config
 from trefoil.data.tokenizer import BIDIRECTIONAL, LEFT_TO_RIGHT, TEXT_TO_TEXT, train_tokenizer
+from trefoil.hub.engines import export_for_engine
 from trefoil.hub.stock import export_stock
 from trefoil.recipes.schema import TokenizerRecipe
 
@@ -26,7 +27,7 @@ SIZES = {
 
 
 def trained_tokenizer(family: str, kind: str = "unigram") -> PreTrainedTokenizerFast:
-    size = {"unigram": 64, "byte_bpe": 280}[kind]
+    size = {"unigram": 64, "byte_bpe": 280, "characters": 80, "wordpiece": 200}[kind]
     return train_tokenizer(TEXTS, TokenizerRecipe(kind=kind, vocab_size=size), TEMPLATES[family])
 
 
@@ -58,4 +59,12 @@ def exported(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, to: str
     model.save_pretrained(folder / "trefoil")
     tokenizer.save_pretrained(folder / "trefoil")
     export_stock(folder / "trefoil", folder / to, to)
+    return folder / to
+
+
+def for_engine(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, to: str, folder: Path, **options) -> Path:
+    """The folder of an engine's format, made from a folder of ours."""
+    model.save_pretrained(folder / "trefoil")
+    tokenizer.save_pretrained(folder / "trefoil")
+    export_for_engine(folder / "trefoil", folder / to, to, **options)
     return folder / to

@@ -33,7 +33,7 @@ def names(requirements):
 EXTRAS = PROJECT["optional-dependencies"]
 HIDDEN = sorted(
     IMPORTED.get(name, name)
-    for name in set().union(*(names(EXTRAS[one]) for one in ("train", "adapters", "demo", "harness", "serve", "test", "ecosystem")))
+    for name in set().union(*(names(EXTRAS[one]) for one in ("train", "adapters", "demo", "export", "harness", "serve", "test", "ecosystem")))
     - BROUGHT - names(PROJECT["dependencies"]) - {"trefoil-transformers", "pytest-timeout", "pytest-xdist"}
 )  # fmt: skip
 

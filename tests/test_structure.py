@@ -61,7 +61,7 @@ COMMANDS = {
         --batch-rows --batch-tokens --grace --host --key-file --max-body --max-waiting --name --port --task --timeout model
     """,
     "import": "--overwrite --quiet output source",
-    "export": "--overwrite --quiet --to output source",
+    "export": "--overwrite --quantization --quiet --to output source",
     "attend": "--quiet --to -o folder source target",
     "doctor": "--json",
     "completion": "shell",

@@ -253,10 +253,17 @@ def make_parser() -> argparse.ArgumentParser:
     _add_quiet(import_)
     import_.set_defaults(run=_import)
 
-    export = commands.add_parser("export", help="turn a model into a checkpoint of a stock architecture")
+    export = commands.add_parser(
+        "export", help="turn a model into a checkpoint of a stock architecture, or into an inference engine's format"
+    )
     export.add_argument("source", help="a run's folder, or one that import, publish or save_pretrained wrote")
     export.add_argument("output", help="the folder to write")
-    export.add_argument("--to", required=True, metavar="ARCHITECTURE", help="such as llama, bert or marian")
+    export.add_argument(
+        "--to", required=True, metavar="ARCHITECTURE|FORMAT", help="such as llama, bert or marian; or ctranslate2, gguf"
+    )
+    export.add_argument(
+        "--quantization", metavar="KIND", help="of the weights in ctranslate2 (int8, float16 …) and gguf (q8_0 …)"
+    )
     export.add_argument("--overwrite", action="store_true", help="replace a model folder")
     _add_quiet(export)
     export.set_defaults(run=_export)
@@ -841,9 +848,18 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    from .hub.engines import ENGINES, export_for_engine
     from .hub.stock import export_stock
 
-    converted = export_stock(arguments.source, arguments.output, arguments.to, overwrite=arguments.overwrite)
+    source, output, to, quantization = arguments.source, arguments.output, arguments.to, arguments.quantization
+    if to in ENGINES:
+        converted = export_for_engine(source, output, to, quantization=quantization, overwrite=arguments.overwrite)
+    elif quantization is not None:
+        raise UserError(
+            f"--quantization goes with --to {' and '.join(ENGINES)}; a checkpoint's weights stay as they are"
+        )
+    else:
+        converted = export_stock(source, output, to, overwrite=arguments.overwrite)
     return _tell("exported", arguments, converted)
 
 

@@ -1,30 +1,33 @@
-"""CTranslate2's own converter takes what is exported; its engine finds the same tokens, with the same scores."""
+"""CTranslate2 finds the same tokens in what is exported for it, with the same scores."""
 
-import copy
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
 from conftest import seldom
-from exported_models import TEXTS, exported, random_model, small_preset, trained_tokenizer
+from exported_models import TEXTS, for_engine, random_model, small_preset, trained_tokenizer
 from stock_checkpoints import Case, stock_model
 from transformers import AutoTokenizer, MarianConfig, MarianMTModel, MarianTokenizer
 
 import trefoil
+from trefoil.configuration.errors import UserError
+from trefoil.hub.engines import ENGINES
 from trefoil.hub.stock import import_stock, to_trefoil
 
 ctranslate2 = pytest.importorskip("ctranslate2")
-converters = pytest.importorskip("ctranslate2.converters")
 
 NEW_TOKENS = 12
 KINDS = ["unigram", "byte_bpe"]  # with an unknown token, and without
 
 
 def converted(model, tokenizer, to, folder):
-    target = folder / "ctranslate2"
-    converters.TransformersConverter(str(exported(model, tokenizer, to, folder))).convert(str(target))
-    return str(target)
+    """By way of one architecture, also where there is another before it in the list."""
+    only = dataclasses.replace(ENGINES["ctranslate2"], architectures=(to,))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINES, "ctranslate2", only)
+        return str(for_engine(model, tokenizer, "ctranslate2", folder))
 
 
 def without_end(ids, tokenizer):
@@ -101,17 +104,27 @@ def test_bart(kind, tmp_path):
 
 @pytest.mark.slow
 def test_marian(tmp_path):
-    """The converter takes the last row of the embedding for the padding token's, and drops it; and the decoder starts
-    from a zero embedding, which the padding token has."""
+    """Padding is not the last token, whose row the converter drops; and the decoder starts from a zero embedding, which
+    the padding token has."""
     tokenizer = trained_tokenizer("encoder-decoder")
     config = small_preset(
         "vaswani-base", tokenizer, interleave_sinusoids=False, attention_bias=True, decoder={"lm_head_bias": True},
         decoder_start_token_id=tokenizer.pad_token_id,
     )  # fmt: skip
     model = random_model(trefoil.TrefoilEncoderDecoderForConditionalGeneration, config, seed=4)
-    with_one_more_row = copy.deepcopy(model)
-    with_one_more_row.resize_token_embeddings(len(tokenizer) + 1)
-    assert_translates_the_same(converted(with_one_more_row, tokenizer, "marian", tmp_path), model, tokenizer)
+    assert_translates_the_same(converted(model, tokenizer, "marian", tmp_path), model, tokenizer)
+
+
+@pytest.mark.slow
+def test_a_marian_that_does_not_start_with_padding_is_refused(tmp_path):
+    tokenizer = trained_tokenizer("encoder-decoder")
+    config = small_preset(
+        "vaswani-base", tokenizer, interleave_sinusoids=False, attention_bias=True, decoder={"lm_head_bias": True},
+        decoder_start_token_id=tokenizer.bos_token_id,
+    )  # fmt: skip
+    model = random_model(trefoil.TrefoilEncoderDecoderForConditionalGeneration, config)
+    with pytest.raises(UserError, match="CTranslate2 makes something else of this MarianMTModel"):
+        converted(model, tokenizer, "marian", tmp_path)
 
 
 def marian_tokenizer(folder):

@@ -645,6 +645,14 @@ def test_a_checkpoint_comes_in_and_goes_out(tmp_path, capsys):
         (["export", "{model}", "{out}", "--to", "marain"], "unknown architecture 'marain'; did you mean marian?"),
         (["export", "{nowhere}", "{out}", "--to", "bart"], "holds no model"),
         (["export", "{model}", "{model}", "--to", "bart"], "overlap"),
+        (
+            ["export", "{model}", "{out}", "--to", "gguf", "--quantization", "q3"],
+            "has no quantization 'q3'; it has float32",
+        ),
+        (
+            ["export", "{model}", "{out}", "--to", "bart", "--quantization", "int8"],
+            "goes with --to ctranslate2 and gguf",
+        ),
     ],
 )
 def test_imports_and_exports_that_are_refused(arguments, message, published, tmp_path, capsys):
