@@ -1,11 +1,12 @@
 """A decoder that summarises: SciTLDR as texts for causal-lm, and ROUGE of what a model says behind an abstract.
 
     python -m benchmarks.tldr DATA FOLDER
-    python -m benchmarks.tldr DATA --score MODEL
+    python -m benchmarks.tldr DATA --score MODEL [--examples 100]
 
 DATA holds train.jsonl, validation.jsonl and test.jsonl with source, target and, of the last two, references; FOLDER gets
-the same with text: an abstract, `TL;DR:` and its summary. Scored are the first 100 of test.jsonl, and MODEL is
-`first-sentence`, or what `trefoil.load` takes: a decoder, which gets an abstract and `TL;DR:`, or one that summarises.
+the same with text: the first 100 words of an abstract, `TL;DR:` and its summary. Scored are the first of test.jsonl, and MODEL
+is `first-sentence`, or what `trefoil.load` takes: a decoder, which gets so many words and `TL;DR:`, or one that summarises
+whole abstracts.
 """
 
 import argparse
@@ -16,8 +17,7 @@ from pathlib import Path
 import trefoil
 from trefoil.tasks.metrics.summarization import SummaryQuality
 
-WORDS = 180  # of an abstract; most have fewer
-EXAMPLES = 100
+WORDS = 100  # of an abstract, the first
 SCORES = ("rouge1", "rouge2", "rougeL")
 
 
@@ -57,13 +57,14 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("folder", type=Path, metavar="FOLDER", nargs="?")
     parser.add_argument("--score", metavar="MODEL")
+    parser.add_argument("--examples", type=int, default=100, metavar="N")
     arguments = parser.parse_args()
     if (arguments.folder is None) == (arguments.score is None):
         parser.error("give one of FOLDER and --score MODEL")
     if arguments.folder is not None:
         write_texts(arguments.data, arguments.folder)
         return
-    rows = rows_of(arguments.data / "test.jsonl")[:EXAMPLES]
+    rows = rows_of(arguments.data / "test.jsonl")[: arguments.examples]
     found = summaries_by(arguments.score, [row["source"] for row in rows])
     scores = SummaryQuality.scores(found, [row["references"] for row in rows])
     print(json.dumps({"examples": len(rows)} | {name: round(scores[name], 1) for name in SCORES} | {"first": found[0]}))
