@@ -170,6 +170,7 @@ class AdapterRecipe(Settings):
     dropout: float = share(0.05)  # of what an update reads
     # the ends of names of linear layers, or all of them but heads and the output projection
     targets: str | list[str] = that(bool, "must name linear layers, or be all-linear", "all-linear")
+    load_in: Literal["int8", "nf4"] | None = None  # of lora: the base in 8 or 4 bits while training; default: as it is
 
 
 @strict
@@ -258,7 +259,7 @@ OTHER_NAMES = {
     "beams": "evaluation.num_beams", "dropout": "model.config.hidden_dropout", "hidden_dropout": "model.config.hidden_dropout",
     "hidden_size": "model.config.hidden_size", "num_hidden_layers": "model.config.num_hidden_layers",
     "lora": "adapter.kind", "lora_r": "adapter.r", "lora_alpha": "adapter.alpha", "lora_dropout": "adapter.dropout",
-    "rank": "adapter.r", "target_modules": "adapter.targets",
+    "rank": "adapter.r", "target_modules": "adapter.targets", "load_in_8bit": "adapter.load_in", "load_in_4bit": "adapter.load_in",
     "sep": "data.delimiter", "separator": "data.delimiter", "labels": "options.names",
 }  # fmt: skip
 
@@ -393,6 +394,14 @@ def _mistakes_of_adapter(recipe: Recipe) -> Iterator[str]:
             f"adapter.kind={adapter.kind!r} is added to one model, and model.init_from joins two; join them in a run "
             "without an adapter, and start from that"
         )
+    if adapter.load_in is not None:
+        if adapter.kind != "lora":
+            yield (
+                f"adapter.load_in={adapter.load_in!r} is for lora, and not for {adapter.kind}; set adapter.kind=lora, or "
+                "leave it out"
+            )
+        if recipe.training.compile:
+            yield (f"adapter.load_in={adapter.load_in!r} is not compiled; set training.compile=false")
     if adapter.kind != "ia3":
         return
     if idle := sorted(adapter.given & {*LORA_KEYS}):

@@ -83,7 +83,7 @@ RECIPE = {
     """,
     "tokenizer": "kind lowercase min_frequency path special_tokens stream_examples vocab_size",
     "model": "attn_implementation config init_from preset",
-    "adapter": "alpha dropout kind r targets",
+    "adapter": "alpha dropout kind load_in r targets",
     "batches": "max_source_length max_target_length token_dropout tokens_per_batch tokens_per_device truncate workers",
     "optimization": """
         beta1 beta2 epsilon label_smoothing learning_rate max_grad_norm optimizer schedule schedule_options

@@ -26,6 +26,7 @@ from ..configuration.errors import UserError, reason
 from ..modeling.auto import AUTO_CLASSES
 from ..recipes.schema import AdapterRecipe, nearest
 from .checkpoints import has_adapters
+from .quantization import leave_to_each_process, pack_layers
 from .run_folder import ModelFolder
 
 ALL_LINEAR = "all-linear"
@@ -85,6 +86,8 @@ def add_adapter(
     task_type = TASK_TYPES.get(auto_class.__name__)
     whole = modules_trained_whole(model, new_weights, has_own_head=task_type in WITH_HEADS)
     targets, others = find_targets(model, recipe.targets, whole)
+    if recipe.load_in is not None:
+        pack_layers(model, linear_layers(model, whole), recipe.load_in)
     options: dict[str, Any] = {
         "task_type": task_type,
         "target_modules": targets,
@@ -104,6 +107,8 @@ def add_adapter(
             model.add_adapter(config, NAME)
     except ValueError as error:
         raise UserError(f"adapter.kind={recipe.kind!r}: {reason(error)}") from None
+    if recipe.load_in is not None:
+        leave_to_each_process(model)
     config.base_model_name_or_path = str(Path(base).resolve()) if Path(base).is_dir() else base
 
 
@@ -141,13 +146,7 @@ def find_targets(model: PreTrainedModel, wanted: str | list[str], whole: Iterabl
     Raises:
         UserError: No layer's name ends so.
     """
-    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
-    output = model.get_output_embeddings()
-    linear = [
-        name for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module is not output and name.startswith(prefix)
-        and not any(f"{name}.".startswith(f"{one}.") for one in whole)
-    ]  # fmt: skip
+    linear = linear_layers(model, whole)
     ends = sorted({name.rpartition(".")[2] for name in linear})
     named = [wanted] if isinstance(wanted, str) else wanted
     targets = ends if wanted == ALL_LINEAR else sorted(set(named))
@@ -159,6 +158,17 @@ def find_targets(model: PreTrainedModel, wanted: str | list[str], whole: Iterabl
     if not targets:
         raise UserError(f"adapter.targets={wanted!r}: a {model.config.model_type} has no linear layers to adapt")
     return targets, [name for name, _ in model.named_modules() if _ends(name, targets) and name not in linear]
+
+
+def linear_layers(model: PreTrainedModel, whole: Iterable[str]) -> list[str]:
+    """All but heads and the output projection, and none of the modules that are trained whole."""
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    output = model.get_output_embeddings()
+    return [
+        name for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module is not output and name.startswith(prefix)
+        and not any(f"{name}.".startswith(f"{one}.") for one in whole)
+    ]  # fmt: skip
 
 
 def _ends(name: str, ends: Iterable[str]) -> bool:

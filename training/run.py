@@ -61,6 +61,7 @@ from .models import (
 from .nodes import in_turns, on_first, require_shared, write_once, writes_token_ids
 from .plot import plot_run
 from .precision import accelerates, mixed_precision, recipe_handlers
+from .quantization import require_torchao
 from .run_folder import KEPT, ModelFolder, RunFolder, find_data, flat, is_own_model
 from .stopping import heard
 from .strangers import data_of_folder
@@ -128,6 +129,8 @@ def make_checked_reader(recipe: Recipe) -> Reader:
     checks: list[Callable[[], object]] = [lambda: make_reader(recipe), lambda: require_sources(recipe)]
     if recipe.adapter.kind is not None:
         checks.append(lambda: require_peft(f"adapter.kind={recipe.adapter.kind!r}"))
+    if (load_in := recipe.adapter.load_in) is not None:
+        checks.append(lambda: require_torchao(load_in))
     if recipe.model.preset is not None:
         checks.append(lambda: config_of_preset(recipe, task, recipe.tokenizer.vocab_size))
     for check in checks:

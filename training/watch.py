@@ -110,10 +110,10 @@ def keep_batch(file: Path, micro_batches: list[dict[str, torch.Tensor]]) -> None
 
 
 def all_finite(model: torch.nn.Module, optimizers: Iterable[torch.optim.Optimizer]) -> bool:
-    """Whether weights and moments are, of which this process may have a part."""
+    """Whether weights that are trained and moments are, of which this process may have a part."""
     states = {weight: state for optimizer in optimizers for weight, state in optimizer.state.items()}
     moments = [value for state in states.values() for value in state.values() if isinstance(value, torch.Tensor)]
-    weights = {*model.parameters(), *states}
+    weights = {*(weight for weight in model.parameters() if weight.requires_grad), *states}
     return all(bool(local(tensor).isfinite().all()) for tensor in (*weights, *moments))
 
 

