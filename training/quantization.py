@@ -23,7 +23,7 @@ def require_torchao(load_in: str) -> None:
 
 
 def pack_layers(model: nn.Module, names: Iterable[str], load_in: str) -> None:
-    """Put a `PackedLinear` in the place of each of these linear layers.
+    """Put a `PackedLinear` in the place of each of these linear layers, and keep nothing of what they were.
 
     Args:
         load_in: `int8` or `nf4`.
@@ -31,6 +31,7 @@ def pack_layers(model: nn.Module, names: Iterable[str], load_in: str) -> None:
     Raises:
         UserError: A weight is not made of whole blocks.
     """
+    packed = set()
     for name in names:
         layer: Any = model.get_submodule(name)
         if load_in == "nf4" and layer.weight.numel() % BLOCK:
@@ -39,6 +40,10 @@ def pack_layers(model: nn.Module, names: Iterable[str], load_in: str) -> None:
                 f"{BLOCK}; use int8"
             )
         model.set_submodule(name, PackedLinear(layer, load_in))
+        packed.add(id(model.get_submodule(name).weight))
+    for weight in model.parameters():
+        if id(weight) not in packed:  # else it would keep the whole file mapped that it was read from
+            weight.data = weight.data.clone()
 
 
 def leave_to_each_process(model: nn.Module) -> None:
