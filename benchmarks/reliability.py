@@ -404,14 +404,14 @@ def table_of_soak(folder: Path, count: int = 5_000) -> str:
 # --- what transformers' Trainer comes to, beside which this stands
 
 DAMAGED_BY_TRAINER = ("model.safetensors", "optimizer.pt", "trainer_state.json", "rng_state.pth")
-STOPPED_AT = 18  # two steps behind a checkpoint
+STOPPED_AT, SAVED_AT = 18, 20  # two steps behind a checkpoint, and where the next is written
 
 
 class _Killer(TrainerCallback):
     """Kills its process a while after a step has ended; of a process that it lets live, knows how long saving took."""
 
     def __init__(self, step: int | None = None, seconds: float = 0.0) -> None:
-        self.step, self.seconds, self.saving = step, seconds, [0.0]
+        self.step, self.seconds, self.saving = step, seconds, 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
         self.since = time.monotonic()
@@ -422,7 +422,8 @@ class _Killer(TrainerCallback):
                 timer.join()
 
     def on_save(self, args: Any, state: Any, control: Any, **rest: Any) -> None:
-        self.saving.append(time.monotonic() - self.since)
+        if state.global_step == SAVED_AT:
+            self.saving = time.monotonic() - self.since
 
 
 class TrainersLife(Life):
@@ -447,7 +448,7 @@ class TrainersLife(Life):
         trainer.train(resume_from_checkpoint=last)
         trainer.save_model(folder / "best")
         logged = {entry["step"]: entry["loss"] for entry in trainer.state.log_history if "loss" in entry}
-        (folder / "ended.json").write_text(json.dumps([logged, max(self.killer.saving)]), encoding="utf-8")
+        (folder / "ended.json").write_text(json.dumps([logged, self.killer.saving]), encoding="utf-8")
         return 0
 
 
@@ -491,7 +492,7 @@ def table_of_anchors(folder: Path, kills: int, tries: int) -> str:
         for number in range(kills):
             step, within = random.randint(1, TRAINING["max_steps"]), seconds / TRAINING["max_steps"]
             if "writes" in what:
-                step, within = STOPPED_AT + 2, saving
+                step, within = SAVED_AT, saving
             run = begun(f"{what} {number}", _Killer(step, random.uniform(0, within)))
             lives.append((TrainersLife(run), run))
         rows.append(_outcome(what, "", expected, lives))

@@ -26,6 +26,8 @@ from transformers import (
 )
 from transformers.image_utils import load_image
 
+from .conversations import conversation_ids
+
 NEW_TOKENS = 64  # where neither the call nor the model's files say how much to write
 SHOWN = 5  # of the most likely words
 STRIDE = 32  # tokens that two windows of a long text share
@@ -260,9 +262,7 @@ def _token_ids(pipe: Any, inputs: Sequence[Any], **options: Any) -> Iterator[lis
     for each in inputs:
         if isinstance(each, list):
             try:
-                yield pipe.tokenizer.apply_chat_template(each, add_generation_prompt=True, return_dict=True)[
-                    "input_ids"
-                ]
+                yield conversation_ids(pipe.tokenizer, each)
             except Exception as error:  # of a stranger's template, which may fail in any way
                 why = " ".join(str(error).split()) or type(error).__name__
                 raise ValueError(f"the tokenizer's template of conversations fails: {why}") from None

@@ -20,6 +20,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 import trefoil
 from tests.hub.conftest import HEADS
+from tests.training_runs import bind_to_permissions, set_writable
 from trefoil.configuration.errors import UserError
 from trefoil.hub import publish as publish_module
 from trefoil.hub.bundle import bundle_code, flatten
@@ -393,24 +394,37 @@ def test_killed_at_any_time_it_leaves_the_old_folder_or_the_new_one_and_the_next
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_was_there(source, tmp_path):
+def fill_up(folder):
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+
+
+def make_read_only(folder):
+    bind_to_permissions()
+    set_writable(folder, False, False)
+
+
+@pytest.mark.parametrize(
+    ("prevent", "why"), [(fill_up, "File too large"), (make_read_only, "Permission denied")], ids=["full", "read-only"]
+)
+def test_where_it_cannot_write_is_one_line_and_leaves_what_was_there(source, tmp_path, prevent, why):
     whole = contents(publish(source, tmp_path / "out"))
     found = get_context("fork").Queue()
 
-    def publish_without_room():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+    def publish_in_vain():
+        prevent(tmp_path)
         try:
             publish(source, tmp_path / "out", overwrite=True)
         except UserError as error:
             found.put(str(error))
 
-    process = get_context("fork").Process(target=publish_without_room)
+    process = get_context("fork").Process(target=publish_in_vain)
     process.start()
     line = found.get(timeout=60)
     process.join()
+    set_writable(tmp_path, False, True)
     assert re.fullmatch(
-        rf"{tmp_path / 'out'}: cannot be written \(.*File too large.*; \S+ GB are free there\); what was there before is kept; "
+        rf"{tmp_path / 'out'}: cannot be written \(.*{why}.*; \S+ GB are free there\); what was there before is kept; "
         "make room or choose another folder",
         line,
     )

@@ -17,7 +17,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
-from training_runs import TALKATIVE, KilledError, after_step, ended, losses, merged, start, tiny_recipe, train_and_die
+from training_runs import (
+    TALKATIVE,
+    KilledError,
+    after_step,
+    ended,
+    losses,
+    merged,
+    set_writable,
+    start,
+    tiny_recipe,
+    train_and_die,
+)
 
 from benchmarks import reliability
 from trefoil.configuration.errors import UserError
@@ -403,6 +414,58 @@ def test_what_finds_no_room_is_one_line_and_with_room_it_goes_on(finished_run, t
     train(recipe)
     assert losses(tmp_path / "run") == losses(finished_run)
     assert not list((tmp_path / "run").glob("**/.*trefoil-[nod]*"))
+
+
+# trains, and from a step on (0: the start) its folder is read-only
+READ_ONLY = """
+import sys
+from pathlib import Path
+from tests.training_runs import bind_to_permissions, set_writable
+from trefoil.cli import main
+from trefoil.training.loop import TrainingLoop
+recipe, run, last, files = *sys.argv[1:3], int(sys.argv[3]), sys.argv[4] == "files"
+bind_to_permissions()
+step = TrainingLoop.step
+def step_and_lock(self, micro_batches):
+    values = step(self, micro_batches)
+    if self.position.step == last:
+        self.writer.finish()
+        set_writable(run, files, False)
+    return values
+TrainingLoop.step = step_and_lock
+if not last:
+    Path(run).mkdir()
+    set_writable(run, files, False)
+sys.exit(main(["train", recipe]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("place", "step", "what", "kept"),
+    [
+        ("log.jsonl", 8, "files", "checkpoints are kept, and the same c"),
+        ("checkpoints/step-00000012", 8, "folders", "checkpoints before it are kept"),
+        pytest.param("", 0, "folders", "set another output_dir", marks=pytest.mark.slow),
+        pytest.param("best", 19, "folders", "what was there before is kept", marks=pytest.mark.slow),
+    ],
+)
+def test_a_folder_that_becomes_read_only_ends_it_in_a_line_and_it_goes_on_later(
+    finished_run, tmp_path, place, step, what, kept
+):
+    recipe, run = tiny_recipe(tmp_path / "run"), tmp_path / "run"
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    (tmp_path / "script.py").write_text(READ_ONLY)
+    process = start(tmp_path / "script.py", tmp_path / "recipe.yaml", run, step, what)
+    assert process.returncode == 2, process.stderr
+    assert "Traceback" not in process.stderr
+    line = process.stderr.splitlines()[-1]
+    assert line.startswith(f"error: {run / place}: cannot be written (Permission denied; ")
+    assert f"; {kept}" in line
+    set_writable(run, True, True)
+    assert bool(step) == bool(checkpoint_folders(run / "checkpoints"))
+    train(recipe)
+    assert losses(run) == losses(finished_run)
+    assert not list(run.glob("**/.*trefoil-[nod]*"))
 
 
 # --- asked to stop where it is not at a step

@@ -17,6 +17,7 @@ from transformers import GenerationConfig
 from ..configuration.errors import reason
 from ..predict import Predictor
 from ..visualization.asking import NEW_TOKENS, longest_input
+from ..visualization.conversations import conversation_ids
 from .bodies import Body, ChatBody, CompletionBody
 from .errors import ApiError, require_model
 from .limits import Limits
@@ -216,8 +217,8 @@ class Completions:
     def _templated(self, conversation: list[dict[str, str]]) -> list[list[int]]:
         tokenizer = self.reader.pipe.tokenizer
         try:
-            ids = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=True)["input_ids"]
-        except (jinja2.TemplateError, ValueError, TypeError) as error:
+            ids = conversation_ids(tokenizer, conversation)
+        except (jinja2.TemplateError, ValueError, TypeError, TimeoutError) as error:
             raise ApiError(400, f"the template of conversations refuses this: {reason(error)}", "messages") from None
         return [self._checked(ids)]
 

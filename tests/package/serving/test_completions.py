@@ -10,6 +10,7 @@ from transformers import set_seed
 
 from tests.package.serving.conftest import wait_until
 from trefoil.serving.sequences import Sequence
+from trefoil.visualization import conversations
 
 PROMPTS = ["three", "two pears and three apples", "half past", "세 개의", "다섯 시 반 세 개의 사과와 두"]
 NEW_TOKENS = 8
@@ -164,6 +165,21 @@ def test_mistakes(client, path, body, status, message):
     assert answer.status_code == status, answer.text
     assert message in answer.json()["error"]["message"]
     wait_until(lambda: client.service.places.taken == 0)
+
+
+def test_a_template_that_does_not_end_keeps_nobody_waiting(folder_of, served, monkeypatch):
+    monkeypatch.setattr(conversations, "SECONDS", 0.3)
+    predictor = folder_of("causal-lm")
+    loops = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+    predictor.tokenizer.chat_template = loops
+    with served(predictor) as client:
+        answer = client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": "a"}]})
+        assert answer.status_code == 400
+        assert (
+            answer.json()["error"]["message"]
+            == "the template of conversations refuses this: it takes longer than 0.3 s"
+        )
+        assert text_of(client, prompt="three")
 
 
 @pytest.mark.slow
