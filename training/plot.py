@@ -11,11 +11,19 @@ def read_log(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.exists() else []
 
 
-def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> None:
+NAMES = {
+    "bleu": "BLEU", "chrf": "chrF", "f1": "F1", "character_f1": "F1 of characters",
+    "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum",
+}  # fmt: skip
+TRAINING, VALIDATION, METRIC = "#0072B2", "#D55E00", "#009E73"  # Okabe & Ito 2008
+
+
+def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False, label_smoothing: float = 0.0) -> None:
     """Draw a run's log as a PNG file.
 
     Args:
         minimized: Less of the metric is better.
+        label_smoothing: Of the training loss, which then is not to be compared with that of validation.
     """
     import matplotlib
 
@@ -28,29 +36,36 @@ def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False) -> 
         points = [(entry["step"], entry[key]) for entry in entries if math.isfinite(entry.get(key, math.nan))]
         return [step for step, _ in points], [value for _, value in points]
 
-    figure, (losses, scores) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, (losses, scores) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained", sharex=True)
     steps, values = series("loss")
-    losses.plot(steps, values, color="tab:blue", alpha=0.3, linewidth=0.8)
-    window = max(1, min(20, len(values) // 5))
-    means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
-    losses.plot(steps[window - 1 :], means, color="tab:blue", label=f"training, mean of {window} logged steps")
-    losses.plot(*series("validation_loss"), color="tab:orange", marker="o", markersize=3, label="validation")
-    losses.set(xlabel="optimiser step", ylabel="loss (nats per label)", title="Loss")
+    window = min(20, len(values) // 5)
+    has_mean = window > 2
+    smoothed = f", labels smoothed by {label_smoothing:g}" if label_smoothing else ""
+    thin = {"alpha": 0.3, "linewidth": 0.8} if has_mean else {}
+    losses.plot(steps, values, color=TRAINING, label=f"training{smoothed}", **thin)
+    if has_mean:
+        means = [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
+        middles = steps[window // 2 :][: len(means)]
+        losses.plot(middles, means, color=TRAINING, label=f"its mean over {window} points")
+    losses.plot(*series("validation_loss"), color=VALIDATION, marker="o", markersize=3, label="validation")
+    losses.set(ylabel="loss (nats per label)", title="Loss")
     # the first losses, of a model that knows nothing, would press the rest together
     shown = values[len(values) // 100 :] + series("validation_loss")[1]
     if shown:
         losses.set_ylim(0.95 * min(shown), 1.02 * max(shown))
-    losses.legend()
-    steps, metric_values = series(f"validation_{metric}")
-    scores.plot(steps, metric_values, color="tab:green", marker="o", markersize=3)
-    if metric_values:
-        best = (min if minimized else max)(range(len(steps)), key=metric_values.__getitem__)
-        scores.annotate(
-            f"{metric_values[best]:.4g}", (steps[best], metric_values[best]), textcoords="offset points",
-            xytext=(0, 7 if minimized else -14), ha="center",
-        )  # fmt: skip
-    scores.set(xlabel="optimiser step", ylabel=metric, title=f"Validation {metric}")
+    losses.legend(fontsize=9)
+    name = NAMES.get(metric, metric.replace("_", " "))
+    title = f"{name[0].upper()}{name[1:]} of the validation split"
+    steps, values = series(f"validation_{metric}")
+    scores.plot(steps, values, color=METRIC, marker="o", markersize=3)
+    if values:
+        best = (min if minimized else max)(range(len(steps)), key=values.__getitem__)
+        scores.plot(steps[best], values[best], "o", color=METRIC, markersize=9, fillstyle="none")
+        title += f"; best: {values[best]:.4g}"
+    scores.set(ylabel=name, title=title)
     for axes in (losses, scores):
+        axes.set(xlabel="optimiser step")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.grid(alpha=0.3)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(picture, dpi=200)
     plt.close(figure)

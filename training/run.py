@@ -460,7 +460,10 @@ def _finish(prepared: Prepared, accelerator: Accelerator, run_folder: RunFolder,
         shutil.copyfile(run_folder.recipe, new.recipe)
         if example is not None:
             new.example.write_text(json.dumps(example, ensure_ascii=False) + "\n", encoding="utf-8")
-        plot_run(run_folder.log, metric, new.curve, minimized=metric in told.task.minimized)
+        plot_run(
+            run_folder.log, metric, new.curve, minimized=metric in told.task.minimized,
+            label_smoothing=recipe.optimization.label_smoothing,
+        )  # fmt: skip
 
     write_once(accelerator, best, fill_best)
     if accelerator.is_main_process:

@@ -11,7 +11,7 @@ import trefoil
 from trefoil.visualization.attention import CROSS, AttentionMap
 from trefoil.visualization.picture import find_fonts
 
-from .draw import Table, save
+from .draw import Table, save, weights_of
 from .length import NAMES, TRAINED_CLAUSES, clauses_of, translation_runs
 from .runs import Run
 
@@ -83,8 +83,7 @@ def draw(measured: dict[str, Any]) -> None:
         figure, axes = plt.subplots(1, len(measured), figsize=(6 * len(measured), 5.5), layout="constrained")
         for one, (model, of) in zip(axes, measured.items(), strict=True):
             example = of["example"]
-            one.imshow(example["weights"], cmap="viridis", vmin=0)
-            one.set_xticks(range(len(example["source"])), example["source"], rotation=60, fontsize=8)
-            one.set_yticks(range(len(example["written"])), example["written"], fontsize=8)
-            one.set(title=f"{NAMES[model]}{', average of its heads' if model != 'general' else ''}")
+            title = f"{NAMES[model]}{', average of its heads' if model != 'general' else ''}"
+            weights_of(one, example["weights"], example["written"], example["source"], title)
+            one.set(xlabel="Korean source", ylabel="English that is written")
         save(figure, "alignment")

@@ -94,6 +94,7 @@ def draw(measured: dict[str, Any]) -> None:
             panel.set_axis_off()
         picture = np.asarray(row["picture"], dtype=np.uint8)
         line[0].imshow(picture)
+        line[0].set_title("picture", fontsize=11, pad=3, style="italic")
         for panel, word, weights in zip(line[1:], row["words"], row["maps"], strict=False):
             panel.imshow(faded(picture, np.asarray(weights)))
             panel.set_title(word, fontsize=11, pad=3)

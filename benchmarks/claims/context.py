@@ -98,10 +98,8 @@ def draw(measured: dict[str, Any]) -> None:
     verbs = measured["sentences"]["verb"]
     for name, part in (("verb", spots[2 : 2 + verbs]), ("noun", spots[2 + verbs :])):
         places.scatter(*zip(*part, strict=True), s=12, label=f"“flies” as a {name}", alpha=0.6)
-    for text, spot in zip(TIME_AND_FRUIT, spots[:2], strict=True):
-        places.scatter(*spot, color="black", marker="*", s=90, zorder=3)
-        places.annotate(text, spot, xytext=(0, 8), textcoords="offset points", fontsize=8, ha="center")
-    places.margins(x=0.25)
-    places.set(title=f"After layer {LAYERS}: the two main directions", xticks=[], yticks=[])
-    places.legend(fontsize=8)
+    for text, spot, marker in zip(TIME_AND_FRUIT, spots[:2], "*X", strict=True):
+        places.scatter(*spot, color="black", marker=marker, s=90, zorder=3, label=f"“{text}”")
+    places.set(title=f"“flies” after layer {LAYERS}: the two main directions", xticks=[], yticks=[])
+    places.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.03), ncols=2)
     save(figure, "context")

@@ -140,15 +140,15 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
 
 def draw(measured: dict[str, Any]) -> None:
     figure, both = panels(2)
-    for axes, what, scale, label in zip(
-        both, ("seconds", "mebibytes"), (1000, 1), ("milliseconds", "peak memory, MiB"), strict=True
-    ):
+    shown = (("seconds", 1000, "milliseconds", "Time"), ("mebibytes", 1, "MiB", "Peak memory"))
+    for axes, (what, scale, unit, title) in zip(both, shown, strict=True):
         for name, of in measured["points"].items():
             points = [(int(length), scale * point[what]) for length, point in of.items() if point[what] > 0]
-            axes.loglog(*zip(*points, strict=True), base=2, label=f"{name}: T^{measured['exponents'][name][what]:.2f}")
+            grows = f"$T^{{{measured['exponents'][name][what]:.2f}}}$"
+            axes.loglog(*zip(*points, strict=True), base=2, label=f"{name}: {grows}")
         axes.set_yscale("log", base=10)
-        axes.set(xlabel="tokens T", ylabel=label, title=f"One layer of width {WIDTH}, forward and backward",
-                 xticks=LENGTHS, xticklabels=LENGTHS)  # fmt: skip
+        axes.set(xlabel="tokens T", ylabel=unit, title=f"{title} of one layer, {WIDTH} wide, both passes",
+                 xticks=LENGTHS, xticklabels=[f"{length:,}" for length in LENGTHS])  # fmt: skip
         axes.legend(fontsize=8)
     save(figure, "cost")
 

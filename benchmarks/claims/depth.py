@@ -86,10 +86,11 @@ def draw(measured: dict[str, Any]) -> None:
     figure, axes = panels(2, width=6, sharey=True)
     for name, losses in measured.items():
         one = axes[int(VARIANTS[name][2] == SMALL)]
-        label = name.removeprefix("small weights, ")
+        diverges = " (then diverges)" if None in losses.values() else ""
+        label = name.removeprefix("small weights, ") + diverges
         one.plot(DEPTHS, [math.nan if loss is None else loss for loss in losses.values()], label=label)
-    for one, title in zip(axes, (f"initial weights of deviation {LARGE}", f"of deviation {SMALL}"), strict=True):
-        one.set(xlabel="layers", title=title, xticks=DEPTHS)
+    for one, deviation in zip(axes, (LARGE, SMALL), strict=True):
+        one.set(xlabel="layers", title=f"Initial weights of deviation {deviation}", xticks=DEPTHS)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     axes[0].set_ylabel("test loss (nats) after 300 steps")
     axes[0].set_ylim(1, 7)  # the logarithm of the vocabulary's size is what guessing costs

@@ -1,14 +1,18 @@
 """Figures and tables of docs/attention.md: one look for all of them."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from PIL import Image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+
+from trefoil.visualization.picture import plain
 
 from .runs import ROOT
 
@@ -16,6 +20,7 @@ DOCUMENT = ROOT / "docs" / "attention.md"
 PICTURES = ROOT / "docs" / "images" / "attention"
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")  # Okabe & Ito 2008
 MARKERS = "osD^vPX"
+DPI = 200
 
 
 @dataclass
@@ -39,11 +44,35 @@ def panels(count: int, width: float = 5.2, height: float = 3.8, **options: Any) 
     return figure, axes
 
 
+def beyond(axes: Any, border: float) -> None:
+    """Shade what lies right of a border, which the legend says is longer than in training."""
+    most = axes.get_xlim()[1]
+    axes.axvspan(border, most, color="grey", alpha=0.15, linewidth=0, label="longer than in training")
+    axes.set_xlim(right=most)
+
+
+def weights_of(axes: Any, weights: Any, rows: Sequence[str], columns: Sequence[str], title: str) -> None:
+    """Attention weights from 0 to 1, the tokens that look against those that are looked at, with their colours' bar."""
+    image = axes.imshow(weights, cmap="viridis", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    axes.set_xticks(range(len(columns)), plain(columns), fontsize=8, rotation=60, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(rows)), plain(rows), fontsize=8)
+    axes.set(title=title, xlabel="looked at")
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.8, label="weight")
+    bar.outline.set_visible(False)
+
+
 def save(figure: Any, name: str) -> Path:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    file = PICTURES / f"{name}.png"
-    figure.savefig(file, dpi=110)
+    return save_picture(figure, PICTURES / f"{name}.png")
+
+
+def save_picture(figure: Any, file: Path, shades: int = 128) -> Path:
+    """A PNG file of so many colours, which has a third of the size that it would have with all."""
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DPI)
     plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(shades).save(file, optimize=True)
     return file
 
 

@@ -39,10 +39,14 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
 
 def draw(measured: dict[str, Any]) -> None:
     figure, axes = panels(1)
-    axes.plot([int(heads) for heads in measured], [mean(scores) for scores in measured.values()], label="mean")
-    for heads, scores in measured.items():
-        axes.plot([int(heads)] * len(scores), scores, color="grey", marker="x", linestyle="")
+    heads = [int(count) for count in measured]
+    axes.plot(heads, [mean(scores) for scores in measured.values()], label="mean")
+    for seed, scores in zip(SEEDS, zip(*measured.values(), strict=True), strict=True):
+        axes.plot(heads, scores, color="grey", marker="x+"[seed], linestyle="", label=f"seed {seed}")
     axes.set_xscale("log", base=2)
-    axes.set(xlabel="heads, of 128 / heads each", ylabel="exact match", title="Translation, 1,000 steps", xticks=HEADS,
-             xticklabels=HEADS)  # fmt: skip
+    axes.set(
+        xlabel="heads, which share a width of 128", ylabel="exact match (%)", ylim=(0, 100), xticks=HEADS,
+        xticklabels=HEADS, title="Korean to English, 1,000 steps",
+    )  # fmt: skip
+    axes.legend(fontsize=8)
     save(figure, "heads")

@@ -7,7 +7,7 @@ from typing import Any
 
 import sacrebleu
 
-from .draw import Table, panels, save
+from .draw import Table, beyond, panels, save
 from .runs import Run, read_lines
 from .texts import pairs
 
@@ -155,10 +155,8 @@ def draw(measured: dict[str, Any]) -> None:
         if data == "embedded":
             words = [each["words"] for each in next(iter(measured[data].values()))["buckets"].values()]
             border = sum(words[TRAINED_CLAUSES - 1 : TRAINED_CLAUSES + 1]) / 2
-            one.axvline(border, color="grey", linestyle="--", linewidth=1)
-            one.annotate(
-                "longer than\nin training →", (border, 90), xytext=(4, 0), textcoords="offset points", fontsize=8
-            )
-        one.set(xlabel="words of the source", ylabel=names[score], title=DATA[data], ylim=0)
-    axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+            beyond(one, border)
+        unit = " (%)" if score == "exact_match" else ""
+        one.set(xlabel="words of the source", ylabel=f"{names[score]}{unit}", title=DATA[data], ylim=0)
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, "length")

@@ -7,13 +7,15 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trefoil.modeling.decoder as decoder
 from trefoil.modeling.masks import bidirectional_masks
+from trefoil.visualization.labels import decoded_labels
 
-from .draw import Table, panels, save
+from .draw import Table, panels, save, weights_of
 from .positions import language_model_run
 from .runs import Run, read_lines
 from .texts import english
 
 PROMPTS = ("The meeting", "I", "On Monday")
+SHOWN = 16  # tokens
 
 
 def see_everything() -> None:
@@ -50,15 +52,18 @@ def _measure(run: Run) -> dict[str, Any]:
         if name == "as trained":
             # of heads and rows, the most that a token looks at the one that it is to predict
             following = [weights.diagonal(1, -2, -1).mean(dim=(0, 2)).max() for weights in output.attentions]
-            head = torch.stack(output.attentions).mean(dim=1)[:, :, :16, :16]
-            layer, index = divmod(int(head.diagonal(1, -2, -1).mean(dim=-1).argmax()), head.shape[1])
+            heads = torch.stack(output.attentions)
+            looks_ahead = heads.diagonal(1, -2, -1).mean(dim=(1, 3))
+            layer, index = divmod(int(looks_ahead.argmax()), looks_ahead.shape[1])
+            head = heads[layer, 0, index, :SHOWN, :SHOWN]
     texts = []
     for prompt in PROMPTS:
         prompt_ids = tokenizer(prompt, add_special_tokens=False, return_tensors="pt")["input_ids"]
         written = model.generate(prompt_ids, max_new_tokens=24, do_sample=False)
         texts.append(tokenizer.decode(written[0], skip_special_tokens=True))
     return {
-        "losses": losses, "following": float(max(following)), "texts": texts, "map": head[layer, index].tolist(),
+        "losses": losses, "following": float(max(following)), "texts": texts, "map": head.tolist(),
+        "tokens": decoded_labels(tokenizer, rows[0, :SHOWN].tolist()),
         "curve": [[entry["step"], entry["loss"]] for entry in run.log() if "loss" in entry],
     }  # fmt: skip
 
@@ -90,16 +95,8 @@ def draw(measured: dict[str, Any]) -> None:
     for name, of in measured.items():
         steps, losses = zip(*of["curve"], strict=True)
         curves.plot(steps, losses, label={"causal": "causal mask", "full": "no mask"}[name], marker="")
-    curves.set(xlabel="optimiser step", ylabel="training loss (nats)", title="What training sees")
+    curves.set(xlabel="optimiser step", ylabel="training loss (nats)", title="Loss in training")
     curves.legend()
     for axes, (name, of) in zip(maps, measured.items(), strict=True):
-        axes.imshow(of["map"], cmap="viridis", vmin=0, vmax=1)
-        axes.grid(visible=False)
-        axes.set(
-            xlabel="looked at",
-            ylabel="token",
-            xticks=range(0, 16, 5),
-            yticks=range(0, 16, 5),
-            title={"causal": "causal mask", "full": "no mask"}[name],
-        )
+        weights_of(axes, of["map"], of["tokens"], of["tokens"], {"causal": "Causal mask", "full": "No mask"}[name])
     save(figure, "masking")

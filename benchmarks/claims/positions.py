@@ -10,11 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import trefoil
 
-from .draw import Table, panels, save
+from .draw import Table, beyond, panels, save
 from .runs import Run, read_lines
 from .texts import english
 
 KINDS = ("none", "sinusoidal", "learned", "rotary", "relative", "alibi")
+NAMES = {"none": "no positions", "alibi": "ALiBi"}
 TRAINED, LONGEST, WIDTH = 64, 512, 32
 
 
@@ -90,10 +91,10 @@ def tables(measured: dict[str, Any]) -> dict[str, Table]:
 def draw(measured: dict[str, Any]) -> None:
     figure, axes = panels(1, width=7)
     for kind, losses in measured["losses"].items():
-        axes.plot([WIDTH * (index + 0.5) for index in range(len(losses))], losses, label=kind, markersize=4)
-    axes.axvline(TRAINED, color="grey", linestyle="--", linewidth=1)
-    axes.annotate("longer than in training →", (TRAINED, axes.get_ylim()[1]), xytext=(4, -12),
-                  textcoords="offset points", fontsize=8)  # fmt: skip
+        axes.plot(
+            [WIDTH * (index + 0.5) for index in range(len(losses))], losses, label=NAMES.get(kind, kind), markersize=4
+        )
+    beyond(axes, TRAINED)
     axes.set(xlabel="position of the token", ylabel="loss (nats)", title=f"Decoders trained on {TRAINED} tokens")
     axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, "positions")

@@ -88,7 +88,8 @@ def draw(measured: dict[str, Any]) -> None:
         drawn = bars.bar(places, [models[model]["bleu"] for model in SCORES], width=0.38, label=DATA[data])
         bars.bar_label(drawn, fmt="%.1f", fontsize=8)
     shift = 0.2 * (len(measured["scores"]) - 1)
-    bars.set(xticks=[place + shift for place in range(len(SCORES))], xticklabels=SCORES, ylabel="BLEU", title="LSTMs")
+    bars.set(xticks=[place + shift for place in range(len(SCORES))], xticklabels=SCORES, ylabel="BLEU", ylim=(0, 119),
+             yticks=range(0, 101, 20), xlabel="score function of the attention", title="LSTMs that translate")  # fmt: skip
     bars.legend(fontsize=8)
     for name, points in measured["softmax"].items():
         entropy.plot(WIDTHS, [point["entropy"] for point in points], label=name)
@@ -97,9 +98,10 @@ def draw(measured: dict[str, Any]) -> None:
     entropy.annotate(
         "uniform weights", (WIDTHS[0], math.log(KEYS)), xytext=(0, 3), textcoords="offset points", fontsize=8
     )
-    for axes, title in ((entropy, "Entropy of the weights (nats)"), (gradient, "Gradient norm of a query")):
+    entropy.set(ylim=(0, 4.6), ylabel="nats")
+    for axes, title in ((entropy, f"Entropy of {KEYS} weights"), (gradient, "Norm of a query's gradient")):
         axes.set_xscale("log", base=2)
-        axes.set(xlabel="width of queries and keys", title=title)
+        axes.set(xlabel="width of queries and keys", title=title, xticks=WIDTHS, xticklabels=WIDTHS)
         axes.legend()
     gradient.set_yscale("log")
     save(figure, "scores")

@@ -9,7 +9,7 @@ from typing import Any
 
 from trefoil.tasks.metrics.paired import Difference, Interval, difference, is_sure
 
-from ..claims.draw import panels, write_table
+from ..claims.draw import panels, save_picture, write_table
 from ..speed.report import table
 from .runs import Outcome
 from .scores import MEASURES
@@ -153,8 +153,6 @@ def write(rows: list[Row], folder: Path) -> None:
 
 def draw(drawn: dict[tuple[str, str], list[Row]], picture: Path) -> None:
     """Of each curve, the mean score of ours and of the peer against the training rows, and a dot for each seed."""
-    from matplotlib import pyplot as plt
-
     figure, axes = panels(len(drawn))
     for place, ((data, peer), points) in zip([axes] if len(drawn) == 1 else axes, drawn.items(), strict=True):
         sizes = [point.rows for point in points]
@@ -168,5 +166,4 @@ def draw(drawn: dict[tuple[str, str], list[Row]], picture: Path) -> None:
         place.minorticks_off()
         place.set(title=data, xlabel="training rows", ylabel=MEASURES[points[0].task].name)
         place.legend()
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)
+    save_picture(figure, picture)

@@ -7,10 +7,11 @@ from statistics import median
 from typing import Any
 
 import torch
+from matplotlib.ticker import NullLocator
 
 from trefoil.training.throughput import matmul_speed
 
-from ..claims.draw import write_table
+from ..claims.draw import COLORS, plt, save_picture, write_table
 from .contest import Contest, Outcome
 
 # dense bfloat16 with sums in float32, in operations a second, as NVIDIA's data sheets say them; by the names that devices say
@@ -111,30 +112,45 @@ class Report:
         draw([each for each in found if "ratios" in each], folder / "images" / "speed.png")
 
 
+TITLES = {
+    "infer": "Pipelines on real texts", "train": "A step of training", "texts": "Training on real texts",
+    "generate": "Generation", "refill": "Generation, rows filled anew as they end",
+}  # fmt: skip
+
+
 def draw(outcomes: list[dict[str, Any]], picture: Path) -> None:
-    """Every pair's ratio as a dot, their median as a line, and the target as a triangle."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8.5, 1 + 0.3 * len(outcomes)), layout="constrained")
-    for place, outcome in enumerate(reversed(outcomes)):
-        ratios = outcome["ratios"]
-        axes.plot(ratios, [place] * len(ratios), "o", color="tab:blue", alpha=0.25, markersize=4)
-        axes.plot([median(ratios)] * 2, [place - 0.35, place + 0.35], color="tab:blue", linewidth=2)
-        if outcome["target"] is not None:
-            axes.plot(outcome["target"], place - 0.4, "^", color="tab:orange", markersize=5)
-    axes.axvline(1, color="black", linewidth=0.8)
-    axes.set_xscale("log")
+    """For each part every pair's ratio as a dot, their median as a line, and the target as a triangle."""
+    parts: dict[str, list[dict[str, Any]]] = {}
+    for outcome in outcomes:
+        parts.setdefault(outcome["part"], []).append(outcome)
+    counts = [len(each) for each in parts.values()]
+    figure, axes = plt.subplots(
+        len(parts), 1, figsize=(8, 1 + 0.5 * len(parts) + 0.2 * sum(counts)), height_ratios=[each + 1 for each in counts],
+        sharex=True, squeeze=False, layout="constrained",
+    )  # fmt: skip
+    for place, (part, each) in zip(axes[:, 0], parts.items(), strict=True):
+        for row, outcome in enumerate(each):
+            ratios = outcome["ratios"]
+            place.plot(
+                ratios, [row] * len(ratios), "o", color=COLORS[0], alpha=0.35, markersize=4, label="a pair of runs"
+            )
+            place.plot(
+                [median(ratios)] * 2, [row - 0.35, row + 0.35], color=COLORS[0], linewidth=2, label="their median"
+            )
+            if outcome["target"] is not None:
+                place.plot(outcome["target"], row + 0.35, "^", color=COLORS[1], markersize=5, label="target")
+        place.axvline(1, color="black", linewidth=0.8)
+        place.set_yticks(range(len(each)), [f"{outcome['work']}, {outcome['peer']}" for outcome in each], fontsize=8)
+        place.set_ylim(len(each) - 0.25, -0.75)
+        place.set_title(TITLES[part], fontsize=10, loc="left")
+        place.grid(alpha=0.3, axis="x")
+    last = axes[-1, 0]
+    last.set_xscale("log")
     most = max((ratio for outcome in outcomes for ratio in outcome["ratios"]), default=1) * 1.1
     ticks = [tick for tick in (0.5, 0.7, 1, 1.4, 2, 3, 5, 10) if tick <= most]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.minorticks_off()
-    names = [f"{outcome['work']}, {outcome['peer']}" for outcome in reversed(outcomes)]
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(-1, len(names))
-    axes.set(title="Speed, ours : theirs", xlabel="right of 1, ours is faster; triangles: what we are after")
-    axes.grid(alpha=0.3, axis="x")
-    figure.savefig(picture, dpi=110)
-    plt.close(figure)
+    last.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    last.xaxis.set_minor_locator(NullLocator())
+    last.set_xlabel("speed of ours by that of theirs: right of 1, ours is faster")
+    named = dict(zip(*reversed(axes[0, 0].get_legend_handles_labels()), strict=True))
+    figure.legend(named.values(), named.keys(), loc="outside upper right", ncols=len(named), fontsize=9)
+    save_picture(figure, picture, shades=32)

@@ -165,6 +165,32 @@ def test_figures_are_drawn(tmp_path, monkeypatch):
     assert sorted(file.name for file in tmp_path.iterdir()) == ["captioning.png", "depth.png"]
 
 
+def test_attention_is_drawn_with_its_tokens_and_a_bar(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw, "PICTURES", tmp_path)
+    monkeypatch.setattr(draw.plt, "close", lambda figure: None)
+    weights = {"map": [[1.0, 0.0], [0.5, 0.5]], "tokens": ["a", "$b"], "curve": [[1, 7.0], [2, 6.0]]}
+    masking.draw({"causal": weights, "full": weights})
+    *_, shown, bar_before, bar = draw.plt.gcf().axes
+    monkeypatch.undo()
+    draw.plt.close("all")
+    assert [label.get_text() for label in shown.get_xticklabels()] == ["a", r"\$b"]
+    assert bar.get_ylabel() == bar_before.get_ylabel() == "weight"
+    assert bar.get_ylim() == (0, 1)
+
+
+def test_what_is_longer_than_in_training_is_shaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(draw, "PICTURES", tmp_path)
+    monkeypatch.setattr(draw.plt, "close", lambda figure: None)
+    positions.draw({"losses": {"alibi": [1.0, 1.0, 1.1], "none": [1.0, 2.0, 3.0]}})
+    (axes,) = draw.plt.gcf().axes
+    monkeypatch.undo()
+    draw.plt.close("all")
+    named = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    assert [*named] == ["ALiBi", "no positions", "longer than in training"]
+    shade = named["longer than in training"]
+    assert (shade.get_x(), shade.get_x() + shade.get_width()) == (positions.TRAINED, axes.get_xlim()[1])
+
+
 def test_what_gets_no_weight_is_faded_out():
     picture = np.full((4, 4, 3), 51, dtype=np.uint8)
     assert captioning.faded(picture, np.ones((2, 2))) == pytest.approx(np.full((4, 4, 3), 0.2))
