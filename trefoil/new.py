@@ -63,6 +63,7 @@ SCRIPTS = {
 SIZES = (("tiny", 2e6, 1e-3), ("small", 5e7, 5e-4), ("base", math.inf, 3e-4))  # up to so many tokens; learning rate
 WINDOWED = ("token-classification", "question-answering")  # which read long texts piece by piece
 LANGUAGE_MODELS = ("masked-lm", "causal-lm", "denoising")
+WRITING = ("translation", "summarization")  # where Muon learns several times as fast as AdamW
 SMOOTHED = ("text-classification", "translation", "summarization", "image-captioning")
 
 
@@ -350,7 +351,9 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     tokens = characters / 3
     is_packed = task.name in LANGUAGE_MODELS
     vocabulary = min(32_000, max(500, round(2.5 * math.sqrt(characters), -2)))
-    batch = 2 ** round(math.log2(min(8192, max(2048 if is_packed else 512, tokens / 100))))
+    is_brief = minutes is not None and minutes < 60 and not torch.cuda.is_available()
+    most = 2048 if is_brief else 8192  # of few minutes, more steps make more than larger ones
+    batch = 2 ** round(math.log2(min(most, max(2048 if is_packed else 512, tokens / 100))))
     steps = max(1.0, tokens / batch)
     epochs = min(30, max(3, math.ceil(2000 / steps)))
     family = (
@@ -359,7 +362,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         else task.families[0].removeprefix("trefoil_").replace("_", "-")
     )
     size, _, rate = next(one for one in SIZES if tokens <= one[1])
-    if minutes is not None and minutes < 60 and not torch.cuda.is_available():
+    if is_brief:
         size, _, rate = SIZES[0]
     if size == "tiny" and "decoder" in family:
         rate *= 2
@@ -384,7 +387,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         "model": {"preset": (f"{family}-{size}", "tiny, small or base"), "config": (config, "")},
         "batches": {"tokens_per_batch": (batch, "of a step; small data wants small batches")}
         | ({"truncate": (True, f"the longest text has {longest:,} bytes")} if truncates else {}),
-        "optimization": {
+        "optimization": ({"optimizer": ("muon", "")} if task.name in WRITING else {})
+        | {
             "learning_rate": (rate, ""),
             "schedule": ("linear", "warm-up: a tenth of the run, at most 400 steps"),
         }
