@@ -164,3 +164,12 @@ def test_many_labels_are_not_all_shown():
     labels = [{"label": f"l{n}", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 1} for n in range(40)]
     report = {"task": "x", "examples": 40, "data": "y", "scores": {"accuracy": 0.0}, "labels": labels}
     assert lines_of(report)[-1] == "… 10 more in results.json"
+
+
+def test_lengths_are_those_of_the_text_whatever_its_column_is_called():
+    data = {"path": "data", "columns": {"text": "prediction", "label": "reference"}}
+    content = {"task": "text-classification", "data": data, "model": {"preset": "encoder-tiny"}}
+    reader = make_reader(build(Recipe, content, "here"))
+    lines = [{"given_prediction": "four", "given_reference": "a", "prediction": "a", "reference": "a"}]
+    (group,) = groups_of(reader, lines)
+    assert (group.lengths, group.references, group.predictions) == ([4], ["a"], ["a"])

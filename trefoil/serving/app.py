@@ -24,6 +24,7 @@ from .metrics import Metrics
 from .places import Places
 from .predictions import Answering, prediction_routes
 from .reader import Reader
+from .sequences import require_settings
 from .writers import Writer, start_writer
 
 STOP_SECONDS = 10.0  # that a step of the model may take, when the server ends
@@ -36,6 +37,9 @@ class Service:
         predictor: Of the model; it is used by nothing else.
         name: As clients call it.
         key: That they have to send. Default: they need none.
+
+    Raises:
+        UserError: The model's files ask for texts as none can be written.
 
     Attributes:
         app: To be run by an ASGI server.
@@ -51,6 +55,7 @@ class Service:
         api = FastAPI(title=name, version=__version__, docs_url=None, redoc_url=None, lifespan=self._lifespan)
         if predictor.task == "text-generation":
             defaults = copy.deepcopy(predictor.model.generation_config)
+            require_settings(predictor.model, defaults, name)
             writer = start_writer(predictor.model, limits, self.metrics.rows.observe)
             completions = Completions(name, predictor, writer, defaults, self.reader, self.places, limits, self.metrics)
             self.worker: Writer | Answering = writer

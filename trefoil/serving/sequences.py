@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
+from ..configuration.errors import UserError, reason
+from ..visualization.asking import MODEL_ERRORS
 from .errors import ApiError
 
 STOP, LENGTH = "stop", "length"  # why a text has ended
@@ -57,10 +59,7 @@ class Sequence:
         self.loop = asyncio.get_running_loop()
         self.device = model.device
         self.ends = set(ends_of(config))
-        # forced ends and length penalties count from the prompt
-        config = copy.copy(config)
-        config.max_length = len(self.prompt) + room
-        self.processors = model._get_logits_processor(config, len(self.prompt), device=model.device)
+        self.processors = _processors(model, config, len(self.prompt), room)
         self.generator = None
         if config.do_sample:
             seed = secrets.randbits(62) if seed is None else seed
@@ -106,6 +105,29 @@ class Sequence:
     def _hand_over(self, arrival: tuple[int, int, str | None] | ApiError) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self.arrivals.put_nowait, arrival)
+
+
+def _processors(model: Any, config: GenerationConfig, count: int, room: int) -> Any:
+    """What changes the scores of a text behind a prompt of so many tokens."""
+    # forced ends and length penalties count from the prompt
+    config = copy.copy(config)
+    config.max_length = count + room
+    return model._get_logits_processor(config, count, device=model.device)
+
+
+def require_settings(model: Any, defaults: GenerationConfig, name: str) -> None:
+    """
+    Args:
+        defaults: Of the model's files.
+        name: What the model is called.
+
+    Raises:
+        UserError: No text can be written as they say.
+    """
+    try:
+        _processors(model, generation_config(model, defaults, None, None), 1, 1)
+    except MODEL_ERRORS as error:
+        raise UserError(f"{name}: no text can be written as generation_config.json says: {reason(error)}") from None
 
 
 def generation_config(

@@ -9,6 +9,7 @@ import torch
 from transformers import set_seed
 
 from tests.package.serving.conftest import wait_until
+from trefoil.configuration.errors import UserError
 from trefoil.serving.sequences import Sequence
 from trefoil.visualization import conversations
 
@@ -180,6 +181,18 @@ def test_a_template_that_does_not_end_keeps_nobody_waiting(folder_of, served, mo
             == "the template of conversations refuses this: it takes longer than 0.3 s"
         )
         assert text_of(client, prompt="three")
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [({"repetition_penalty": -1.0}, "strictly positive float"), ({"do_sample": True, "top_k": -1}, "positive integer")],
+)
+def test_settings_that_no_text_can_follow_are_told_before_it_is_served(folder_of, served, settings, why):
+    predictor = folder_of("causal-lm")
+    predictor.model.generation_config.update(**settings)
+    said = "tiny: no text can be written as generation_config.json says: "
+    with pytest.raises(UserError, match=rf"^{said}.*{why}"), served(predictor):
+        pass
 
 
 @pytest.mark.slow
