@@ -1,9 +1,9 @@
-"""How fast inference engines write what a Trefoil language model writes, after `trefoil export MODEL OUT --to …`.
+"""How fast inference engines write what a Trefoil model writes, after `trefoil export MODEL OUT --to …`.
 
     python -m benchmarks.engine_speed MODEL [--prompt TEXT] [--new-tokens N] [--rounds N]
 
 Greedily, one text, one thread, on a CPU, in turns; the medians are told. With its weights as they are an engine must write
-the same tokens, or this fails.
+the same tokens, or this fails. A translation ends where it ends.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from statistics import median
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 import trefoil  # noqa: F401
 from trefoil.hub.engines import export_for_engine
@@ -34,6 +34,33 @@ def ours(folder: Path) -> Write:
     def write(ids: list[int], count: int) -> list[int]:
         options = {"max_new_tokens": count, "min_new_tokens": count, "do_sample": False}
         return model.generate(torch.tensor([ids]), **options)[0, len(ids) :].tolist()
+
+    return write
+
+
+def ours_of_source(folder: Path) -> Write:
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+
+    def write(ids: list[int], count: int) -> list[int]:
+        written = model.generate(torch.tensor([ids]), max_new_tokens=count, num_beams=1, do_sample=False)[
+            0, 1:
+        ].tolist()
+        end = model.config.eos_token_id
+        return written[: written.index(end)] if end in written else written
+
+    return write
+
+
+def ctranslate2_of_source(folder: Path) -> Write:
+    import ctranslate2
+
+    translator = ctranslate2.Translator(str(folder), device="cpu", intra_threads=1)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    def write(ids: list[int], count: int) -> list[int]:
+        tokens = [tokenizer.convert_ids_to_tokens(ids)]
+        (found,) = translator.translate_batch(tokens, beam_size=1, max_decoding_length=count)
+        return tokenizer.convert_tokens_to_ids(found.hypotheses[0])
 
     return write
 
@@ -72,12 +99,15 @@ def llama_cpp(folder: Path) -> Write:
 def measure(source: Path, prompt: str, count: int, rounds: int) -> dict[str, float]:
     """New tokens a second of Trefoil and of each engine."""
     ids = AutoTokenizer.from_pretrained(source)(prompt).input_ids
+    translates = AutoConfig.from_pretrained(source).is_encoder_decoder
+    engines = {"ctranslate2": ctranslate2_of_source} if translates else {"ctranslate2": ctranslate2, "gguf": llama_cpp}
     with tempfile.TemporaryDirectory() as temporary:
-        writers = {"Trefoil": ours(source)}
+        writers = {"Trefoil": (ours_of_source if translates else ours)(source)}
         for name, (to, quantization) in EXPORTS.items():
-            folder = Path(temporary, name)
-            export_for_engine(source, folder, to, quantization=quantization)
-            writers[name] = {"ctranslate2": ctranslate2, "gguf": llama_cpp}[to](folder)
+            if to in engines:
+                folder = Path(temporary, name)
+                export_for_engine(source, folder, to, quantization=quantization)
+                writers[name] = engines[to](folder)
         expected = writers["Trefoil"](ids, count)
         for name, write in writers.items():
             if write(ids, count) != expected and EXPORTS.get(name, (None, None))[1] is None:
@@ -88,7 +118,7 @@ def measure(source: Path, prompt: str, count: int, rounds: int) -> dict[str, flo
                 begun = time.perf_counter()
                 write(ids, count)
                 seconds[name].append(time.perf_counter() - begun)
-    return {name: count / median(times) for name, times in seconds.items()}
+    return {name: len(expected) / median(times) for name, times in seconds.items()}
 
 
 def main() -> None:

@@ -12,11 +12,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..configuration.errors import UserError, reason
 from ..data.progress import in_steps
 from . import ctranslate2_format, gguf_format
+from .architectures import ARCHITECTURES
 from .folders import require_room, unexpected_files, written_aside
 from .stock import Converted, name_unknown, random_ids, read_ours, to_stock
+from .stock_config import flat_options
 
-# how far outputs may lie from the stock model's, of the largest of these; where weights are rounded it is told only
-CLOSE = {torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
+# how far outputs may lie from the model's, of the largest of these; where weights are rounded it is told only
+CLOSE = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.1}
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Engine:
         quantizations: How weights may be stored.
         architectures: Keys of `ARCHITECTURES`; of several that can express a model the first is taken.
         models: The Trefoil classes that it runs.
-        write: Fills a folder with a stock model, its tokenizer, and weights of a quantization; gives notes.
-        outputs: What comes of the folder for token ids, and what the stock model makes of them, in one shape.
+        own: Those of them that `write` also takes as they are, where no architecture expresses them.
+        write: Fills a folder with a model, its tokenizer, and weights of a quantization; gives notes.
+        outputs: What comes of the folder for token ids, and what the model makes of them, in one shape.
         prepare: What is done to a model that an architecture is to express; whether anything was.
     """
 
@@ -43,6 +46,7 @@ class Engine:
     quantizations: tuple[str, ...]
     architectures: tuple[str, ...]
     models: tuple[str, ...]
+    own: tuple[str, ...]
     write: Callable[[PreTrainedModel, PreTrainedTokenizerBase, Path, str | None], list[str]]
     outputs: Callable[[Path, PreTrainedModel, PreTrainedTokenizerBase, list[int]], tuple[torch.Tensor, torch.Tensor]]
     prepare: Callable[[PreTrainedModel, str], bool]
@@ -59,6 +63,7 @@ ENGINES = {
         quantizations=ctranslate2_format.QUANTIZATIONS,
         architectures=ctranslate2_format.ARCHITECTURES,
         models=("TrefoilDecoderForCausalLM", "TrefoilEncoderDecoderForConditionalGeneration", "TrefoilEncoderModel"),
+        own=("TrefoilEncoderDecoderForConditionalGeneration",),
         write=ctranslate2_format.write,
         outputs=ctranslate2_format.outputs,
         prepare=ctranslate2_format.prepare,
@@ -71,6 +76,7 @@ ENGINES = {
         quantizations=tuple(gguf_format.QUANTIZATIONS),
         architectures=gguf_format.ARCHITECTURES,
         models=("TrefoilDecoderForCausalLM",),
+        own=(),
         write=gguf_format.write,
         outputs=gguf_format.outputs,
         prepare=lambda model, to: False,
@@ -96,7 +102,7 @@ def export_for_engine(
         overwrite: Replace `output` if it is a folder of that format.
 
     Returns:
-        The model of the stock architecture through which it went, and how far the outputs lie from that one's.
+        The model of the stock architecture through which it went, or itself, and how far the outputs lie from that one's.
 
     Raises:
         UserError: The engine has no such model or tokenizer, or a package is not installed.
@@ -117,22 +123,31 @@ def export_for_engine(
         begin("converting")
         converted = _to_stock(model, engine, origin)
         stock = converted.model
-        converted.notes += name_unknown(tokenizer, stock.config.model_type)
+        architecture = stock.config.model_type
+        is_stock = architecture in ARCHITECTURES
+        converted.notes += name_unknown(tokenizer, architecture) if is_stock else []
         begin(f"writing {target}, and comparing")
         with written_aside(target) as new:
             try:
                 converted.notes += engine.write(stock, tokenizer, new, quantization)
             except (UserError, NotImplementedError, ValueError, LookupError, AttributeError, AssertionError) as error:
                 raise UserError(f"{origin}: not written for {engine.name}: {reason(error)}") from error
-            found, expected = engine.outputs(new, stock, tokenizer, random_ids(model)[0].tolist())
+            found, expected = engine.outputs(new, stock, tokenizer, _ids(model))
             converted.difference = (found - expected).abs().max().item()
             close = CLOSE[stock.dtype] * expected.abs().max().item()
             if quantization is None and not converted.difference <= close:
                 raise UserError(
                     f"{origin}: {engine.name} makes something else of this {type(stock).__name__}: outputs differ by "
-                    f"{converted.difference:.1e}; export it --to {stock.config.model_type}"
+                    f"{converted.difference:.1e}" + (f"; export it --to {architecture}" if is_stock else "")
                 )
     return converted
+
+
+def _ids(model: PreTrainedModel) -> list[int]:
+    """Random tokens, more than a window holds: not every engine has windows."""
+    options = flat_options(model.config).items()
+    windows = [size for name, size in options if name.split(".")[-1] == "sliding_window" and size]
+    return random_ids(model, 16 + max(windows, default=0))[0].tolist()
 
 
 def _is_of(engine: Engine, folder: Path) -> bool:
@@ -141,7 +156,7 @@ def _is_of(engine: Engine, folder: Path) -> bool:
 
 
 def _to_stock(model: PreTrainedModel, engine: Engine, origin: str) -> Converted:
-    """A model as the first architecture of an engine that can express it.
+    """A model as the first architecture of an engine that can express it, or as it is.
 
     Raises:
         UserError: There is none; the message says why of the one that comes closest.
@@ -155,5 +170,7 @@ def _to_stock(model: PreTrainedModel, engine: Engine, origin: str) -> Converted:
             return to_stock(model, architecture, origin) if engine.prepare(model, architecture) else converted
         except UserError as error:
             refusals.append(str(error))
+    if name in engine.own:
+        return Converted(model, [], 0.0)
     closest = min((one for one in refusals if "has no counterpart" not in one), key=len)
     raise UserError(f"{closest}; no architecture of {engine.name} comes closer")

@@ -315,12 +315,12 @@ def _difference(model: PreTrainedModel, stock: PreTrainedModel, origin: str) -> 
     return difference
 
 
-def random_ids(model: PreTrainedModel) -> torch.Tensor:
-    """Random tokens, `(1, at most 16)`, which each embedding of a Trefoil model has, and no padding."""
+def random_ids(model: PreTrainedModel, length: int = 16) -> torch.Tensor:
+    """Random tokens, `(1, at most length)`, which each embedding of a Trefoil model has, and no padding."""
     options = flat_options(model.config)
     vocabulary = min(size for name, size in options.items() if name.split(".")[-1] == "vocab_size")
     positions = [size for name, size in options.items() if name.split(".")[-1] == "max_position_embeddings"]
-    ids = torch.randint(vocabulary, (1, min(16, *positions)), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(vocabulary, (1, min(length, *positions)), generator=torch.Generator().manual_seed(0))
     if model.config.pad_token_id is not None:
         ids = ids.where(ids != model.config.pad_token_id, (ids + 1) % vocabulary)
     return ids

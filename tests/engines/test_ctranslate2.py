@@ -166,6 +166,49 @@ def test_marian_as_published(tmp_path):
     assert_translates_the_same(converted(model, tokenizer, "marian", tmp_path), model, tokenizer)
 
 
+OWN = {  # encoder-decoders that no stock architecture expresses
+    "modern": ("encoder-decoder-tiny", {}),
+    "grouped heads": ("encoder-decoder-tiny", {"num_key_value_heads": 2, "head_dim": 16}),
+    "as in 2017": ("vaswani-base", {}),
+    "learned positions": (
+        "encoder-decoder-tiny",
+        {"position_embedding_type": "learned", "rope_parameters": None, "attention_bias": True, "mlp_bias": True,
+         "is_gated_act": False, "hidden_act": "gelu", "scale_embedding": True, "embedding_norm": True},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", seldom(OWN, "modern"))
+def test_our_own_encoder_decoders(kind, tmp_path):
+    preset, options = OWN[kind]
+    tokenizer = trained_tokenizer("encoder-decoder", "byte_bpe")
+    model = random_model(
+        trefoil.TrefoilEncoderDecoderForConditionalGeneration, small_preset(preset, tokenizer, **options), seed=2
+    )
+    assert_translates_the_same(str(for_engine(model, tokenizer, "ctranslate2", tmp_path)), model, tokenizer)
+
+
+@pytest.mark.slow
+def test_what_our_own_must_not_have(tmp_path):
+    def refused(message, **options):
+        config = small_preset("encoder-decoder-tiny", tokenizer, **options)
+        model = random_model(trefoil.TrefoilEncoderDecoderForConditionalGeneration, config)
+        with pytest.raises(UserError, match=f"CTranslate2.*{message}"):
+            for_engine(model, tokenizer, "ctranslate2", tmp_path)
+        assert not (tmp_path / "ctranslate2").exists()
+
+    tokenizer = trained_tokenizer("encoder-decoder")
+    refused("of encoder.qk_norm it has 'none', not 'head'", qk_norm="head")
+    refused(
+        "of encoder.position_embedding_type it has .*, not 'alibi'",
+        position_embedding_type="alibi",
+        rope_parameters=None,
+    )
+    refused("makes something else of this Trefoil", query_pre_attn_scalar=1)
+    windows = {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 20}
+    refused("makes something else of this Trefoil", encoder=windows)
+
+
 def imported(architecture, head, family, folder):
     """A Trefoil model that was a stock one, its tokenizer, and the folder of what CTranslate2 makes of it."""
     tokenizer = trained_tokenizer(family)
@@ -179,6 +222,17 @@ def imported(architecture, head, family, folder):
 def test_other_decoders(architecture, tmp_path):
     model, tokenizer, folder = imported(architecture, "ForCausalLM", "decoder", tmp_path)
     assert_writes_the_same(folder, model, tokenizer)
+
+
+@pytest.mark.slow
+def test_windows_that_it_passes_over_are_refused(tmp_path):
+    tokenizer = trained_tokenizer("decoder")
+    layers = {"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 20}
+    model = random_model(
+        trefoil.TrefoilDecoderForCausalLM, small_preset("llama-like", tokenizer, qk_norm="head", **layers)
+    )
+    with pytest.raises(UserError, match="CTranslate2 makes something else of this Qwen3ForCausalLM"):
+        for_engine(model, tokenizer, "ctranslate2", tmp_path)
 
 
 @torch.no_grad()
