@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError, safe_open
 from torch.distributed import checkpoint as distributed
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -129,6 +128,8 @@ def write_manifest(checkpoint: Path) -> None:
 
 
 def _checksum(file: Path) -> str:
+    import xxhash  # not installed where models are only used
+
     checksum = xxhash.xxh3_128()
     with file.open("rb") as content:
         while part := content.read(2**22):
