@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import xxhash
-
 from ..configuration.errors import UserError, reason
 
 MANIFEST_FILE = "manifest.json"
@@ -52,6 +50,8 @@ def _spelled(checksums: Mapping[str, str]) -> bytes:
 
 
 def _checksum(file: Path) -> str:
+    import xxhash  # not installed where models are only used
+
     checksum = xxhash.xxh3_128()
     with file.open("rb") as content:
         while part := content.read(2**22):

