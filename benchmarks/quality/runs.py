@@ -169,10 +169,9 @@ def pin(threads: int) -> None:
     Raises:
         UserError: There are not so many cores.
     """
+    if hasattr(os, "sched_setaffinity"):  # not on macOS
+        cores = sorted(os.sched_getaffinity(0))
+        if threads > len(cores):
+            raise UserError(f"--threads {threads}: this process may use {len(cores)} cores")
+        os.sched_setaffinity(0, cores[:threads])
     os.environ.update(dict.fromkeys(THREADS, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"})
-    if not hasattr(os, "sched_setaffinity"):  # as on macOS
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    if threads > len(cores):
-        raise UserError(f"--threads {threads}: this process may use {len(cores)} cores")
-    os.sched_setaffinity(0, cores[:threads])

@@ -335,6 +335,7 @@ def test_processes_stay_on_their_cores():
     assert done.stdout.split() == ["1", "1"]
     with pytest.raises(UserError, match="--threads 9999: this process may use"):
         pin(9999)
+    assert "9999" not in os.environ.values()  # of which tokenizers would make so many threads
 
 
 def test_seeds_are_taken_in_turns(tmp_path):
