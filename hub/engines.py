@@ -13,7 +13,7 @@ from ..configuration.errors import UserError, reason
 from ..data.progress import in_steps
 from . import ctranslate2_format, gguf_format
 from .architectures import ARCHITECTURES
-from .folders import require_room, unexpected_files, written_aside
+from .folders import model_folder, require_room, unexpected_files, written_aside
 from .stock import Converted, name_unknown, random_ids, read_ours, to_stock
 from .stock_config import flat_options
 
@@ -113,15 +113,16 @@ def export_for_engine(
     if quantization not in (None, *engine.quantizations):
         raise UserError(f"{to} has no quantization {quantization!r}; it has {', '.join(engine.quantizations)}")
     require_room(target, source, overwrite, lambda folder: _is_of(engine, folder), engine.name)
+    folder = model_folder(source)
     with in_steps(f"exporting {source}", 3) as begin:
         begin("reading the weights")
-        model, tokenizer, origin = read_ours(source)
+        model, tokenizer = read_ours(folder)
         if tokenizer is None:
             raise UserError(
-                f"{origin}: holds no tokenizer, which {engine.name} wants in its file; put one beside the model"
+                f"{folder}: holds no tokenizer, which {engine.name} wants in its file; put one beside the model"
             )
         begin("converting")
-        converted = _to_stock(model, engine, origin)
+        converted = _to_stock(model, engine, str(folder))
         stock = converted.model
         architecture = stock.config.model_type
         is_stock = architecture in ARCHITECTURES
@@ -131,13 +132,13 @@ def export_for_engine(
             try:
                 converted.notes += engine.write(stock, tokenizer, new, quantization)
             except (UserError, NotImplementedError, ValueError, LookupError, AttributeError, AssertionError) as error:
-                raise UserError(f"{origin}: not written for {engine.name}: {reason(error)}") from error
+                raise UserError(f"{folder}: not written for {engine.name}: {reason(error)}") from error
             found, expected = engine.outputs(new, stock, tokenizer, _ids(model))
             converted.difference = (found - expected).abs().max().item()
             close = CLOSE[stock.dtype] * expected.abs().max().item()
             if quantization is None and not converted.difference <= close:
                 raise UserError(
-                    f"{origin}: {engine.name} makes something else of this {type(stock).__name__}: outputs differ by "
+                    f"{folder}: {engine.name} makes something else of this {type(stock).__name__}: outputs differ by "
                     f"{converted.difference:.1e}" + (f"; export it --to {architecture}" if is_stock else "")
                 )
     return converted

@@ -76,7 +76,7 @@ def outputs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of what transformers reads of the file, and of the stock model, in float32."""
     with redirect_stderr(io.StringIO()):  # a bar
-        read = type(stock).from_pretrained(folder, gguf_file=FILE, config=stock.config)
+        read = type(stock).from_pretrained(folder, gguf_file=FILE, config=stock.config, trust_remote_code=False)
     found, expected = (model.eval()(torch.tensor([ids])).logits.float() for model in (read, stock))
     return found, expected
 

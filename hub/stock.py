@@ -104,27 +104,27 @@ def export_stock(
         hint = f"; did you mean {close[0]}?" if close else ""
         raise UserError(f"unknown architecture {to!r}{hint}; there are {', '.join(ARCHITECTURES)}")
     require_room(target, source, overwrite, is_model_folder, "model")
+    folder = model_folder(source)
     with in_steps(f"exporting {source}", 3) as begin:
         begin("reading the weights")
-        model, tokenizer, origin = read_ours(source)
+        model, tokenizer = read_ours(folder)
         begin("converting and comparing")
-        converted = to_stock(model, to, origin)
+        converted = to_stock(model, to, str(folder))
         converted.notes += name_unknown(tokenizer, to)
         begin(f"writing {target}")
         _write(converted, tokenizer, target)
     return converted
 
 
-def read_ours(source: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None, str]:
-    """The model of a run's or a model's folder, its tokenizer, and where it lies.
+def read_ours(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+    """The model of a folder and its tokenizer.
 
     Raises:
         UserError: There is none, or it does not load.
     """
-    folder = model_folder(source)
     _, model_class = classes_of(folder)
     tokenizer = load_tokenizer(folder)
-    return load_model(model_class, folder, tokenizer), tokenizer, str(folder)
+    return load_model(model_class, folder, tokenizer), tokenizer
 
 
 def name_unknown(tokenizer: PreTrainedTokenizerBase | None, to: str) -> list[str]:

@@ -19,7 +19,15 @@ COMMON = ("pad_token_id", "bos_token_id", "eos_token_id", "tie_word_embeddings",
 CARRIED = ("prefix", "task_specific_params")
 
 # how weights were first drawn, and what callers may change at any time
-FREE_OPTIONS = {"initializer_range", "use_cache", "init_std", "pad_token_id", "bos_token_id", "eos_token_id"}
+FREE_OPTIONS = {
+    "initializer_range",
+    "residual_init",
+    "use_cache",
+    "init_std",
+    "pad_token_id",
+    "bos_token_id",
+    "eos_token_id",
+}
 
 # an option counts only where another has one of these values, or in these heads
 COUNTS_WITH = {
