@@ -63,7 +63,7 @@ SCRIPTS = {
 SIZES = (("tiny", 2e6, 1e-3), ("small", 5e7, 5e-4), ("base", math.inf, 3e-4))  # up to so many tokens; learning rate
 WINDOWED = ("token-classification", "question-answering")  # which read long texts piece by piece
 LANGUAGE_MODELS = ("masked-lm", "causal-lm", "denoising")
-WRITING = ("translation", "summarization")  # where Muon learns several times as fast as AdamW
+WRITING = ("translation", "summarization")  # by Muon, which learned translation several times as fast (docs/log.md)
 SMOOTHED = ("text-classification", "translation", "summarization", "image-captioning")
 
 

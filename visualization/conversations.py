@@ -18,10 +18,8 @@ def conversation_ids(tokenizer: Any, conversation: Sequence[Mapping[str, str]]) 
         TimeoutError: The template takes longer than `SECONDS`. It may also fail in any other way.
     """
     with _ended_after(SECONDS):
-        tokenizer.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
-    ids: list[int] = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=True)[
-        "input_ids"
-    ]
+        found = tokenizer.apply_chat_template(conversation, add_generation_prompt=True, return_dict=True)
+    ids: list[int] = found["input_ids"]
     return ids
 
 
