@@ -44,6 +44,8 @@ COUNTS_IN = {
     "classifier_pooling": ("SequenceClassification",),
     "pooler_act": ("SequenceClassification",),
     "classifier_crf": ("TokenClassification",),
+    "classifier_ngram_sizes": ("SequenceClassification",),
+    "classifier_ngram_vocab_size": ("SequenceClassification",),
     "classifier_transform": ("Classification", "QuestionAnswering"),
     "transform_act": ("MaskedLM",),
     "transform_bias": ("MaskedLM",),

@@ -526,6 +526,14 @@ def test_what_no_stock_tagger_has(option, value, has):
     assert f"bert cannot express {option}={value!r} (it has {has!r})" in refusal(to_stock, tagger, "bert")
 
 
+def test_n_grams_beside_the_layers():
+    model = tiny_model("encoder", "bert", type_vocab_size=2)
+    classifier = trefoil.TrefoilEncoderForSequenceClassification(
+        type(model.config).from_dict(model.config.to_dict() | {"classifier_ngram_sizes": [1, 2]})
+    )
+    assert "bert cannot express classifier_ngram_sizes=[1, 2]" in refusal(to_stock, classifier, "bert")
+
+
 @pytest.mark.parametrize(
     ("architecture", "fields", "message"),
     [

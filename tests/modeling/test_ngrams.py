@@ -1,11 +1,11 @@
-"""Embeddings of n-grams: which tokens they see."""
+"""N-grams: which tokens they see, as embeddings and as what a sequence is classified by."""
 
 import pytest
 import torch
 from conftest import SMALL, tiny_model
 
 import trefoil
-from trefoil.modeling.ngrams import NgramEmbeddings
+from trefoil.modeling.ngrams import NgramClassifier, NgramEmbeddings
 
 
 def embeddings(*sizes):
@@ -61,9 +61,63 @@ def test_a_model_of_n_grams_reads_ids(token_ids):
         model(inputs_embeds=model.get_input_embeddings()(token_ids))
 
 
+def classifier(*sizes, labels=2):
+    module = NgramClassifier(
+        trefoil.TrefoilEncoderConfig(**SMALL, num_labels=labels, classifier_ngram_sizes=list(sizes))
+    )
+    torch.nn.init.normal_(module.weight, generator=torch.Generator().manual_seed(0))
+    return module
+
+
+@pytest.mark.parametrize("padding", [(0, 3), (3, 0)])
+def test_a_sequence_is_scored_by_the_n_grams_in_it_and_by_no_padding(padding):
+    ids = torch.arange(6)[None] + 5
+    real = torch.nn.functional.pad(torch.ones_like(ids), padding)
+    padded = torch.nn.functional.pad(ids, padding, value=7)
+    module = classifier(1, 2, 3)
+    torch.testing.assert_close(module(padded, real), module(ids))
+    torch.nn.init.ones_(module.weight)
+    assert module(padded, real).tolist() == [[18, 18]]  # of each size one ends with each token
+
+
+def test_n_grams_tell_orders_apart_that_tokens_alone_do_not():
+    there, back = torch.tensor([[5, 6, 7]]), torch.tensor([[7, 6, 5]])
+    tokens, pairs = classifier(1), classifier(2)
+    torch.testing.assert_close(tokens(there), tokens(back))
+    assert not torch.allclose(pairs(there), pairs(back))
+
+
+def test_a_classifier_with_n_grams_begins_as_one_without_and_learns_them(token_ids, tmp_path):
+    config = tiny_model("encoder", num_labels=2).config
+    plain = trefoil.TrefoilEncoderForSequenceClassification(config).eval()
+    model = trefoil.TrefoilEncoderForSequenceClassification(
+        type(config).from_dict(config.to_dict() | {"classifier_ngram_sizes": [1, 2]})
+    ).eval()
+    missing = model.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert missing == ["ngrams.weight"]
+    torch.testing.assert_close(model(token_ids).logits, plain(token_ids).logits)
+    labels = torch.zeros(len(token_ids), dtype=torch.long)
+    model(token_ids, labels=labels).loss.backward()
+    rows = model.ngrams.weight.grad.abs().sum(dim=1).count_nonzero()
+    assert 0 < rows <= 2 * token_ids.numel()
+    with torch.no_grad():
+        model.ngrams.weight -= model.ngrams.weight.grad
+    model.save_pretrained(tmp_path)
+    loaded = trefoil.TrefoilEncoderForSequenceClassification.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(token_ids).logits, model(token_ids).logits)
+    assert not torch.allclose(loaded(token_ids).logits, plain(token_ids).logits)
+    with pytest.raises(ValueError, match=r"classifier_ngram_sizes=\[1, 2\] are of input_ids"):
+        model(inputs_embeds=model.get_input_embeddings()(token_ids))
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
+        ({"classifier_ngram_sizes": [0]}, r"classifier_ngram_sizes=\[0\] must be 1 or more"),
+        (
+            {"classifier_ngram_sizes": [1], "classifier_ngram_vocab_size": 0},
+            "classifier_ngram_vocab_size=0 must be positive",
+        ),
         ({"ngram_sizes": [1]}, "ngram_sizes"),
         ({"ngram_sizes": [2], "ngram_vocab_size": -1}, "ngram_vocab_size=-1 must be positive"),
     ],
