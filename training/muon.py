@@ -9,13 +9,17 @@ import torch
 from .precision import fastest
 
 # Amsel et al. 2025 (Polar Express), theorem 3.1: each is the odd polynomial that brings the singular values which those before it left
-# nearest to one; values from 0.003 on come within 0.2 of it. Jordan et al.'s one polynomial takes five steps for as much
-POLYNOMIALS = (
+# nearest to one; values from 0.004 on come within 0.25 of it. Jordan et al.'s one polynomial takes five steps for as much
+BEST = (
     (8.3837, -24.7659, 18.3571),
     (4.0434, -3.0114, 0.5695),
     (3.5056, -2.6267, 0.5257),
     (2.4901, -1.8343, 0.4368),
 )
+# a gradient of rank one, in bfloat16, has a singular value of a little over one, where these grow ten thousandfold: so each but the
+# last is of something less than what it is given (section 4.4 there)
+ROOM = (1.03, 1.015, 1.015, 1.0)
+POLYNOMIALS = tuple((a / room, b / room**3, c / room**5) for (a, b, c), room in zip(BEST, ROOM, strict=True))
 
 
 class Muon(torch.optim.Muon):

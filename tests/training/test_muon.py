@@ -61,8 +61,19 @@ def test_small_singular_values_come_near_one_too(monkeypatch, precision):
     left, right = (torch.linalg.qr(torch.randn(16, 16, generator=random))[0] for _ in range(2))
     wanted = torch.logspace(-2.4, 0, 16)  # of the largest
     found = orthogonal((left * wanted @ right)[None])[0]
-    assert (torch.diagonal(left.mT @ found @ right.mT) - 1).abs().max() < 0.25
-    assert ((left.mT @ found @ right.mT) - torch.eye(16)).abs().max() < 0.25
+    assert (torch.diagonal(left.mT @ found @ right.mT) - 1).abs().max() < 0.28
+    assert ((left.mT @ found @ right.mT) - torch.eye(16)).abs().max() < 0.28
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+@pytest.mark.parametrize("rank", [1, 2, 8])
+def test_of_few_ranks_none_grows_beyond_one(monkeypatch, precision, rank):
+    """All of a matrix's norm is in its first singular value, which rounding may lift above one."""
+    monkeypatch.setattr(muon, "fastest", lambda: precision)
+    random = torch.Generator().manual_seed(1)
+    for rows, columns in ((16, 16), (128, 128), (128, 384)):
+        left, right = (torch.randn(20, size, rank, generator=random) for size in (rows, columns))
+        assert torch.linalg.matrix_norm(orthogonal(left @ right.mT), ord=2).max() < 1.3
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
