@@ -64,6 +64,7 @@ SIZES = (("tiny", 2e6, 1e-3), ("small", 5e7, 5e-4), ("base", math.inf, 3e-4))  #
 WINDOWED = ("token-classification", "question-answering")  # which read long texts piece by piece
 LANGUAGE_MODELS = ("masked-lm", "causal-lm", "denoising")
 WRITING = ("translation", "summarization")  # by Muon, which learned translation several times as fast (docs/log.md)
+SHORT = 1000  # bytes, the longest of texts that are classified by n-grams of their characters (docs/log.md)
 SMOOTHED = ("text-classification", "translation", "summarization", "image-captioning")
 
 
@@ -348,13 +349,16 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     characters = sum(map(len, texts)) * data.count / len(rows)
     longest = max((len(text.encode()) for text in texts), default=0)
     labels = label_note(reader, rows)
+    languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
+    by_ngrams = task.name == "text-classification" and longest <= SHORT
     tokens = characters / 3
+    read = characters if by_ngrams else tokens
     is_packed = task.name in LANGUAGE_MODELS
     vocabulary = min(32_000, max(500, round(2.5 * math.sqrt(characters), -2)))
     is_brief = minutes is not None and minutes < 60 and not torch.cuda.is_available()
     most = 2048 if is_brief else 8192  # of few minutes, more steps make more than larger ones
-    batch = 2 ** round(math.log2(min(most, max(2048 if is_packed else 512, tokens / 100))))
-    steps = max(1.0, tokens / batch)
+    batch = 2 ** round(math.log2(min(most, max(2048 if is_packed else 512, read / 100))))
+    steps = max(1.0, read / batch)
     epochs = min(30, max(3, math.ceil(2000 / steps)))
     family = (
         "vision-encoder-decoder"
@@ -368,10 +372,21 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         rate *= 2
     config: dict[str, Any] = {"hidden_dropout": 0.2 if tokens < 5e6 else 0.1}
     config |= {"classifier_pooling": "mean"} if task.name == "text-classification" else {}
+    tokenizer: dict[str, Any] = {"vocab_size": (int(vocabulary), f"by the {characters:,.0f} characters of text")}
+    if by_ngrams:
+        # a syllable is a character in some scripts, and letters are many to a word in others
+        config |= {
+            "num_hidden_layers": 1,
+            "classifier_ngram_sizes": [*range(1, 5 if {*languages} & {"ko", "ja", "zh"} else 7)],
+        }
+        tokenizer = {
+            "kind": ("characters", "whose n-grams tell more of short texts than layers learn"),
+            "vocab_size": (5000, "at most"),
+            "lowercase": (True, ""),
+        }
     config |= {"max_position_embeddings": 256} if is_packed else {}
     # without it nothing is left to learn of labels that are all right, and one surprise then breaks what was learned
     smoothing = {"label_smoothing": (0.1, "")} if task.name in SMOOTHED else {}
-    languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
     truncates = longest > 1000 and not is_packed and task.name not in WINDOWED
     name = re.sub(r"[^\w.-]+", "-", Path(data.place).resolve().name.partition(".")[0]) or "run"
     limits = {"max_epochs": (epochs, f"of about {steps:,.0f} steps each; sooner, where patience runs out")}
@@ -383,7 +398,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         "output_dir": (f"runs/{name}", ""),
         "data": {key: (value, "") for key, value in data.keys.items()}
         | ({"invalid_examples": ("skip", "error: stop at the first")} if found else {}),
-        "tokenizer": {"vocab_size": (int(vocabulary), f"by the {characters:,.0f} characters of text")},
+        "tokenizer": tokenizer,
         "model": {"preset": (f"{family}-{size}", "tiny, small or base"), "config": (config, "")},
         "batches": {"tokens_per_batch": (batch, "of a step; small data wants small batches")}
         | ({"truncate": (True, f"the longest text has {longest:,} bytes")} if truncates else {}),
@@ -408,7 +423,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
             before = sections[key].get(name, ({}, ""))[0]
             sections[key][name] = ({**before, **one} if isinstance(one, dict) else one, "")
     data.notes += [labels] if labels else []
-    data.notes.append(f"{data.count:,} rows to train on, about {tokens:,.0f} tokens")
+    data.notes.append(f"{data.count:,} rows to train on, about {read:,.0f} tokens")
     # what comes from the data must not end the comment
     data.notes = [_one_line(note) for note in data.notes]
     head = [_one_line(f"# {task.name} on {data.place}, as `trefoil new` found it:"), "#"]

@@ -45,6 +45,21 @@ def test_a_table_of_reviews(tmp_path, write, capsys, task):
     )
 
 
+@pytest.mark.parametrize(
+    ("texts", "sizes"),
+    [
+        ([sentence(number) for number in range(90)], [1, 2, 3, 4]),
+        ([f"the {number}th of them was fine" for number in range(90)], [1, 2, 3, 4, 5, 6]),
+        ([f"{number} " + "long " * 300 for number in range(90)], None),
+    ],
+)
+def test_short_texts_are_classified_by_n_grams_of_characters(tmp_path, write, texts, sizes):
+    rows = [[text, "yes" if number % 3 else "no"] for number, text in enumerate(texts)]
+    recipe = new(tmp_path, "classification", write("a.csv", table(["text", "label"], rows)))
+    assert recipe.model.config.get("classifier_ngram_sizes") == sizes
+    assert recipe.tokenizer.kind == ("characters" if sizes else "byte_bpe")
+
+
 def test_what_it_writes_runs(tmp_path, write, capsys):
     new(tmp_path, "sentiment", write("reviews.csv", table(["내용", "id", "감정"], [*REVIEWS, ["", 7, "부정"]])))
     before = {*tmp_path.rglob("*")}
