@@ -59,10 +59,20 @@ def test_small_singular_values_come_near_one_too(monkeypatch, precision):
     monkeypatch.setattr(muon, "fastest", lambda: precision)
     random = torch.Generator().manual_seed(1)
     left, right = (torch.linalg.qr(torch.randn(16, 16, generator=random))[0] for _ in range(2))
-    wanted = torch.logspace(-2.4, 0, 16)  # of the largest
+    wanted = torch.logspace(-2.3, 0, 16)  # the least is 0.0036 of the norm
     found = orthogonal((left * wanted @ right)[None])[0]
     assert (torch.diagonal(left.mT @ found @ right.mT) - 1).abs().max() < 0.25
     assert ((left.mT @ found @ right.mT) - torch.eye(16)).abs().max() < 0.25
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_the_only_singular_value_comes_near_one_and_not_beyond_all_bounds(monkeypatch, precision):
+    monkeypatch.setattr(muon, "fastest", lambda: precision)
+    random = torch.Generator().manual_seed(1)
+    left, right = torch.randn(30, 128, 1, generator=random), torch.randn(30, 1, 256, generator=random)
+    values = torch.linalg.svdvals(orthogonal(left @ right))
+    assert (values[:, 0] - 1).abs().max() < 0.25
+    assert values[:, 1:].max() < 0.25
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
