@@ -30,7 +30,7 @@ from ..training.run_folder import ModelFolder
 from ..training.strangers import TEMPLATES, require_loadable, require_own_files
 from . import clean_process
 from .bundle import PACKAGE, auto_map, bundle_code, custom_pipelines
-from .folders import unexpected_files
+from .folders import config_file, unexpected_files
 from .space import APP, PAGE_ENDINGS, space_fields, space_files
 
 # How files begin that Python unpickles: a zip archive of torch's, and the pickle protocols 2 to 5.
@@ -73,7 +73,7 @@ def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) 
     """Checks a published folder, or one downloaded from the Hub.
 
     First all files are judged. Only where each is what the installed package would have written, the folder is loaded
-    in a process of its own, and its code runs.
+    in a process of its own, and its code runs. Of an adapter, whose base lies elsewhere, nothing is loaded.
 
     Args:
         folder: The folder.
@@ -83,26 +83,26 @@ def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) 
         UserError: It is no published folder at all.
     """
     folder = Path(os.path.abspath(folder))
-    if ModelFolder(folder).is_adapter:
-        raise UserError(
-            f"{folder}: is an adapter, of whose base nothing lies here; what publish --merge wrote can be checked"
-        )
-    config = _read_config(folder)
+    file = config_file(folder)
+    config = _read_config(file)
     families = {config_class.model_type: config_class for config_class in AUTO_CLASSES}
     if str(config.get("model_type")) not in families:
-        raise UserError(
-            f"{folder / 'config.json'}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}"
-        )
+        raise UserError(f"{file}: model_type {config.get('model_type')!r} is not one of {', '.join(families)}")
     config_class = families[config["model_type"]]
+    is_adapter = ModelFolder(folder).is_adapter
+    names = {"auto_map": auto_map(config_class), "custom_pipelines": custom_pipelines(config_class)}
     checks = [
         _check_files(folder),
         _check_weights(folder),
         _check_card(folder),
-        _check_config(folder, config, config_class),
-        _check_code(folder, config, config_class, trust_remote_code),
+        _check_config(folder, config, {} if is_adapter else names),
+        _check_code(folder, config, {} if is_adapter else _code(folder, config_class), trust_remote_code),
         _check_checksums(folder),
-        *([_check_space(folder)] if (folder / APP).is_file() else []),
+        *([_check_space(folder)] if (folder / APP).is_file() and not is_adapter else []),
     ]
+    if is_adapter:
+        note = "not tried, as nothing of the adapter's base lies here; what publish --merge writes is loaded, too"
+        return [*checks, Check("loading", True, note)]
     failed = [check.name for check in checks if not check.ok]
     if not failed or trust_remote_code:
         return checks + _check_loading(folder, config)
@@ -112,13 +112,13 @@ def check_published(folder: str | os.PathLike, trust_remote_code: bool = False) 
     return [*checks, Check("loading", False, message)]
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _read_config(file: Path) -> dict[str, Any]:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(f"{folder}: has no config.json; name a folder that `trefoil publish` wrote") from error
+        raise UserError(f"{file.parent}: has no {file.name}; name a folder that `trefoil publish` wrote") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder / 'config.json'}: is not JSON: {reason(error)}") from error
+        raise UserError(f"{file}: is not JSON: {reason(error)}") from error
     return config if isinstance(config, dict) else {}
 
 
@@ -144,8 +144,9 @@ def _check_weights(folder: Path) -> Check:
         return Check("weights", False, str(error))
     weights = sorted(folder.glob("*.safetensors"))
     names, index = {path.name for path in weights}, folder / "model.safetensors.index.json"
+    files = ModelFolder(folder)
     try:
-        expected = {"model.safetensors"}
+        expected = {files.adapter_weights.name if files.is_adapter else "model.safetensors"}
         if index.is_file():
             expected = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         count = sum(len(_tensor_names(path)) for path in weights)
@@ -174,27 +175,25 @@ def _check_card(folder: Path) -> Check:
         data = ModelCard.load(folder / "README.md").data
     except CARD_ERRORS as error:
         return Check("card", False, f"README.md: {' '.join(str(error).split())}; publish again")
-    if data.library_name != "transformers" or not data.pipeline_tag:
-        return Check(
-            "card", False, "README.md: the Hub needs library_name: transformers and a pipeline_tag in its head"
-        )
+    library = "peft" if ModelFolder(folder).is_adapter else "transformers"
+    if data.library_name != library or not data.pipeline_tag:
+        return Check("card", False, f"README.md: the Hub needs library_name: {library} and a pipeline_tag in its head")
     return Check("card", True, f"{data.pipeline_tag}, {len(data.eval_results or [])} results")
 
 
-def _check_config(folder: Path, config: dict[str, Any], config_class: type[PreTrainedConfig]) -> Check:
-    expected = {"auto_map": auto_map(config_class), "custom_pipelines": custom_pipelines(config_class)}
+def _check_config(folder: Path, config: dict[str, Any], expected: dict[str, Any]) -> Check:
     for key, right in expected.items():
         if config.get(key, {}) != right:
             return Check("config", False, f"config.json: {key} is {config.get(key)}; right would be {right}")
     rest = {name: value for name, value in config.items() if name not in expected}
     for path in sorted(folder.glob("*.json")):
         try:
-            content = rest if path.name == "config.json" else json.loads(path.read_text(encoding="utf-8"))
+            content = rest if path == config_file(folder) else json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
             return Check("config", False, f"{path.name}: cannot be read: {reason(error)}; publish again")
         if found := next(_keys_that_name_code(content), None):
             return Check("config", False, f"{path.name}: has {found}, which names code to run; remove it")
-    return Check("config", True, f"auto_map names {', '.join(config['auto_map'])}")
+    return Check("config", True, f"auto_map names {', '.join(config['auto_map'])}" if expected else "names no code")
 
 
 def _keys_that_name_code(content: Any) -> Iterator[str]:
@@ -207,12 +206,15 @@ def _keys_that_name_code(content: Any) -> Iterator[str]:
         waiting += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
 
 
-def _check_code(
-    folder: Path, config: dict[str, Any], config_class: type[PreTrainedConfig], trust_remote_code: bool
-) -> Check:
-    right = bundle_code(config_class)
+def _code(folder: Path, config_class: type[PreTrainedConfig]) -> dict[str, bytes]:
+    """What a published model's files of code hold."""
+    code = bundle_code(config_class)
     if (folder / APP).is_file():
-        right |= {name: content for name, content in space_files().items() if name.endswith(CODE_ENDINGS)}
+        code |= {name: content for name, content in space_files().items() if name.endswith(CODE_ENDINGS)}
+    return code
+
+
+def _check_code(folder: Path, config: dict[str, Any], right: dict[str, bytes], trust_remote_code: bool) -> Check:
     found = {path.name: path.read_bytes() for path in folder.iterdir() if path.name.endswith(CODE_ENDINGS)}
     wrong = sorted(name for name in right.keys() | found.keys() if right.get(name) != found.get(name))
     version = config.get("trefoil_version")

@@ -65,8 +65,8 @@ def publish(
     """Writes a folder that `transformers` alone can load, and pushes it to the Hub if asked to. An adapter stays one,
     which PEFT loads on its base, unless it is merged.
 
-    The folder appears complete or not at all. The same source gives the same bytes. `manifest.json` of a model holds the
-    checksum of each file, with which `check_published` compares.
+    The folder appears complete or not at all. The same source gives the same bytes. `manifest.json` holds the checksum
+    of each file, with which `check_published` compares.
 
     Args:
         source: What `save_pretrained` wrote, or a run's folder that holds such a folder as `best`. Beside the weights
@@ -174,8 +174,7 @@ def publish(
             written |= (space_files(new) if space else {}) | {"README.md": readme.encode()}
             for name, content in written.items():
                 (new / name).write_bytes(content)
-            if kind is None:  # nothing is compared with that of an adapter
-                write_manifest(new)
+            write_manifest(new)
 
         if push_to_hub is not None:
             begin(f"pushing to {push_to_hub}")

@@ -66,6 +66,7 @@ from .run_folder import KEPT, ModelFolder, RunFolder, find_data, flat, is_own_mo
 from .stopping import heard
 from .strangers import data_of_folder
 from .training_data import SplitData, StreamData, TrainingData
+from .watch import first_not_finite
 from .zero import deepspeed_plugin, make_engine
 
 DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -579,6 +580,8 @@ def load_model(folder: Path | str, told: Told, accelerator: Accelerator) -> PreT
             model = told.task.auto_class.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
     except LOADING_ERRORS as error:
         raise UserError(f"{folder}: the model does not load: {reason(error)}") from None
+    if (name := first_not_finite(model.named_parameters())) is not None:
+        raise UserError(f"{folder}: {name} holds NaN or an infinity, so nothing is measured; train it anew")
     told.tell(model.config)
     return model.to(accelerator.device).eval()
 

@@ -26,11 +26,18 @@ def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
 @torch.no_grad()
 @torch.compiler.set_stance("force_eager")  # what compiled code calls is not counted
 def training_flops_per_token(model: torch.nn.Module, batch: dict[str, torch.Tensor], tokens: int) -> float:
-    """Floating-point operations of forward and backward (twice the forward's) for one of the `tokens` of a batch."""
+    """Floating-point operations of forward and backward for one of the `tokens` of a batch: the forward's, as many for the gradients
+    of inputs, and as many for those of weights, but of layers that are not trained."""
     counter = FlopCounterMode(display=False)
     with counter:
         model(**batch)
-    return 3.0 * counter.get_total_flops() / tokens
+    counts = counter.get_flop_counts()
+    frozen = sum(
+        sum(counts.get(f"{type(model).__name__}.{name}", {}).values())
+        for name, layer in model.named_modules()
+        if not any(weight.requires_grad for weight in layer.parameters()) and not [*layer.children()]
+    )
+    return (3.0 * counter.get_total_flops() - frozen) / tokens
 
 
 class Meter:

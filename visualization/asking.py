@@ -4,6 +4,7 @@ An answer is a dict: what the model says of an input, under the names that stand
 is a list of them, the best first.
 """
 
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from transformers import (
     AutoModelForImageTextToText,
     AutoTokenizer,
     PreTrainedConfig,
+    TokenClassificationPipeline,
     pipeline,
 )
 from transformers.image_utils import load_image
@@ -165,7 +167,13 @@ def load_pipe(
     if task == IMAGE_TO_TEXT:
         return task, Captioner(model, trust_remote_code)
     name = "translation" if task == TEXT_TO_TEXT else task  # its parts are the same
-    pipe = pipeline(name, model=model, model_kwargs={"use_safetensors": True}, trust_remote_code=trust_remote_code)
+    pipe = pipeline(
+        name,
+        model=model,
+        model_kwargs={"use_safetensors": True},
+        trust_remote_code=trust_remote_code,
+        pipeline_class=_Tagger if task == "token-classification" else None,
+    )
     if pipe.model.main_input_name != "input_ids":
         raise ValueError(f"a {config.model_type} does not read text, which {task} needs")
     if pipe.tokenizer is None:
@@ -442,6 +450,18 @@ def _tag(pipe: Any, inputs: list[str], call: Callable, truncate: bool, chosen: d
         pairs = enumerate(zip(inputs, outputs, strict=True))
         outputs = [_found(text, entities, index) for index, (text, entities) in pairs]
     return [[{"entities": _entities(text, each)}] for text, each in zip(inputs, outputs, strict=True)]
+
+
+class _Tagger(TokenClassificationPipeline):
+    """Of a text with scores that are no numbers, which would make none of its words part of an entity, the whole is one, of such a
+    score."""
+
+    def postprocess(self, all_outputs: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
+        if any(outputs["logits"][outputs["special_tokens_mask"] == 0].isnan().any() for outputs in all_outputs):
+            text = all_outputs[0]["sentence"]
+            label = self.model.config.id2label[0]
+            return [{"entity_group": label, "word": text, "score": math.nan, "start": 0, "end": len(text)}]
+        return super().postprocess(all_outputs, **options)
 
 
 def _found(text: str, entities: list[dict[str, Any]], index: int) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """An adapter is published small, for PEFT, or merged, as any other model."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -58,8 +59,8 @@ def logits_of(model, folder):
 
 def test_a_small_folder_holds_what_peft_loads_and_what_it_is(small, run):
     assert {file.name for file in small.iterdir()} == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "model_config.json", "tokenizer.json",
-        "tokenizer_config.json", "recipe.yaml", "results.json", "curve.png",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json", "model_config.json",
+        "tokenizer.json", "tokenizer_config.json", "recipe.yaml", "results.json", "curve.png",
     }  # fmt: skip
     assert (small / "adapter_model.safetensors").read_bytes() == (
         run / "best" / "adapter_model.safetensors"
@@ -150,9 +151,34 @@ def test_there_must_be_something_to_merge(source, tmp_path):
         publish(source, tmp_path / "out", merge=True)
 
 
-def test_an_adapter_is_not_checked(small, capsys):
-    assert main(["publish", "--check", str(small)]) == 2
-    assert "is an adapter, of whose base nothing lies here; what publish --merge wrote" in capsys.readouterr().err
+def test_it_passes_the_check_but_is_not_loaded(small, capsys):
+    assert main(["publish", "--check", str(small)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "ok      checksums: 9 files as they were published" in lines
+    assert lines[-1].startswith("ok      loading: not tried, as nothing of the adapter's base lies here")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "failing"),
+    [
+        ("adapter_model.safetensors", None, {"checksums"}),
+        ("modeling_layer.py", b"1", {"code"}),
+        ("model.safetensors", b"", {"weights"}),
+        (
+            "model_config.json",
+            b'{"model_type": "trefoil_encoder", "auto_map": {"AutoModel": "a.B"}}',
+            {"checksums", "config"},
+        ),
+        ("README.md", b"---\nlibrary_name: transformers\npipeline_tag: text-classification\n---\n", {"card"}),
+    ],
+)
+def test_what_is_wrong_with_it_fails_the_check(small, tmp_path, name, content, failing):
+    folder = shutil.copytree(small, tmp_path / "small")
+    if content is None:
+        content = bytearray((folder / name).read_bytes())
+        content[-1] ^= 1
+    (folder / name).write_bytes(content)
+    assert {check.name for check in check_published(folder) if not check.ok} == failing
 
 
 def test_the_command(run, tmp_path, capsys):

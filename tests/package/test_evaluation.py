@@ -189,6 +189,16 @@ def test_tags(stock, told, refused, write):
     )
 
 
+def test_weights_that_are_no_numbers_have_no_score(stock, refused, write):
+    folder = stock(BertForTokenClassification, BertConfig(**SIZES, id2label={0: "O", 1: "B-PER", 2: "I-PER"}))
+    model = BertForTokenClassification.from_pretrained(folder)
+    with torch.no_grad():
+        model.classifier.bias[1] = torch.nan
+    model.save_pretrained(folder)
+    line = refused(folder, write("a.conll", f"{WORDS[0]} O\n{WORDS[1]} B-PER\n"))
+    assert line == f"error: {folder}: classifier.bias holds NaN or an infinity, so nothing is measured; train it anew"
+
+
 @pytest.mark.parametrize("model", ["bert", "distilbert"])
 def test_questions_in_the_form_of_squad(stock, told, write, model):
     kinds = {

@@ -104,15 +104,25 @@ def test_what_is_too_long_to_align_is_told_of(translator, capsys):
     assert "inputs[0]: no alignment: the source has" in capsys.readouterr().err
 
 
-def test_what_is_no_number_is_no_answer(of_task, tmp_path):
-    usual = of_task("text-classification")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("text-classification", "세 개의 사과"),
+        ("token-classification", "세 개의 사과"),
+        ("token-classification", "세 개의 사과 " * 30),  # in windows
+        ("question-answering", {"question": "몇 개?", "context": "세 개의 사과"}),
+        ("masked-lm", "세 개의 <mask>"),
+    ],
+)
+def test_what_is_no_number_is_no_answer(of_task, tmp_path, name, text):
+    usual = of_task(name)
     broken = load(save(usual.model, usual.tokenizer, tmp_path / "model"))
     with torch.no_grad():
         next(broken.model.parameters()).fill_(torch.nan)
     with pytest.raises(
         UserError, match=r"inputs\[1\]: what \S+ computes is not a number \(nan\): its weights hold NaN, or"
     ):
-        broken(["", "세 개의 사과"])
+        broken([dict.fromkeys(text, "") if isinstance(text, dict) else "", text])
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_small_singular_values_come_near_one_too(monkeypatch, precision):
     monkeypatch.setattr(muon, "fastest", lambda: precision)
     random = torch.Generator().manual_seed(1)
     left, right = (torch.linalg.qr(torch.randn(16, 16, generator=random))[0] for _ in range(2))
-    wanted = torch.logspace(-2.4, 0, 16)  # of the largest
+    wanted = torch.logspace(-2.3, 0, 16)  # the least is 0.0036 of the norm
     found = orthogonal((left * wanted @ right)[None])[0]
     assert (torch.diagonal(left.mT @ found @ right.mT) - 1).abs().max() < 0.28
     assert ((left.mT @ found @ right.mT) - torch.eye(16)).abs().max() < 0.28
@@ -74,6 +74,16 @@ def test_of_few_ranks_none_grows_beyond_one(monkeypatch, precision, rank):
     for rows, columns in ((16, 16), (128, 128), (128, 384)):
         left, right = (torch.randn(20, size, rank, generator=random) for size in (rows, columns))
         assert torch.linalg.matrix_norm(orthogonal(left @ right.mT), ord=2).max() < 1.3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+def test_the_only_singular_value_comes_near_one_and_not_beyond_all_bounds(monkeypatch, precision):
+    monkeypatch.setattr(muon, "fastest", lambda: precision)
+    random = torch.Generator().manual_seed(1)
+    left, right = torch.randn(30, 128, 1, generator=random), torch.randn(30, 1, 256, generator=random)
+    values = torch.linalg.svdvals(orthogonal(left @ right))
+    assert (values[:, 0] - 1).abs().max() < 0.25
+    assert values[:, 1:].max() < 0.25
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
