@@ -48,11 +48,12 @@ def runs_of(data: DataSet, source: Path | None, arguments: argparse.Namespace) -
             files = write_splits(data, source, arguments.output.absolute(), rows, seed)
             for name in chosen_models(data, task, arguments.models, rows is not None):
                 is_timed = MODELS[task][name].is_timed
+                changes = data.changes + (data.stock_changes if name.startswith("Trainer") else ())
                 if seed and rows is None and not is_timed:  # it would be the same
                     continue
                 yield Run(
                     task, data.name, name, seed, rows, arguments.minutes if is_timed else None, arguments.threads,
-                    data.recipe, (*data.changes, *AS_WRITTEN, f"data.path={files.folder}"), f"{files.content}-{made_by}", files.rows,
+                    data.recipe, (*changes, *AS_WRITTEN, f"data.path={files.folder}"), f"{files.content}-{made_by}", files.rows,
                 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class DataSet:
         name: In tables; in lower case, the option of the command line.
         recipe: One of the package's.
         changes: Of the recipe, `key.sub=value`.
+        stock_changes: Further ones for a stock model, which has no n-grams to read characters by.
         label_of: Columns whose values together are the column `label`.
         has_closed_vocabulary: All words of the test split are in the training split, as where rare ones are `<unk>`.
     """
@@ -39,6 +40,7 @@ class DataSet:
     name: str
     recipe: str
     changes: tuple[str, ...] = ()
+    stock_changes: tuple[str, ...] = ()
     label_of: tuple[str, ...] = ()
     has_closed_vocabulary: bool = False
 
@@ -51,16 +53,22 @@ class DataSet:
         return load_recipe(self.recipe, [*self.changes, *place])
 
 
+IN_PIECES = "model.config={num_hidden_layers: 1, intermediate_size: 336, max_position_embeddings: 128, hidden_dropout: 0.3, classifier_pooling: mean}"
 DATA = {
     each.name: each
     for each in (
-        DataSet("SST-2", "encoder-text-classification-sst2"),
-        DataSet("NSMC", "encoder-text-classification-nsmc"),
+        DataSet(
+            "SST-2",
+            "encoder-text-classification-sst2",
+            stock_changes=("tokenizer={kind: wordpiece, vocab_size: 14000, lowercase: true}", IN_PIECES),
+        ),
+        DataSet("NSMC", "encoder-text-classification-nsmc", stock_changes=("tokenizer={vocab_size: 12000}", IN_PIECES)),
         DataSet(
             "StyleKQC",  # what a sentence is about, and what it asks for; paraphrases stand together, so the end has others
             "encoder-text-classification-nsmc",
             ("data.columns={text: ko}", "options.names={}", "data.train_split=train[:95%]",
              "data.validation_split=train[95%:]", "data.test_split=validation"),
+            stock_changes=("tokenizer={vocab_size: 1000}", IN_PIECES),
             label_of=("topic", "act"),
         ),
         DataSet("embedded topics", "encoder-text-classification-embedded"),
