@@ -131,7 +131,9 @@ def _draw_map(figure: Any, axes: Any, matrix: torch.Tensor, one: AttentionMap) -
     axes.tick_params(axis="x", rotation=60)
     for label in axes.get_xticklabels():
         label.set(ha="left", va="bottom", rotation_mode="anchor")
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
+    # beside the map itself, which may be narrower than its column
+    width, _ = _size(one)
+    bar = figure.colorbar(image, cax=axes.inset_axes((1 + 0.1 / width, 0.2, 0.12 / width, 0.6)))
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
 
