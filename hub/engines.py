@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..configuration.errors import UserError, reason
 from ..data.progress import in_steps
-from . import ctranslate2_format, gguf_format
+from . import ctranslate2_format, gguf_format, onnx_format
 from .architectures import ARCHITECTURES
 from .folders import model_folder, require_room, unexpected_files, written_aside
 from .stock import Converted, name_unknown, random_ids, read_ours, to_stock
@@ -27,7 +27,7 @@ class Engine:
 
     Attributes:
         name: What the engine is called.
-        package: What the format is written with.
+        packages: What the format is written with, and read to be compared.
         marks: Files by which one knows a folder of it.
         others: Files that may lie beside these and the tokenizer's.
         quantizations: How weights may be stored.
@@ -40,7 +40,7 @@ class Engine:
     """
 
     name: str
-    package: str
+    packages: tuple[str, ...]
     marks: frozenset[str]
     others: frozenset[str]
     quantizations: tuple[str, ...]
@@ -55,7 +55,7 @@ class Engine:
 ENGINES = {
     "ctranslate2": Engine(
         name="CTranslate2",
-        package="ctranslate2",
+        packages=("ctranslate2",),
         marks=frozenset({"model.bin", "config.json"}),
         others=frozenset(
             {"vocabulary.json", "shared_vocabulary.json", "source_vocabulary.json", "target_vocabulary.json"}
@@ -70,7 +70,7 @@ ENGINES = {
     ),
     "gguf": Engine(
         name="llama.cpp",
-        package="gguf",
+        packages=("gguf",),
         marks=frozenset({gguf_format.FILE}),
         others=frozenset(),
         quantizations=tuple(gguf_format.QUANTIZATIONS),
@@ -79,6 +79,19 @@ ENGINES = {
         own=(),
         write=gguf_format.write,
         outputs=gguf_format.outputs,
+        prepare=lambda model, to: False,
+    ),
+    "onnx": Engine(
+        name="ONNX Runtime",
+        packages=("onnx", "onnxscript", "onnxruntime"),
+        marks=frozenset({onnx_format.FILE}),
+        others=frozenset({f"{onnx_format.FILE}.data", "config.json", "generation_config.json", "export.json"}),
+        quantizations=(),
+        architectures=(),
+        models=onnx_format.MODELS,
+        own=onnx_format.MODELS,
+        write=onnx_format.write,
+        outputs=onnx_format.outputs,
         prepare=lambda model, to: False,
     ),
 }
@@ -108,10 +121,11 @@ def export_for_engine(
         UserError: The engine has no such model or tokenizer, or a package is not installed.
     """
     source, target, engine = Path(source), Path(os.path.abspath(output)), ENGINES[to]
-    if find_spec(engine.package) is None:
-        raise UserError(f"--to {to} needs {engine.package}: pip install 'trefoil-transformers[export]'")
+    if missing := [package for package in engine.packages if find_spec(package) is None]:
+        raise UserError(f"--to {to} needs {', '.join(missing)}: pip install 'trefoil-transformers[export]'")
     if quantization not in (None, *engine.quantizations):
-        raise UserError(f"{to} has no quantization {quantization!r}; it has {', '.join(engine.quantizations)}")
+        known = ", ".join(engine.quantizations) or "none"
+        raise UserError(f"{to} has no quantization {quantization!r}; it has {known}")
     require_room(target, source, overwrite, lambda folder: _is_of(engine, folder), engine.name)
     folder = model_folder(source)
     with in_steps(f"exporting {source}", 3) as begin:
@@ -131,7 +145,7 @@ def export_for_engine(
         with written_aside(target) as new:
             try:
                 converted.notes += engine.write(stock, tokenizer, new, quantization)
-            except (UserError, NotImplementedError, ValueError, LookupError, AttributeError, AssertionError) as error:
+            except (UserError, RuntimeError, ValueError, LookupError, AttributeError, AssertionError) as error:
                 raise UserError(f"{folder}: not written for {engine.name}: {reason(error)}") from error
             found, expected = engine.outputs(new, stock, tokenizer, _ids(model))
             converted.difference = (found - expected).abs().max().item()
@@ -163,7 +177,9 @@ def _to_stock(model: PreTrainedModel, engine: Engine, origin: str) -> Converted:
         UserError: There is none; the message says why of the one that comes closest.
     """
     if (name := type(model).__name__) not in engine.models:
-        raise UserError(f"{origin}: {engine.name} runs no {name}; what goes there is {', '.join(engine.models)}")
+        others = [to for to, one in ENGINES.items() if name in one.models]
+        where = f"it goes --to {' or '.join(others)}" if others else "nor does any other engine"
+        raise UserError(f"{origin}: {engine.name} runs no {name}; {where}")
     refusals = []
     for architecture in engine.architectures:
         try:

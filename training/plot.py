@@ -16,6 +16,12 @@ NAMES = {
     "rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum",
 }  # fmt: skip
 TRAINING, VALIDATION, METRIC = "#0072B2", "#D55E00", "#009E73"  # Okabe & Ito 2008
+LOSS_UNIT = "loss (nats per label)"
+
+
+def name_of(metric: str) -> str:
+    """A metric as figures call it."""
+    return NAMES.get(metric, metric.replace("_", " "))
 
 
 def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False, label_smoothing: float = 0.0) -> None:
@@ -48,13 +54,13 @@ def plot_run(log: Path, metric: str, picture: Path, minimized: bool = False, lab
         middles = steps[window // 2 :][: len(means)]
         losses.plot(middles, means, color=TRAINING, label=f"its mean over {window} points")
     losses.plot(*series("validation_loss"), color=VALIDATION, marker="o", markersize=3, label="validation")
-    losses.set(ylabel="loss (nats per label)", title="Loss")
+    losses.set(ylabel=LOSS_UNIT, title="Loss")
     # the first losses, of a model that knows nothing, would press the rest together
     shown = values[len(values) // 100 :] + series("validation_loss")[1]
     if shown:
         losses.set_ylim(0.95 * min(shown), 1.02 * max(shown))
     losses.legend(fontsize=9)
-    name = NAMES.get(metric, metric.replace("_", " "))
+    name = name_of(metric)
     title = f"{name[0].upper()}{name[1:]} of the validation split"
     steps, values = series(f"validation_{metric}")
     scores.plot(steps, values, color=METRIC, marker="o", markersize=3)

@@ -259,7 +259,10 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("source", help="a run's folder, or one that import, publish or save_pretrained wrote")
     export.add_argument("output", help="the folder to write")
     export.add_argument(
-        "--to", required=True, metavar="ARCHITECTURE|FORMAT", help="such as llama, bert or marian; or ctranslate2, gguf"
+        "--to",
+        required=True,
+        metavar="ARCHITECTURE|FORMAT",
+        help="such as llama, bert or marian; or ctranslate2, gguf, onnx",
     )
     export.add_argument(
         "--quantization", metavar="KIND", help="of the weights in ctranslate2 (int8, float16 …) and gguf (q8_0 …)"
@@ -856,7 +859,8 @@ def _export(arguments: argparse.Namespace) -> int:
         converted = export_for_engine(source, output, to, quantization=quantization, overwrite=arguments.overwrite)
     elif quantization is not None:
         raise UserError(
-            f"--quantization goes with --to {' and '.join(ENGINES)}; a checkpoint's weights stay as they are"
+            f"--quantization goes with --to {' and '.join(to for to, engine in ENGINES.items() if engine.quantizations)}; "
+            "a checkpoint's weights stay as they are"
         )
     else:
         converted = export_stock(source, output, to, overwrite=arguments.overwrite)

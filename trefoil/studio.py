@@ -27,7 +27,7 @@ from .recipes.schema import load_recipe
 from .runs import shown_scores
 from .tasks import TASKS
 from .training.adapters import whole_model
-from .training.plot import read_log
+from .training.plot import LOSS_UNIT, TRAINING, VALIDATION, name_of, read_log
 from .training.run_folder import ModelFolder, RunFolder
 from .visualization.answers import refusal
 from .visualization.app import load_model, place_model, plain
@@ -184,14 +184,17 @@ def make_studio(folder: Path) -> gr.Blocks:
         look = gr.Button("Look at the data", variant="primary")
         notes, rows = gr.Markdown(), gr.Dataframe(visible=False, interactive=False, wrap=True, label="First rows")
         gr.Markdown("## 2 · Training")
-        recipe = gr.Code(language="yaml", label="Recipe, which may be changed", lines=6, max_lines=30)
+        recipe = gr.Code(language="yaml", label="Recipe, which may be changed", lines=6, max_lines=30, wrap_lines=True)
         with gr.Row():
             train = gr.Button("Train", variant="primary")
             stop = gr.Button("Stop")
         status = gr.Markdown()
         with gr.Row():
-            losses = gr.LinePlot(x="step", y="value", color="of", title="Loss", visible=False)
-            scores = gr.LinePlot(x="step", y="value", title="Score", visible=False)
+            losses = gr.LinePlot(
+                x="step", y="value", color="of", title="Loss", x_title="optimiser step", y_title=LOSS_UNIT,
+                color_title="loss of", color_map={"training": TRAINING, "validation": VALIDATION}, visible=False,
+            )  # fmt: skip
+            scores = gr.LinePlot(x="step", y="value", x_title="optimiser step", visible=False)
         said = gr.Textbox(label="What it says", lines=4, max_lines=SHOWN_LINES, visible=False)
         gr.Markdown("## 3 · Trying")
         ended, trained = gr.State(), gr.State()
@@ -204,7 +207,7 @@ def make_studio(folder: Path) -> gr.Blocks:
             run, _ = model
             with for_page(run) as found:
                 loaded = load_model(*found)
-            place_model(run, *loaded)
+            place_model(run, *loaded, level=3)
 
         gr.Markdown("## 4 · Publishing")
         with gr.Row():
@@ -273,6 +276,7 @@ def progress_of(training: Training | None, seen: int | None) -> tuple[Any, ...]:
     ]
     key = f"validation_{training.metric}"
     scores = [{"step": entry["step"], "value": entry[key]} for entry in entries if key in entry]
+    name = name_of(training.metric)
     state, ended, trained = "**Training** …", gr.skip(), gr.skip()
     if has_ended:
         best, last = training.run.best, next(iter(lines[::-1]), "without a word")
@@ -282,7 +286,7 @@ def progress_of(training: Training | None, seen: int | None) -> tuple[Any, ...]:
     return (
         state,
         gr.LinePlot(pd.DataFrame(points), visible=True) if points else gr.LinePlot(visible=False),
-        gr.LinePlot(pd.DataFrame(scores), visible=True, title=training.metric)
+        gr.LinePlot(pd.DataFrame(scores), visible=True, title=f"Validation {name}", y_title=name)
         if scores
         else gr.LinePlot(visible=False),
         gr.Textbox("\n".join(lines[-SHOWN_LINES:]), visible=True),

@@ -27,7 +27,14 @@ from .attention import attention_maps, reason
 from .page import attention_page
 
 # fonts of the reader's machine: gradio's own themes bring theirs, or fetch them
-THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+THEME = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]).set(
+    input_placeholder_color="*neutral_500", input_placeholder_color_dark="*neutral_400"
+)
+# the map is as wide as what stands above it, and on a phone both are nearly as wide as the screen
+HEAD = """<style>
+.html-container { padding: 0 !important }
+@media (max-width: 500px) { .app { padding: 12px !important } }
+</style>"""
 MAP_HEIGHT = 800  # pixels, until the map has said how high it is
 # what the page in the frame says is heard by the page around: its height, which no one else can know
 FIT_FRAMES = """() => window.addEventListener("message", (event) => {
@@ -60,12 +67,15 @@ def make_page(
     return page
 
 
-def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: Mapping[str, Any]) -> None:
+def place_model(
+    model: str | os.PathLike, task: str, pipe: Pipeline, metadata: Mapping[str, Any], level: int = 1
+) -> None:
     """Puts the parts of a model's page into the page that is being made.
 
     Args:
         model: What it was loaded from, of which messages speak.
         task, pipe, metadata: What `load_model` gave.
+        level: Of its heading, from 1 to 6.
     """
     widget = metadata.get("widget")
     examples = [example for example in (widget if isinstance(widget, list) else []) if isinstance(example, Mapping)]
@@ -85,7 +95,8 @@ def place_model(model: str | os.PathLike, task: str, pipe: Pipeline, metadata: M
         print(f"{model}: of the card's parameters these are not used: {', '.join(left_out)}", file=sys.stderr)
 
     spoken_task = task.replace("-", " ").capitalize()
-    gr.Markdown(f"# {plain(_title(model, metadata))}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
+    heading = f"{'#' * level} {plain(_title(model, metadata))}"
+    gr.Markdown(f"{heading}\n{spoken_task} · {pipe.model.num_parameters():,} parameters")
     inputs = [TASKS[task].box(label, number == 0) for number, label in enumerate(boxes.values())]
     choices = []
     if languages := getattr(pipe, "languages", []) if task == "translation" else []:
@@ -139,6 +150,7 @@ def open_page(page: gr.Blocks, host: str | None = None, port: int | None = None)
         server_port=port,
         share=False,
         theme=THEME,
+        head=HEAD,
         js=FIT_FRAMES,
         footer_links=[],
         quiet=True,

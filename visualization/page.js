@@ -11,7 +11,7 @@ const PALETTE = Array.from({ length: 256 }, (_, step) => {
   return VIRIDIS[low].map((value, part) => Math.round(value + (place - low) * (VIRIDIS[low + 1][part] - value)));
 });
 const MARKS = /([␣⏎⇥]+)/;
-const FONT_SIZE = 13, TILT = Math.PI / 3, LARGEST_CANVAS = 8192;
+const FONT_SIZE = 13, SMALLEST_FONT = 8, TILT = Math.PI / 3, LARGEST_CANVAS = 8192;
 const WINDOW = 64; // tokens a side that are looked at one by one
 const SMALLEST = 4, COMFORTABLE = 8, LARGEST = 34; // pixels of a cell
 const NARROW = 500; // pixels of a phone
@@ -171,12 +171,16 @@ function draw() {
   const canvas = get("plot"), context = canvas.getContext("2d"), style = getComputedStyle(document.body);
   const inFont = (size) => { context.font = `${size}px ${style.fontFamily}`; };
   const widest = (labels) => Math.max(...labels.map((label) => context.measureText(short(label)).width));
-  inFont(FONT_SIZE);
-  const overhang = Math.ceil(widest(keys.slice(-12)) * Math.cos(TILT)) + 8;
-  frame = { left: Math.ceil(widest(queries)) + 14, top: Math.ceil(widest(keys) * Math.sin(TILT)) + 18 };
-  const side = (frame.side = state.side ?? fitting(cells, overhang));
+  const sizeIn = (room) => Math.min(FONT_SIZE, Math.max(SMALLEST_FONT, room * 0.9));
+  let overhang, side = 0;
+  for (let pass = 0; pass < 2; pass++) { // beside the smallest labels cells are largest, beside those that go with them they fit
+    inFont(sizeIn(side));
+    overhang = Math.ceil(widest(keys.slice(-12)) * Math.cos(TILT)) + 8;
+    frame = { left: Math.ceil(widest(queries)) + 14, top: Math.ceil(widest(keys) * Math.sin(TILT)) + 18 };
+    side = frame.side = state.side ?? fitting(cells, overhang);
+  }
   get("zoom").value = side;
-  const size = Math.min(FONT_SIZE, Math.max(8, side * 0.9));
+  const apart = side * Math.sin(TILT); // of the lines that the tilted labels stand on
   const width = frame.left + side * cells.columns + overhang, height = frame.top + side * cells.rows + 2;
   const ratio = Math.min(window.devicePixelRatio || 1, LARGEST_CANVAS / Math.max(width, height));
   canvas.width = Math.round(width * ratio);
@@ -194,19 +198,19 @@ function draw() {
     context.fillStyle = `rgb(${colourOf(scale.place(cells.largest[cell], usual.seen))})`;
     context.fillRect(x + around, y + around, inner, inner);
   });
-  inFont(size);
   context.fillStyle = style.color;
   context.textBaseline = "middle";
-  const every = Math.ceil(9 / side);
+  inFont(sizeIn(side));
   queries.forEach((label, row) => {
-    if (row % every) return;
+    if (row % Math.ceil(9 / side)) return;
     context.save();
     context.translate(frame.left - 7, frame.top + side * (row + 0.5));
     drawLabel(context, label, true);
     context.restore();
   });
+  inFont(sizeIn(apart));
   keys.forEach((label, column) => {
-    if (column % every) return;
+    if (column % Math.ceil(SMALLEST_FONT / apart)) return;
     context.save();
     context.translate(frame.left + side * (column + 0.5), frame.top - 7);
     context.rotate(-TILT);
@@ -432,7 +436,8 @@ async function start() {
   get("zoom").addEventListener("input", (event) => { state.side = Number(event.target.value); draw(); });
   get("plot").addEventListener("pointermove", hover);
   get("plot").addEventListener("pointerdown", hover);
-  get("plot").addEventListener("pointerleave", leave);
+  // a finger leaves where it is lifted; what it touched stays marked
+  get("plot").addEventListener("pointerleave", (event) => { if (event.pointerType !== "touch") leave(); });
   get("plot").addEventListener("click", (event) => { const cell = cellAt(event); if (cell) look(...cell); });
   get("view").addEventListener("keydown", press);
   get("view").addEventListener("blur", leave);

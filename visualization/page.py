@@ -57,12 +57,12 @@ PAGE = """<!DOCTYPE html>
 <label>Size <input id="zoom" type="range" min="2" max="48"></label>
 <span class="legend" aria-label="colour scale"><span id="least">0</span><span id="bar"></span><span id="most"></span></span>
 </div>
-<p id="about"></p>
+<p id="about">Reading the weights …</p>
 <p id="grain"></p>
 <div id="scroll"><div id="view" tabindex="0" role="group"><canvas id="plot"></canvas><div id="row" hidden></div>
 <div id="column" hidden></div><div id="box" hidden></div><div id="tip" hidden></div></div></div>
 <output id="said" aria-live="polite"></output>
-<p class="hint">Queries in rows, keys in columns; point at a cell, or use the arrow keys, for its weight.
+<p class="hint">Queries in rows, keys in columns; point at a cell, touch it, or use the arrow keys, for its weight.
 ␣ stands for a space, ₁ ₂ for tokens that share a character. <span id="precision"></span></p>
 <section id="overview"><h2>All layers and heads</h2><div id="grid"></div></section>
 <script type="application/json" id="data">{data}</script>

@@ -18,6 +18,7 @@ BASE_FONT = "DejaVu Sans"  # comes with matplotlib
 # faces whose sans-serif look goes with it, in the order of preference; any other font comes after
 PREFERRED = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Nanum Gothic", "Apple SD Gothic Neo", "Malgun Gothic",
     "Noto Sans CJK JP", "Noto Sans CJK SC", "Noto Sans CJK TC", "Noto Sans", "Arial Unicode MS", "Unifont")  # fmt: skip
+DPI = 200  # of every picture, where its sides allow it
 LARGEST = 16000  # pixels of a side
 SMALLEST_LABEL = 5.0  # points; where cells are smaller, not every token has its label
 MOST_CELLS = 128  # of a head's side in an overview; of longer texts, a cell holds several tokens
@@ -55,7 +56,7 @@ def attention_picture(maps: AttentionMaps, path: str | PathLike) -> None:
                 axes.set_anchor("NW")
             for axes in row[len(drawn) :]:
                 axes.remove()
-        figure.savefig(path, dpi=min(150, LARGEST / max(width, height)))
+        figure.savefig(path, dpi=min(DPI, LARGEST / max(width, height)))
         plt.close(figure)
 
 
@@ -130,7 +131,9 @@ def _draw_map(figure: Any, axes: Any, matrix: torch.Tensor, one: AttentionMap) -
     axes.tick_params(axis="x", rotation=60)
     for label in axes.get_xticklabels():
         label.set(ha="left", va="bottom", rotation_mode="anchor")
-    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
+    # beside the map itself, which may be narrower than its column
+    width, _ = _size(one)
+    bar = figure.colorbar(image, cax=axes.inset_axes((1 + 0.1 / width, 0.2, 0.12 / width, 0.6)))
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
 

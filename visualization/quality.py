@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any
 
-from .picture import drawing, plain
+from .picture import DPI, drawing, plain
 
-DPI = 200
 CELL = 0.42  # inches, of a matrix
 SMALLEST = 3.0  # inches, of a matrix
 COUNTED = 40  # labels; of more, cells have no room for a number

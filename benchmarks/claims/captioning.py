@@ -98,7 +98,7 @@ def draw(measured: dict[str, Any]) -> None:
         for panel, word, weights in zip(line[1:], row["words"], row["maps"], strict=False):
             panel.imshow(faded(picture, np.asarray(weights)))
             panel.set_title(word, fontsize=11, pad=3)
-    save(figure, "captioning")
+    save(figure, "captioning", shades=None)  # few of them would give small things the colours of large ones
 
 
 def faded(picture: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -62,17 +62,18 @@ def weights_of(axes: Any, weights: Any, rows: Sequence[str], columns: Sequence[s
     bar.outline.set_visible(False)
 
 
-def save(figure: Any, name: str) -> Path:
+def save(figure: Any, name: str, shades: int | None = 128) -> Path:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    return save_picture(figure, PICTURES / f"{name}.png")
+    return save_picture(figure, PICTURES / f"{name}.png", shades)
 
 
-def save_picture(figure: Any, file: Path, shades: int = 128) -> Path:
-    """A PNG file of so many colours, which has a third of the size that it would have with all."""
+def save_picture(figure: Any, file: Path, shades: int | None = 128) -> Path:
+    """A PNG file of so many colours, which has a third of the size that it would have with all; None: with all."""
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=DPI)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(shades).save(file, optimize=True)
+    picture = Image.open(drawn).convert("RGB")
+    (picture if shades is None else picture.quantize(shades)).save(file, optimize=True)
     return file
 
 

@@ -206,6 +206,7 @@ QWEN2 = llama_kind(
     read=read_windows,
     write=write_windows,
     ignored=WINDOWS,
+    unknown_token=True,
 )
 
 QWEN3 = llama_kind(

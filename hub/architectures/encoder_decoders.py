@@ -229,6 +229,7 @@ def t5_names(options: Options) -> Names:
 T5 = Architecture(
     model_type="t5",
     family="encoder-decoder",
+    unknown_token=True,
     prefix="",
     options=of_both(
         norm_type="rms_norm", norm_position="pre", position_embedding_type="relative", query_pre_attn_scalar=1,

@@ -72,6 +72,7 @@ def write_head_dropout(name: str) -> Callable[[Options], dict[str, Any]]:
 BERT = Architecture(
     model_type="bert",
     family="encoder",
+    unknown_token=True,
     prefix="bert",
     options=POST_NORM,
     fields=BERT_FIELDS,
@@ -112,6 +113,7 @@ def roberta_kind(stock: str, model_type: str) -> Architecture:
     return Architecture(
         model_type=model_type,
         family="encoder",
+        unknown_token=True,
         prefix="roberta",
         options=POST_NORM | {"transform_act": "gelu"},
         fields=BERT_FIELDS,
@@ -177,6 +179,7 @@ ELECTRA = Architecture(
 DISTILBERT = Architecture(
     model_type="distilbert",
     family="encoder",
+    unknown_token=True,
     prefix="distilbert",
     options=POST_NORM | {"norm_eps": 1e-12, "pooler_act": "relu"},
     fields={

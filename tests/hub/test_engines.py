@@ -33,13 +33,18 @@ def saved(folder, model, tokenizer=None):
     return folder
 
 
+def require(to):
+    for package in ENGINES[to].packages:
+        pytest.importorskip(package)
+
+
 def names(folder):
     return {file.name for file in folder.iterdir()}
 
 
 @pytest.mark.parametrize("to", FORMATS)
 def test_a_model_goes_by_the_first_architecture_that_expresses_it(to, tmp_path):
-    pytest.importorskip(ENGINES[to].package)
+    require(to)
     model, tokenizer = llama()
     source = saved(tmp_path / "ours", model, tokenizer)
     converted = export_for_engine(source, tmp_path / "out", to)
@@ -58,7 +63,7 @@ def test_a_model_goes_by_the_first_architecture_that_expresses_it(to, tmp_path):
 def test_weights_are_rounded(kind, tmp_path):
     to, quantization = kind
     least, most = SIZES[kind]
-    pytest.importorskip(ENGINES[to].package)
+    require(to)
     model, tokenizer = llama(hidden_size=64, intermediate_size=256, num_hidden_layers=1)
     (mark,) = ENGINES[to].marks - {"config.json"}
     (tmp_path / "whole").mkdir()
@@ -72,7 +77,7 @@ def test_weights_are_rounded(kind, tmp_path):
 
 def test_what_an_engine_makes_of_it_is_compared(tmp_path, monkeypatch):
     wrong = lambda folder, stock, tokenizer, ids: (torch.zeros(3), torch.tensor([1.0, 2.0, 0.0]))  # noqa: E731
-    fake = dataclasses.replace(ENGINES["gguf"], package="torch", write=lambda *_: [], outputs=wrong)
+    fake = dataclasses.replace(ENGINES["gguf"], packages=("torch",), write=lambda *_: [], outputs=wrong)
     monkeypatch.setitem(ENGINES, "gguf", fake)
     with pytest.raises(UserError, match=r"makes something else of this LlamaForCausalLM: outputs differ by 2.0e\+00"):
         export_for_engine(saved(tmp_path / "ours", *llama()), tmp_path / "out", "gguf")
@@ -96,11 +101,57 @@ def test_what_no_engine_has_is_refused(to, tmp_path, monkeypatch):
     with pytest.raises(UserError, match=f"{to} has no quantization 'q3'; it has "):
         export_for_engine(alibi, tmp_path / "out", to, quantization="q3")
     labels = saved(tmp_path / "labels", trefoil.TrefoilDecoderForSequenceClassification(config), tokenizer)
-    with pytest.raises(UserError, match="runs no TrefoilDecoderForSequenceClassification; what goes there is Trefoil"):
+    with pytest.raises(UserError, match=r"runs no TrefoilDecoderForSequenceClassification; it goes --to onnx$"):
         export_for_engine(labels, tmp_path / "out", to)
     with pytest.raises(UserError, match="holds no tokenizer"):
         export_for_engine(saved(tmp_path / "bare", llama()[0]), tmp_path / "out", to)
     monkeypatch.setattr(engines, "find_spec", lambda package: None)
-    with pytest.raises(UserError, match=rf"needs {ENGINES[to].package}: pip install 'trefoil-transformers\[export\]'"):
+    with pytest.raises(
+        UserError, match=rf"needs {ENGINES[to].packages[0]}: pip install 'trefoil-transformers\[export\]'"
+    ):
         export_for_engine(alibi, tmp_path / "out", to)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_has_as_many_steps_as_tokens_is_no_program(tmp_path, monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda package: package)
+    tokenizer = trained_tokenizer("encoder")
+    config = small_preset("encoder-tiny", tokenizer, classifier_crf=True)
+    tagger = saved(tmp_path / "tagger", trefoil.TrefoilEncoderForTokenClassification(config), tokenizer)
+    with pytest.raises(
+        UserError, match="not written for ONNX Runtime: with classifier_crf it goes from token to token"
+    ):
+        export_for_engine(tagger, tmp_path / "out", "onnx")
+    with pytest.raises(UserError, match="onnx has no quantization 'int8'; it has none"):
+        export_for_engine(tagger, tmp_path / "out", "onnx", quantization="int8")
+    recurrent = trefoil.TrefoilRecurrentModel(trefoil.TrefoilRecurrentConfig(vocab_size=len(tokenizer), hidden_size=16))
+    with pytest.raises(UserError, match="ONNX Runtime runs no TrefoilRecurrentModel; nor does any other engine"):
+        export_for_engine(saved(tmp_path / "recurrent", recurrent, tokenizer), tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_without_unknown_token_goes_to_ctranslate2(tmp_path):
+    require("ctranslate2")
+    tokenizer = trained_tokenizer("encoder", "byte_bpe")
+    assert tokenizer.unk_token is None
+    model = random_model(trefoil.TrefoilEncoderModel, small_preset("bert-base", tokenizer))
+    converted = export_for_engine(saved(tmp_path / "ours", model, tokenizer), tmp_path / "out", "ctranslate2")
+    assert converted.difference < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering"])
+def test_a_model_goes_to_onnx_as_it_is(head, tmp_path):
+    require("onnx")
+    tokenizer = trained_tokenizer("encoder", "byte_bpe")
+    model = random_model(
+        getattr(trefoil, f"TrefoilEncoderFor{head}"), small_preset("encoder-tiny", tokenizer, num_hidden_layers=1)
+    )
+    source = saved(tmp_path / "ours", model.to(torch.bfloat16), tokenizer)
+    converted = export_for_engine(source, tmp_path / "out", "onnx")
+    assert converted.difference < 1e-4
+    assert converted.notes == ["weights are float32 there, not bfloat16"]
+    assert names(tmp_path / "out") >= {"model.onnx", "tokenizer.json"}
+    with pytest.raises(UserError, match="is not empty"):
+        export_for_engine(source, tmp_path / "out", "onnx")
+    export_for_engine(source, tmp_path / "out", "onnx", overwrite=True)

@@ -125,6 +125,15 @@ def test_the_end_is_told_once_and_a_run_that_is_trained_further_is_loaded_again(
     assert progress_of(ended(2), seen) == (skipped,) * 6
 
 
+def test_the_curves_are_called_what_they_show(ended):
+    training = ended(1)
+    with training.run.log.open("a") as log:
+        log.write('{"step": 2, "validation_loss": 1.5, "validation_chrf": 30.0}\n')
+    _, losses, scores, *_ = progress_of(training, None)
+    assert (scores.title, scores.y_title) == ("Validation chrF", "chrF")
+    assert {row[2] for row in losses.value["data"]} == {"training", "validation"}
+
+
 def test_what_stands_in_a_file_is_no_markdown(tmp_path, write):
     rows = "".join(f"text {n},{'![a](http://b/c.png)' if n % 2 else '<b>'}\n" for n in range(20))
     page = make_studio(tmp_path / "runs")

@@ -18,7 +18,7 @@ import trefoil  # noqa: E402
 from tests.hub.conftest import tiny_tokenizer  # noqa: E402
 from tests.visualization.pages import components, press, response, shown_maps, shown_page, shown_texts  # noqa: E402
 from trefoil.visualization import app  # noqa: E402
-from trefoil.visualization.app import THEME, draw_attention, make_page  # noqa: E402
+from trefoil.visualization.app import THEME, draw_attention, load_model, make_page, place_model  # noqa: E402
 from trefoil.visualization.asking import read_card  # noqa: E402
 from trefoil.visualization.page import SCRIPT  # noqa: E402
 
@@ -69,6 +69,12 @@ def test_title_task_size_and_example_are_those_of_the_card(translation_page, pub
     assert components(translation_page, gradio.Markdown)[0].value == f"# tiny\nTranslation · {count:,} parameters"
     assert components(translation_page, gradio.Dataset)[0].samples == [["세 개의 사과"]]
     assert [box.label for box in components(translation_page, gradio.Textbox)] == ["Text", "Output"]
+
+
+def test_its_heading_stands_below_those_of_the_page_that_it_is_a_part_of(published):
+    with gradio.Blocks() as page:
+        place_model(published, *load_model(published), level=3)
+    assert components(page, gradio.Markdown)[0].value.startswith("### tiny\n")
 
 
 NASTY = (

@@ -224,17 +224,46 @@ def test_the_colours_are_viridis():
     np.testing.assert_allclose(drawn, colormaps["viridis"](places)[:, :3] * 255, atol=7)
 
 
+@pytest.fixture
+def in_chromium(tmp_path):
+    """A function: a page -> its HTML once Chromium has run it."""
+
+    def dumped(page):
+        (tmp_path / "map.html").write_text(page, encoding="utf-8")
+        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+        ends = ["--timeout=5000", "--virtual-time-budget=5000", "--dump-dom"]
+        command = [CHROMIUM, *flags, *ends, f"file://{tmp_path}/map.html"]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
+
+    return dumped
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="wants Chromium")
-def test_it_comes_alive(tmp_path):
-    (tmp_path / "map.html").write_text(attention_page(nasty_maps(), "x"), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-    done = subprocess.run(
-        [CHROMIUM, *flags, "--timeout=5000", "--virtual-time-budget=5000", "--dump-dom", f"file://{tmp_path}/map.html"],
-        capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    reader = Reader(done.stdout)
+def test_it_comes_alive(in_chromium):
+    shown = in_chromium(attention_page(nasty_maps(), "x"))
+    reader = Reader(shown)
     assert ("body", {"data-ready": "yes"}) in reader.elements
-    options = re.findall(r"<option[^>]*>([^<]*)", done.stdout)
+    options = re.findall(r"<option[^>]*>([^<]*)", shown)
     assert options[:5] == [ENCODER, "all 2 layers, averaged", "rolled out through all layers", "layer 1", "layer 2"]
     assert len([tag for tag, _ in reader.elements if tag == "button"]) == 3 * 4
+
+
+TOUCHED = """<script>
+const wait = setInterval(() => {
+  if (!document.body.dataset.ready) return;
+  clearInterval(wait);
+  const plot = document.getElementById("plot"), { right, bottom } = plot.getBoundingClientRect();
+  for (const kind of ["pointerdown", "pointerup", "pointerleave"])
+    plot.dispatchEvent(new PointerEvent(kind, { pointerType: "POINTER", clientX: right - 60, clientY: bottom - 10 }));
+}, 50);
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="wants Chromium")
+@pytest.mark.parametrize(("pointer", "stays"), [("touch", True), ("mouse", False)])
+def test_what_a_finger_touched_stays_marked_when_it_is_lifted(in_chromium, pointer, stays):
+    page = attention_page(nasty_maps(), "x")
+    page = re.sub(r"<meta http-equiv[^>]*>", "", page) + TOUCHED.replace("POINTER", pointer)
+    assert bool(Reader(in_chromium(page)).texts.get("said", "").strip()) == stays

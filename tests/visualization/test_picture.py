@@ -39,6 +39,25 @@ def test_nothing_is_said_where_nothing_is_missing(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_colour_bar_stands_beside_its_map(tmp_path, monkeypatch):
+    """also beside one that is narrower than another below it"""
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *_, **__: (figures.append(figure), figure.draw_without_rendering())
+    )
+    labels = ["a"] * 24
+    maps = [AttentionMap(CROSS, torch.eye(24)[None, None, :, :keys], labels, labels[:keys]) for keys in (10, 24)]
+    attention_picture(AttentionMaps(maps, source="x"), tmp_path / "map.png")
+    drawn = [axes for axes in figures[0].axes if axes.images]
+    assert len(drawn) == 2
+    for axes in drawn:
+        (bar,) = axes.child_axes
+        gap = bar.get_window_extent().x0 - axes.get_window_extent().x1
+        assert 0 < gap / figures[0].dpi < 0.2  # inches
+
+
 def test_korean_has_a_font_or_is_missing():
     families, missing = find_fonts("half 세 시")
     assert families[0] == "DejaVu Sans"
