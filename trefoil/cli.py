@@ -449,6 +449,7 @@ def _train(arguments: argparse.Namespace) -> int:
         raise UserError("trefoil train: --dry-run keeps no results for --json to print; give one of them")
     recipe = _recipe(arguments)
     from .data.progress import say
+    from .records import as_json
     from .training.debug import dry_run
     from .training.run import train
     from .training.stopping import interrupting
@@ -464,7 +465,7 @@ def _train(arguments: argparse.Namespace) -> int:
             return 0
         results = train(recipe)
     if _rank() == 0 and arguments.json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        print(as_json(results, indent=2))
     elif _rank() == 0:
         for line in summary(results, Path(recipe.output_dir)):
             say(line)
@@ -495,6 +496,7 @@ def _launch(arguments: argparse.Namespace) -> int:
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from .predict import model_folder
+    from .records import as_json
     from .report import lines_of, report_of, require_own, score_lines, write_report
     from .training.adapters import whole_model
     from .training.measured import write_predictions
@@ -538,7 +540,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if _rank() == 0:
         if output is not None:
             write_report(output, report, measured)
-        print(json.dumps(told, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines))
+        print(as_json(told, indent=2) if arguments.json else "\n".join(lines))
     return 0
 
 
@@ -556,9 +558,10 @@ def _measure(folder: Path | str, arguments: argparse.Namespace) -> "Measured":
 
 def _compare(arguments: argparse.Namespace) -> int:
     from .compare import compare, lines_of
+    from .records import as_json
 
     found = compare((arguments.one, arguments.other), arguments.data, _overrides(arguments))
-    print(json.dumps(found, indent=2, ensure_ascii=False) if arguments.json else "\n".join(lines_of(found)))
+    print(as_json(found, indent=2) if arguments.json else "\n".join(lines_of(found)))
     return 0
 
 

@@ -184,12 +184,12 @@ class Records:
         return text.getvalue()
 
 
-def as_json(content: Any) -> str:
+def as_json(content: Any, indent: int | None = None) -> str:
     """As JSON, which has no NaN and no infinity: they are null."""
     try:
-        return json.dumps(content, ensure_ascii=False, default=str, allow_nan=False)
+        return json.dumps(content, ensure_ascii=False, default=str, allow_nan=False, indent=indent)
     except ValueError:
-        return json.dumps(_finite(content), ensure_ascii=False, default=str)
+        return json.dumps(_finite(content), ensure_ascii=False, default=str, indent=indent)
 
 
 def _finite(content: Any) -> Any:

@@ -1,7 +1,6 @@
 """What `trefoil evaluate` tells: scores, the same by parts of the rows, and of labels which are taken for which; as tables, JSON
 and files."""
 
-import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import sklearn.metrics
 from .configuration.errors import UserError
 from .data.whole_files import write_folder
 from .recipes.schema import Recipe
+from .records import as_json
 from .tasks.labelled import LabelledPreprocessor
 from .tasks.metrics.classification import calibration, label_scores
 from .tasks.metrics.paired import ACCURACY, MICRO_F1, Measure
@@ -157,7 +157,7 @@ def write_report(folder: Path, report: dict[str, Any], measured: Measured | None
     of labels."""
 
     def fill(new: Path) -> None:
-        (new / RESULTS).write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (new / RESULTS).write_text(as_json(report, indent=2) + "\n", encoding="utf-8")
         if measured is None:
             return
         recipe: Recipe = measured.evaluator.recipe

@@ -310,3 +310,9 @@ def test_answers_to_answers_lose_no_column():
     assert put.header == [
         "predicted_predicted_line", *columns, "predicted_predicted_label", "score",
     ]  # fmt: skip
+
+
+def test_json_has_null_for_what_is_no_number():
+    told = records.as_json({"loss": float("nan"), "scores": [1.0, float("inf")]}, indent=2)
+    assert json.loads(told, parse_constant=pytest.fail) == {"loss": None, "scores": [1.0, None]}
+    assert told.startswith('{\n  "loss"')
