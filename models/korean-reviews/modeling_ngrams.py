@@ -6,6 +6,8 @@ from transformers.configuration_utils import PreTrainedConfig
 
 MULTIPLIER = 1_000_003  # of a polynomial hash
 ENDING, BEGINNING = 0, 1
+# AdamW moves a weight by the learning rate in a step, and that of an n-gram, which is in few texts, must come as far in fewer steps
+PACE = 20.0
 
 
 class NgramEmbeddings(nn.Module):
@@ -47,8 +49,10 @@ class NgramEmbeddings(nn.Module):
 
 
 class NgramClassifier(nn.Module):
-    """Scores of a sequence's labels, the sum of a weight for each n-gram in it: a linear model beside the layers (Cheng et al. 2016,
+    """Scores of a sequence's labels by its N n-grams, a weight for each and label: a linear model beside the layers (Cheng et al. 2016,
     §3.1), whose features are a bag of n-grams (Wang & Manning 2012). With few layers and few data it is the better half.
+
+        s = PACE / √N Σ_i w_i
 
     Rows are found by hashing (Weinberger et al. 2009); all are zero before training.
     """
@@ -66,7 +70,9 @@ class NgramClassifier(nn.Module):
         """
         ids = real_ids(input_ids, attention_mask)
         rows = torch.stack([rows_of(ids, size, self.weight.shape[0], ENDING) for size in self.sizes], dim=-1)
-        return (nn.functional.embedding(rows, self.weight) * (ids != 0)[..., None, None]).sum(dim=(1, 2))
+        weights = nn.functional.embedding(rows, self.weight) * (ids != 0)[..., None, None]
+        count = (ids != 0).sum(dim=1, keepdim=True).clamp(min=1) * len(self.sizes)
+        return PACE / count.sqrt() * weights.sum(dim=(1, 2))
 
 
 def real_ids(input_ids: torch.Tensor, attention_mask: torch.Tensor | dict | None) -> torch.Tensor:
