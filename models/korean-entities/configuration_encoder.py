@@ -22,6 +22,10 @@ class TrefoilEncoderConfig(TrefoilConfig):
         ngram_embedding_size: Width of their table. Default: 64, where there are n-grams.
         classifier_pooling: What a sequence is classified by: the hidden state of its first token (`cls`), or the
             `mean` over its tokens.
+        classifier_ngram_sizes: Lengths, in tokens, of n-grams by which a sequence is classified beside the layers, a weight for each and
+            label (Wang & Manning 2012; Cheng et al. 2016): where few data let layers learn little, a linear model learns more. In
+            tokens that are characters it sees words and their parts. Such a model reads ids, not `inputs_embeds`. Default: none.
+        classifier_ngram_vocab_size: Rows of their table, in which n-grams are found by hashing. Default: 262,144, where there are.
         classifier_transform: Every head starts with the transform of masked language modelling (dense, activation,
             norm; ModernBERT); else only that for sequences has one of its own, dense and activation (BERT's pooler).
         transform_act: Activation of the transform. Default: `hidden_act`.
@@ -37,6 +41,8 @@ class TrefoilEncoderConfig(TrefoilConfig):
     ngram_vocab_size: int | None = None
     ngram_embedding_size: int | None = None
     classifier_pooling: Literal["cls", "mean"] = "cls"
+    classifier_ngram_sizes: list[int] | None = None
+    classifier_ngram_vocab_size: int | None = None
     classifier_transform: bool = False
     transform_act: str | None = None
     transform_bias: bool | None = None
@@ -50,6 +56,8 @@ class TrefoilEncoderConfig(TrefoilConfig):
         if self.ngram_sizes:
             self.ngram_vocab_size = 65_536 if self.ngram_vocab_size is None else self.ngram_vocab_size
             self.ngram_embedding_size = 64 if self.ngram_embedding_size is None else self.ngram_embedding_size
+        if self.classifier_ngram_sizes and self.classifier_ngram_vocab_size is None:
+            self.classifier_ngram_vocab_size = 262_144
         if self.transform_act is None:
             self.transform_act = self.hidden_act
         if self.transform_bias is None:
@@ -66,11 +74,13 @@ class TrefoilEncoderConfig(TrefoilConfig):
         """Checks between fields; each message names the fields and their values."""
         super().validate_architecture()
         assert self.embedding_size is not None  # filled in by __post_init__
-        for name in ("embedding_size", "ngram_vocab_size", "ngram_embedding_size"):
+        for name in ("embedding_size", "ngram_vocab_size", "ngram_embedding_size", "classifier_ngram_vocab_size"):
             if (size := getattr(self, name)) is not None and size <= 0:
                 raise ValueError(f"{name}={size} must be positive")
         if any(size < 2 for size in self.ngram_sizes or []):
             raise ValueError(f"ngram_sizes={self.ngram_sizes} must be 2 or more; single tokens have embeddings")
+        if any(size < 1 for size in self.classifier_ngram_sizes or []):
+            raise ValueError(f"classifier_ngram_sizes={self.classifier_ngram_sizes} must be 1 or more")
         if self.position_embedding_type == "sinusoidal" and self.embedding_size % 2 != 0:
             raise ValueError(
                 f"embedding_size={self.embedding_size} must be even with position_embedding_type='sinusoidal'"

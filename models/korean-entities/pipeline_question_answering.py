@@ -208,7 +208,7 @@ def best_spans(
                 continue
             span = slices[tokens[first]][0], slices[tokens[first + more]][1]
             found.add(span)
-            best[span] = max(best.get(span, 0.0), scores[first, more].item())
+            best[span] = max(scores[first, more].item(), best.get(span, 0.0))  # in this order NaN stays
             if len(found) == top_k:
                 break
     answers = [Span(score, *span) for span, score in best.items()]

@@ -19,6 +19,7 @@ from transformers.utils.generic import can_return_tuple
 from .modeling_crf import LinearChainCRF
 from .modeling_dropout import Dropout
 from .modeling_losses import infer_problem_type, labelled, sequence_loss, span_cross_entropy, token_cross_entropy
+from .modeling_ngrams import NgramClassifier
 from .modeling_norms import make_norm
 from .modeling_stack import TransformerPreTrainedModel, TransformerStack
 from .modeling_unpadding import Unread
@@ -159,7 +160,8 @@ class HeadedModel(TransformerPreTrainedModel):
 
 
 class SequenceClassificationModel(HeadedModel):
-    """Pooling, dropout and a projection to the labels of a whole sequence.
+    """Pooling, dropout and a projection to the labels of a whole sequence; and what its n-grams say of them, where
+    `classifier_ngram_sizes` wants them.
 
     Attributes:
         pooler_class: Hidden states, attention mask and ids to one vector.
@@ -174,8 +176,16 @@ class SequenceClassificationModel(HeadedModel):
         self.num_labels = config.num_labels
         self.pooler = self.pooler_class(config)
         self.score = nn.Linear(config.hidden_size, config.num_labels, bias=self.score_bias)
+        # decoders have no such option
+        self.ngrams = NgramClassifier(config) if getattr(config, "classifier_ngram_sizes", None) else None
         self.loss_function = sequence_loss
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, NgramClassifier):
+            initialization.zeros_(module.weight)
 
     @can_return_tuple
     def forward(
@@ -210,6 +220,11 @@ class SequenceClassificationModel(HeadedModel):
         )
         pooled = self.pooler(outputs.last_hidden_state, attention_mask, input_ids)
         logits = self.score(self.dropout(self.transform(pooled)))
+        if self.ngrams is not None:
+            if input_ids is None:
+                sizes = self.config.classifier_ngram_sizes
+                raise ValueError(f"classifier_ngram_sizes={sizes} are of input_ids, not of inputs_embeds")
+            logits = logits + self.ngrams(input_ids, attention_mask)
         loss = None
         if labels is not None:
             if self.config.problem_type is None:
