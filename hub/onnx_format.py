@@ -1,6 +1,7 @@
 """ONNX, by transformers' exporter, and what ONNX Runtime makes of it."""
 
 import io
+import logging
 import warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -40,6 +41,7 @@ def write(
     ids = torch.randint(3, 4, (2, 4))
     sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=_longest(model))}
     example = _inputs(model, tokenizer, ids)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # of operations of its own that it cannot read
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = OnnxConfig(dynamic_shapes=dict.fromkeys(example, sizes))
