@@ -15,6 +15,7 @@ from typing import Any
 import datasets
 import numpy as np
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import broadcast_object_list, set_seed
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -272,6 +273,12 @@ def encode_splits(
     return in_turns(accelerator, writes_token_ids(accelerator), encode)
 
 
+class _States:
+    """Whether it was a run of ours that told accelerate of a precision, which it holds for all of a process."""
+
+    are_ours = False
+
+
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
     training = recipe.training
     require_known_engine()
@@ -284,6 +291,9 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             raise UserError(
                 f"training.trackers: {tracker!r} is not installed or unknown; installed are {', '.join(available)}"
             )
+    if _States.are_ours:
+        AcceleratorState._reset_state()  # of a run before in this process, perhaps in another precision
+    _States.are_ours = not AcceleratorState._shared_state
     try:
         accelerator = Accelerator(
             mixed_precision=accelerates(training.mixed_precision) if run_folder is not None else None,

@@ -35,7 +35,7 @@ from trefoil.configuration.errors import UserError
 from trefoil.data import whole_files
 from trefoil.tasks import TASKS
 from trefoil.tasks.translation import TranslationEvaluator
-from trefoil.training import checkpoint_writer, training_data
+from trefoil.training import checkpoint_writer, run, training_data
 from trefoil.training.checkpoints import checkpoint_folders, latest_checkpoint, load_state
 from trefoil.training.engine import Engine
 from trefoil.training.loop import TrainingLoop
@@ -805,8 +805,15 @@ def test_weights_are_looked_at_once_a_step_though_it_is_evaluated_and_saved(tmp_
         return isfinite(self)
 
     monkeypatch.setattr(torch.nn.Parameter, "isfinite", look_and_count, raising=False)
+    monkeypatch.setattr(run, "first_not_finite", lambda weights: None)  # of the best, which is loaded to be measured
     train(tiny_recipe(tmp_path / "run", training={"max_steps": 4, "evaluate_every": 2, "save_every": 2}))
     assert set(looked.values()) == {2}
+
+
+def test_a_run_may_have_another_precision_than_the_one_before_it(tmp_path):
+    for precision in ("no", "bf16", "no"):
+        training = {"max_steps": 1, "mixed_precision": precision}
+        train(tiny_recipe(tmp_path / f"{precision}-{len(list(tmp_path.iterdir()))}", training=training))
 
 
 # `overflow` of this file, in each process, and a copy of what there was before
