@@ -273,12 +273,6 @@ def encode_splits(
     return in_turns(accelerator, writes_token_ids(accelerator), encode)
 
 
-class _States:
-    """Whether it was a run of ours that told accelerate of a precision, which it holds for all of a process."""
-
-    are_ours = False
-
-
 def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Accelerator:
     training = recipe.training
     require_known_engine()
@@ -291,12 +285,12 @@ def make_accelerator(recipe: Recipe, run_folder: RunFolder | None = None) -> Acc
             raise UserError(
                 f"training.trackers: {tracker!r} is not installed or unknown; installed are {', '.join(available)}"
             )
-    if _States.are_ours:
-        AcceleratorState._reset_state()  # of a run before in this process, perhaps in another precision
-    _States.are_ours = not AcceleratorState._shared_state
+    precision = accelerates(training.mixed_precision) if run_folder is not None else None
+    if precision not in (None, AcceleratorState._shared_state.get("_mixed_precision")):
+        AcceleratorState._reset_state()  # of what was computed before in this process, for all of which it holds one precision
     try:
         accelerator = Accelerator(
-            mixed_precision=accelerates(training.mixed_precision) if run_folder is not None else None,
+            mixed_precision=precision,
             log_with=trackers or None,
             project_dir=str(run_folder) if run_folder is not None else None,
             kwargs_handlers=recipe_handlers(training.mixed_precision) if run_folder is not None else None,
