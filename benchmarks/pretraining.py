@@ -97,47 +97,45 @@ def recipe_of(arguments: argparse.Namespace, name: str, task: str, minutes: floa
     return recipe
 
 
+def encoders_tokenizer(output: Path) -> dict[str, str]:
+    """That of the first run, which all others take."""
+    return {"path": str(output / "encoder/tokenizer")}
+
+
 def pretraining(arguments: argparse.Namespace) -> Iterator[Training]:
     sources = [{"path": folder, "columns": {"text": column}} for folder, column in arguments.texts]
     for family, (task, options) in OBJECTIVES.items():
-        tokenizer = (
-            {"vocab_size": 8000} if task == "masked-lm" else {"path": str(arguments.output / "encoder/tokenizer")}
-        )
+        tokenizer = {"vocab_size": 8000} if family == "encoder" else encoders_tokenizer(arguments.output)
         data = {"sources": sources, "validation_split": "validation[:200]", "test_split": None}
         change = {"data": data, "tokenizer": tokenizer, "options": options}
         model = {"model": {"preset": f"{family}-tiny", "config": SIZE}}
         yield Training(family, family, NOTHING, recipe_of(arguments, family, task, arguments.minutes, change, model))
 
 
-def starts_of(family: str) -> Iterator[tuple[str, str | dict[str, str] | None]]:
-    """What a model of a family can start from: its name in the table, and the runs."""
+def starts_of(family: str, output: Path) -> Iterator[tuple[str, str | dict[str, str] | None]]:
+    """What a model of a family can start from: its name in the table, and the recipe's `model.init_from`."""
     yield NOTHING, None
-    yield f"{family}, {OBJECTIVES[family][0]}", family
+    yield f"{family}, {OBJECTIVES[family][0]}", str(output / family)
     if family == "encoder-decoder":
-        yield JOINED, {"encoder": "encoder", "decoder": "decoder"}
+        yield JOINED, {half: str(output / half) for half in ("encoder", "decoder")}
 
 
 def downstream(arguments: argparse.Namespace, kind: str) -> Iterator[Training]:
-    wanted, output = DOWNSTREAM[kind], arguments.output
+    wanted = DOWNSTREAM[kind]
     for family in wanted.families:
-        for start, runs in starts_of(family):
+        for start, places in starts_of(family, arguments.output):
             config: dict[str, Any] = {"hidden_dropout": 0.2}
             if family == "encoder" and wanted.task == "text-classification":
                 config["classifier_pooling"] = "mean"
-            model: dict[str, Any] = {"config": SIZE | config, "preset": f"{family}-tiny"}
-            tokenizer = {"path": str(output / "encoder/tokenizer")}
-            if runs is not None:
-                places = (
-                    str(output / runs)
-                    if isinstance(runs, str)
-                    else {half: str(output / run) for half, run in runs.items()}
-                )
-                model, tokenizer = {"config": config, "init_from": places}, {}
+            model: dict[str, Any] = {"config": config, "init_from": places}
+            tokenizer: dict[str, str] = {}
+            if places is None:
+                model = {"config": SIZE | config, "preset": f"{family}-tiny"}
+                tokenizer = encoders_tokenizer(arguments.output)
             name = f"{kind}-{family}-{start.replace(' ', '')}"
             change = {"data": {"path": getattr(arguments, kind)}, "model": model, "tokenizer": tokenizer}
             rate = {"optimization": {"learning_rate": 1e-3 if wanted.task.endswith("classification") else 4e-3}}
-            minutes = arguments.task_minutes
-            recipe = recipe_of(arguments, name, wanted.task, minutes, change, rate, wanted.changes)
+            recipe = recipe_of(arguments, name, wanted.task, arguments.task_minutes, change, rate, wanted.changes)
             yield Training(name, family, start, recipe)
 
 

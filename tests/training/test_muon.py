@@ -61,8 +61,8 @@ def test_small_singular_values_come_near_one_too(monkeypatch, precision):
     left, right = (torch.linalg.qr(torch.randn(16, 16, generator=random))[0] for _ in range(2))
     wanted = torch.logspace(-2.3, 0, 16)  # the least is 0.0036 of the norm
     found = orthogonal((left * wanted @ right)[None])[0]
-    assert (torch.diagonal(left.mT @ found @ right.mT) - 1).abs().max() < 0.28
-    assert ((left.mT @ found @ right.mT) - torch.eye(16)).abs().max() < 0.28
+    assert (torch.diagonal(left.mT @ found @ right.mT) - 1).abs().max() < 0.25
+    assert ((left.mT @ found @ right.mT) - torch.eye(16)).abs().max() < 0.25
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
