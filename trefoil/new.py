@@ -65,6 +65,7 @@ WINDOWED = ("token-classification", "question-answering")  # which read long tex
 LANGUAGE_MODELS = ("masked-lm", "causal-lm", "denoising")
 WRITING = ("translation", "summarization")  # by Muon, which learned translation several times as fast (docs/log.md)
 SHORT = 1000  # bytes, the longest of texts that are classified by n-grams of their characters (docs/log.md)
+FEW = 5e6  # characters, up to which they are tagged by their n-grams and a chain over the tags
 SMOOTHED = ("text-classification", "translation", "summarization", "image-captioning")
 
 
@@ -336,7 +337,15 @@ def fitting_columns(role: str, columns: dict[str, list]) -> list[str]:
 
 def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]) -> str:
     """A recipe in YAML, with comments on what was chosen and why."""
-    content = {"task": task.name, "data": data.keys, "training": {"max_steps": 1}, "model": {"init_from": "any"}}
+    options: dict[str, Any] = {}
+    if task.name == "token-classification":
+        tokens_of_rows = data.rows[data.keys.get("columns", {}).get("tokens", "tokens")]
+        if all(isinstance(token, str) and len(token) <= 1 for tokens in tokens_of_rows for token in tokens or []):
+            options = {"delimiter": ("", "tokens are characters")}
+    content = {
+        "task": task.name, "data": data.keys, "options": {name: value for name, (value, _) in options.items()},
+        "training": {"max_steps": 1}, "model": {"init_from": "any"},
+    }  # fmt: skip
     reader = task.reader(task, build(Recipe, content, "trefoil new"))
     rows = reader.prepared(data.rows, data.place)
     found = reader.mistakes(rows, lambda index: f"{data.place} example {index + 1}")
@@ -350,7 +359,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     longest = max((len(text.encode()) for text in texts), default=0)
     labels = label_note(reader, rows)
     languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
-    by_ngrams = task.name == "text-classification" and longest <= SHORT
+    is_tagging = task.name == "token-classification" and characters <= FEW
+    by_ngrams = is_tagging or (task.name == "text-classification" and longest <= SHORT)
     tokens = characters / 3
     read = characters if by_ngrams else tokens
     is_packed = task.name in LANGUAGE_MODELS
@@ -375,15 +385,15 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     tokenizer: dict[str, Any] = {"vocab_size": (int(vocabulary), f"by the {characters:,.0f} characters of text")}
     if by_ngrams:
         # a syllable is a character in some scripts, and letters are many to a word in others
-        config |= {
-            "num_hidden_layers": 1,
-            "classifier_ngram_sizes": [*range(1, 5 if {*languages} & {"ko", "ja", "zh"} else 7)],
-        }
+        config |= {"classifier_ngram_sizes": [*range(1, 5 if {*languages} & {"ko", "ja", "zh"} else 7)]}
+        config |= {"ngram_sizes": [2, 3, 4], "classifier_crf": True} if is_tagging else {"num_hidden_layers": 1}
         tokenizer = {
-            "kind": ("characters", "whose n-grams tell more of short texts than layers learn"),
+            "kind": ("characters", "whose n-grams tell more of few or short texts than layers learn"),
             "vocab_size": (5000, "at most"),
-            "lowercase": (True, ""),
-        }
+        } | ({} if is_tagging else {"lowercase": (True, "")})
+    if is_tagging:
+        rate *= 2
+        options = options or {"label_all_subwords": (True, "each character has its word's tag")}
     config |= {"max_position_embeddings": 256} if is_packed else {}
     # without it nothing is left to learn of labels that are all right, and one surprise then breaks what was learned
     smoothing = {"label_smoothing": (0.1, "")} if task.name in SMOOTHED else {}
@@ -398,11 +408,13 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         "output_dir": (f"runs/{name}", ""),
         "data": {key: (value, "") for key, value in data.keys.items()}
         | ({"invalid_examples": ("skip", "error: stop at the first")} if found else {}),
+        **({"options": options} if options else {}),
         "tokenizer": tokenizer,
         "model": {"preset": (f"{family}-{size}", "tiny, small or base"), "config": (config, "")},
         "batches": {"tokens_per_batch": (batch, "of a step; small data wants small batches")}
-        | ({"truncate": (True, f"the longest text has {longest:,} bytes")} if truncates else {}),
-        "optimization": ({"optimizer": ("muon", "")} if task.name in WRITING else {})
+        | ({"truncate": (True, f"the longest text has {longest:,} bytes")} if truncates else {})
+        | ({"token_dropout": (0.1, "of the characters, so that names are not learned by heart")} if is_tagging else {}),
+        "optimization": ({"optimizer": ("muon", "")} if task.name in WRITING or is_tagging else {})
         | {
             "learning_rate": (rate, ""),
             "schedule": ("linear", "warm-up: a tenth of the run, at most 400 steps"),

@@ -16,6 +16,7 @@ from .recipes.reading import parse_yaml
 from .training.adapters import whole_model
 from .training.run_folder import ModelFolder, best_model
 from .training.strangers import require_loadable
+from .training.watch import first_not_finite
 from .visualization.asking import (
     LOADING_ERRORS,
     MODEL_ERRORS,
@@ -237,6 +238,8 @@ def load(model: str | os.PathLike, task: str | None = None, trust_remote_code: b
     except LOADING_ERRORS as error:
         missing = "" if Path(folder).is_dir() else "no such folder, and no Hub id that can be loaded: "
         raise UserError(f"{folder}: {missing}{reason(error)}") from None
+    if (name := first_not_finite(pipe.model.named_parameters())) is not None:  # it would write nothing, or anything
+        raise UserError(f"{folder}: {name} holds NaN or an infinity, so it can answer nothing; train it anew")
     if task is not None and found != task:
         raise UserError(f"{folder}: the head of the model is for {found}, not for {task}")
     defaults = {}

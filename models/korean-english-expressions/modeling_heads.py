@@ -19,7 +19,7 @@ from transformers.utils.generic import can_return_tuple
 from .modeling_crf import LinearChainCRF
 from .modeling_dropout import Dropout
 from .modeling_losses import infer_problem_type, labelled, sequence_loss, span_cross_entropy, token_cross_entropy
-from .modeling_ngrams import NgramClassifier
+from .modeling_ngrams import NgramClassifier, NgramTagger, NgramWeights
 from .modeling_norms import make_norm
 from .modeling_stack import TransformerPreTrainedModel, TransformerStack
 from .modeling_unpadding import Unread
@@ -152,6 +152,12 @@ class HeadedModel(TransformerPreTrainedModel):
         self.transform = Transform(config) if getattr(config, "classifier_transform", False) else nn.Identity()
         self.dropout = Dropout(config.head_dropout)
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, NgramWeights):
+            initialization.zeros_(module.weight)
+
     def run_base(self, supervised: bool, **inputs: Any) -> BaseModelOutput:
         """The base model's outputs; a decoder that is given labels makes no cache unless it is asked for one."""
         if supervised and self.base_class.is_causal and inputs.get("past_key_values") is None:
@@ -180,12 +186,6 @@ class SequenceClassificationModel(HeadedModel):
         self.ngrams = NgramClassifier(config) if getattr(config, "classifier_ngram_sizes", None) else None
         self.loss_function = sequence_loss
         self.post_init()
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        super()._init_weights(module)
-        if isinstance(module, NgramClassifier):
-            initialization.zeros_(module.weight)
 
     @can_return_tuple
     def forward(
@@ -221,9 +221,6 @@ class SequenceClassificationModel(HeadedModel):
         pooled = self.pooler(outputs.last_hidden_state, attention_mask, input_ids)
         logits = self.score(self.dropout(self.transform(pooled)))
         if self.ngrams is not None:
-            if input_ids is None:
-                sizes = self.config.classifier_ngram_sizes
-                raise ValueError(f"classifier_ngram_sizes={sizes} are of input_ids, not of inputs_embeds")
             logits = logits + self.ngrams(input_ids, attention_mask)
         loss = None
         if labels is not None:
@@ -239,12 +236,14 @@ class SequenceClassificationModel(HeadedModel):
 
 
 class TokenClassificationModel(HeadedModel):
-    """Dropout and a projection to the labels of each token; and a chain over these, where `classifier_crf` wants one."""
+    """Dropout and a projection to the labels of each token; what the n-grams around it say of them, where `classifier_ngram_sizes` wants
+    them; and a chain over the labels, where `classifier_crf` wants one."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config)
         self.num_labels = config.num_labels
         self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.ngrams = NgramTagger(config) if config.classifier_ngram_sizes else None
         self.crf = LinearChainCRF(config) if config.classifier_crf else None
         self.loss_function = token_cross_entropy
         self.post_init()
@@ -285,6 +284,8 @@ class TokenClassificationModel(HeadedModel):
             **kwargs,
         )
         logits = self.score(self.dropout(self.transform(outputs.last_hidden_state)))
+        if self.ngrams is not None:
+            logits = logits + self.ngrams(input_ids, attention_mask, kwargs.get("sequence_ids"))
         loss = None
         if self.crf is not None:
             real = real_tokens(logits, attention_mask)

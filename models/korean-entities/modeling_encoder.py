@@ -72,8 +72,6 @@ class TrefoilEncoderModel(TransformerStack):
             token_type_ids = None if token_type_ids is None else sequences.join(token_type_ids)
         inputs_embeds = self.embed(inputs, sequences)
         if self.embed_ngrams is not None:
-            if input_ids is None:
-                raise ValueError(f"ngram_sizes={self.config.ngram_sizes} are of input_ids, not of inputs_embeds")
             ngrams = self.embed_ngrams(input_ids, attention_mask, sequence_ids)
             inputs_embeds = inputs_embeds + (ngrams if sequences is None else sequences.join(ngrams))
         if sequences is None:

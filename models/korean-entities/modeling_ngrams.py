@@ -1,5 +1,7 @@
 """N-grams: what tokens mean together, looked up and not computed."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
@@ -28,7 +30,7 @@ class NgramEmbeddings(nn.Module):
 
     def forward(
         self,
-        input_ids: torch.Tensor,
+        input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | dict | None = None,
         sequence_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
@@ -48,11 +50,9 @@ class NgramEmbeddings(nn.Module):
         )
 
 
-class NgramClassifier(nn.Module):
-    """Scores of a sequence's labels by its N n-grams, a weight for each and label: a linear model beside the layers (Cheng et al. 2016,
-    §3.1), whose features are a bag of n-grams (Wang & Manning 2012). With few layers and few data it is the better half.
-
-        s = PACE / √N Σ_i w_i
+class NgramWeights(nn.Module):
+    """A linear model beside the layers (Cheng et al. 2016, §3.1): a weight for each n-gram and label. With few layers and few data it is
+    the better half.
 
     Rows are found by hashing (Weinberger et al. 2009); all are zero before training.
     """
@@ -62,7 +62,16 @@ class NgramClassifier(nn.Module):
         self.sizes = list(config.classifier_ngram_sizes)
         self.weight = nn.Parameter(torch.zeros(config.classifier_ngram_vocab_size, config.num_labels))
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | dict | None = None) -> torch.Tensor:
+
+class NgramClassifier(NgramWeights):
+    """Scores of a sequence's labels by its N n-grams, whose bag is its features (Wang & Manning 2012).
+
+    s = PACE / √N Σ_i w_i
+    """
+
+    def forward(
+        self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | dict | None = None
+    ) -> torch.Tensor:
         """`(B, T)` to `(B, num_labels)`.
 
         Args:
@@ -75,8 +84,43 @@ class NgramClassifier(nn.Module):
         return PACE / count.sqrt() * weights.sum(dim=(1, 2))
 
 
-def real_ids(input_ids: torch.Tensor, attention_mask: torch.Tensor | dict | None) -> torch.Tensor:
-    """Ids counted from 1, since 0 is where there is no token."""
+class NgramTagger(NgramWeights):
+    """Scores of each token's labels by the N n-grams that hold it or lie within two tokens of it, each with its place: what a conditional random
+    field is given by hand (Lafferty et al. 2001; Sha & Pereira 2003, §4.1).
+
+    s_t = PACE / √N Σ_i w_ti
+    """
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | dict | None = None,
+        sequence_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`(B, T)` to `(B, T, num_labels)`.
+
+        Args:
+            attention_mask, sequence_ids: As of `NgramEmbeddings`.
+        """
+        ids, reach = real_ids(input_ids, attention_mask), max(self.sizes) + 1
+        near = {place: _shifted(ids, -place, sequence_ids) for place in range(-reach, reach + 1)}
+        rows = [
+            hashed([*(near[start + i] for i in range(size)), 2 * reach * size + start], self.weight.shape[0])
+            for size in self.sizes
+            for start in range(-size - 1, 3)
+        ]
+        weights = nn.functional.embedding(torch.stack(rows, dim=-1), self.weight)
+        return PACE / len(rows) ** 0.5 * weights.sum(dim=2)
+
+
+def real_ids(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | dict | None) -> torch.Tensor:
+    """Ids counted from 1, since 0 is where there is no token.
+
+    Raises:
+        ValueError: There are no ids.
+    """
+    if input_ids is None:
+        raise ValueError("n-grams (ngram_sizes, classifier_ngram_sizes) are of input_ids, not of inputs_embeds")
     ids = input_ids + 1
     if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
         ids = ids * (attention_mask != 0)
@@ -86,25 +130,27 @@ def real_ids(input_ids: torch.Tensor, attention_mask: torch.Tensor | dict | None
 def rows_of(
     ids: torch.Tensor, size: int, count: int, way: int, sequence_ids: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """The row, of so many, of the n-gram that ends or begins with each token: a polynomial hash."""
+    """The row, of so many, of the n-gram that ends or begins with each token."""
+    distances = [distance if way == ENDING else -distance for distance in range(1, size)]
+    return hashed([ids, *(_shifted(ids, distance, sequence_ids) for distance in distances), 2 * size + way], count)
 
-    def with_next(so_far: torch.Tensor, more: torch.Tensor | int) -> torch.Tensor:
-        return (so_far * MULTIPLIER + more) % count
 
-    found = ids
-    for distance in range(1, size):
-        found = with_next(found, _shifted(ids, distance if way == ENDING else -distance, sequence_ids))
-    return with_next(found, 2 * size + way)
+def hashed(parts: Sequence[torch.Tensor | int], count: int) -> torch.Tensor:
+    """A polynomial hash of numbers, element by element: one of so many rows."""
+    found, *others = parts
+    for other in others:
+        found = (found * MULTIPLIER + other) % count
+    return found
 
 
 def _shifted(ids: torch.Tensor, distance: int, sequence_ids: torch.Tensor | None) -> torch.Tensor:
     """The id so many tokens before each, or behind it where that is negative; 0 where its sequence has none there."""
+    if distance == 0:
+        return ids
 
     def shift(values: torch.Tensor, fill: int) -> torch.Tensor:
-        length = values.shape[1]
-        if distance > 0:
-            return nn.functional.pad(values, (distance, 0), value=fill)[:, :length]
-        return nn.functional.pad(values, (0, -distance), value=fill)[:, -distance : length - distance]
+        padded = nn.functional.pad(values, (max(distance, 0), max(-distance, 0)), value=fill)
+        return padded[:, : values.shape[1]] if distance > 0 else padded[:, -values.shape[1] :]
 
     shifted = shift(ids, 0)
     return shifted if sequence_ids is None else shifted * (shift(sequence_ids, -1) == sequence_ids)

@@ -6,6 +6,11 @@ from huggingface_hub.dataclasses import strict
 
 from .configuration_base import TrefoilConfig
 
+TABLES = {
+    "ngram_sizes": {"ngram_vocab_size": 65_536, "ngram_embedding_size": 64},
+    "classifier_ngram_sizes": {"classifier_ngram_vocab_size": 262_144},
+}
+
 
 @strict
 class TrefoilEncoderConfig(TrefoilConfig):
@@ -22,9 +27,10 @@ class TrefoilEncoderConfig(TrefoilConfig):
         ngram_embedding_size: Width of their table. Default: 64, where there are n-grams.
         classifier_pooling: What a sequence is classified by: the hidden state of its first token (`cls`), or the
             `mean` over its tokens.
-        classifier_ngram_sizes: Lengths, in tokens, of n-grams by which a sequence is classified beside the layers, a weight for each and
-            label (Wang & Manning 2012; Cheng et al. 2016): where few data let layers learn little, a linear model learns more. In
-            tokens that are characters it sees words and their parts. Such a model reads ids, not `inputs_embeds`. Default: none.
+        classifier_ngram_sizes: Lengths, in tokens, of n-grams by which a sequence, or a token that is in them or near them, is classified
+            beside the layers, a weight for each and label (Wang & Manning 2012; Cheng et al. 2016): where few data let layers learn
+            little, a linear model learns more. In tokens that are characters it sees words and their parts. Such a model reads
+            ids, not `inputs_embeds`. Default: none.
         classifier_ngram_vocab_size: Rows of their table, in which n-grams are found by hashing. Default: 262,144, where there are.
         classifier_transform: Every head starts with the transform of masked language modelling (dense, activation,
             norm; ModernBERT); else only that for sequences has one of its own, dense and activation (BERT's pooler).
@@ -53,11 +59,8 @@ class TrefoilEncoderConfig(TrefoilConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.embedding_size is None:
             self.embedding_size = self.hidden_size
-        if self.ngram_sizes:
-            self.ngram_vocab_size = 65_536 if self.ngram_vocab_size is None else self.ngram_vocab_size
-            self.ngram_embedding_size = 64 if self.ngram_embedding_size is None else self.ngram_embedding_size
-        if self.classifier_ngram_sizes and self.classifier_ngram_vocab_size is None:
-            self.classifier_ngram_vocab_size = 262_144
+        for name in TABLES:
+            self._complete_table(name)
         if self.transform_act is None:
             self.transform_act = self.hidden_act
         if self.transform_bias is None:
@@ -69,6 +72,14 @@ class TrefoilEncoderConfig(TrefoilConfig):
         super().__setattr__(name, value)
         if name == "hidden_size" and before is not None and self.__dict__.get("embedding_size") == before:
             self.embedding_size = value
+        if name in TABLES:
+            self._complete_table(name)
+
+    def _complete_table(self, sizes: str) -> None:
+        """Of a pretrained model they are set when all is made."""
+        for name, default in TABLES[sizes].items():
+            if self.__dict__.get(sizes) and self.__dict__.get(name, default) is None:
+                setattr(self, name, default)
 
     def validate_architecture(self) -> None:
         """Checks between fields; each message names the fields and their values."""

@@ -517,7 +517,10 @@ def test_an_encoder_without_segments():
     assert "bert cannot express type_vocab_size=0 (it has 1)" in refusal(to_stock, model, "bert")
 
 
-@pytest.mark.parametrize(("option", "value", "has"), [("classifier_crf", True, False), ("ngram_sizes", [2, 3], None)])
+@pytest.mark.parametrize(
+    ("option", "value", "has"),
+    [("classifier_crf", True, False), ("ngram_sizes", [2, 3], None), ("classifier_ngram_sizes", [1, 2], None)],
+)
 def test_what_no_stock_tagger_has(option, value, has):
     model = tiny_model("encoder", "bert", type_vocab_size=2)
     tagger = trefoil.TrefoilEncoderForTokenClassification(

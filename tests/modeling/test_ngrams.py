@@ -5,7 +5,7 @@ import torch
 from conftest import SMALL, tiny_model
 
 import trefoil
-from trefoil.modeling.ngrams import PACE, NgramClassifier, NgramEmbeddings
+from trefoil.modeling.ngrams import PACE, NgramClassifier, NgramEmbeddings, NgramTagger
 
 
 def embeddings(*sizes):
@@ -57,14 +57,12 @@ def test_a_model_of_n_grams_reads_ids(token_ids):
     model = tiny_model("encoder", ngram_sizes=[2, 3])
     plain = tiny_model("encoder")
     assert not torch.allclose(model(token_ids).logits, plain(token_ids).logits)
-    with pytest.raises(ValueError, match=r"ngram_sizes=\[2, 3\] are of input_ids"):
+    with pytest.raises(ValueError, match=r"n-grams .* are of input_ids, not of inputs_embeds"):
         model(inputs_embeds=model.get_input_embeddings()(token_ids))
 
 
-def classifier(*sizes, labels=2):
-    module = NgramClassifier(
-        trefoil.TrefoilEncoderConfig(**SMALL, num_labels=labels, classifier_ngram_sizes=list(sizes))
-    )
+def classifier(*sizes, labels=2, kind=NgramClassifier):
+    module = kind(trefoil.TrefoilEncoderConfig(**SMALL, num_labels=labels, classifier_ngram_sizes=list(sizes)))
     torch.nn.init.normal_(module.weight, generator=torch.Generator().manual_seed(0))
     return module
 
@@ -88,27 +86,69 @@ def test_n_grams_tell_orders_apart_that_tokens_alone_do_not():
     assert not torch.allclose(pairs(there), pairs(back))
 
 
-def test_a_classifier_with_n_grams_begins_as_one_without_and_learns_them(token_ids, tmp_path):
+def tagger(*sizes):
+    return classifier(*sizes, labels=3, kind=NgramTagger)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "seen"), [([1], [3, 4, 5, 6, 7]), ([2], [2, 3, 4, 5, 6, 7, 8]), ([1, 3], [*range(1, 10)])]
+)
+def test_a_token_is_tagged_by_the_n_grams_that_hold_it_or_lie_near(sizes, seen):
+    assert changed(tagger(*sizes), torch.arange(11)[None] + 5, 5) == seen
+
+
+def test_an_n_gram_tells_of_each_place_in_it_something_else():
+    found = tagger(2)(torch.tensor([[9, 9, 9, 9, 5, 9, 9, 9, 9, 9, 9, 9, 9]]))[0]
+    assert len(found[1:8].unique(dim=0)) == 7
+    torch.testing.assert_close(found[8], found[9])  # the same around them
+
+
+def test_tags_know_nothing_of_other_documents_and_of_padding():
+    ids = torch.arange(9)[None] + 5
+    documents = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1]])
+    module = tagger(1, 2, 3)
+    together = module(ids, sequence_ids=documents)
+    torch.testing.assert_close(together[:, :5], module(ids[:, :5]))
+    torch.testing.assert_close(together[:, 5:], module(ids[:, 5:]))
+    for padding in [(0, 3), (3, 0)]:
+        real = torch.nn.functional.pad(torch.ones_like(ids), padding)
+        padded = torch.nn.functional.pad(ids, padding, value=7)
+        torch.testing.assert_close(module(padded, real)[real.bool()], module(ids)[0])
+
+
+@pytest.mark.parametrize("head", ["SequenceClassification", "TokenClassification"])
+def test_a_classifier_with_n_grams_begins_as_one_without_and_learns_them(head, token_ids, tmp_path):
     config = tiny_model("encoder", num_labels=2).config
-    plain = trefoil.TrefoilEncoderForSequenceClassification(config).eval()
-    model = trefoil.TrefoilEncoderForSequenceClassification(
-        type(config).from_dict(config.to_dict() | {"classifier_ngram_sizes": [1, 2]})
-    ).eval()
+    model_class = getattr(trefoil, f"TrefoilEncoderFor{head}")
+    plain = model_class(config).eval()
+    model = model_class(type(config).from_dict(config.to_dict() | {"classifier_ngram_sizes": [1, 2]})).eval()
     missing = model.load_state_dict(plain.state_dict(), strict=False).missing_keys
     assert missing == ["ngrams.weight"]
     torch.testing.assert_close(model(token_ids).logits, plain(token_ids).logits)
-    labels = torch.zeros(len(token_ids), dtype=torch.long)
+    labels = torch.zeros(model(token_ids).logits.shape[:-1], dtype=torch.long)
     model(token_ids, labels=labels).loss.backward()
     rows = model.ngrams.weight.grad.abs().sum(dim=1).count_nonzero()
-    assert 0 < rows <= 2 * token_ids.numel()
+    assert 0 < rows <= {"SequenceClassification": 2, "TokenClassification": 11}[head] * token_ids.numel()
     with torch.no_grad():
         model.ngrams.weight -= model.ngrams.weight.grad
     model.save_pretrained(tmp_path)
-    loaded = trefoil.TrefoilEncoderForSequenceClassification.from_pretrained(tmp_path)
+    loaded = model_class.from_pretrained(tmp_path)
     torch.testing.assert_close(loaded(token_ids).logits, model(token_ids).logits)
     assert not torch.allclose(loaded(token_ids).logits, plain(token_ids).logits)
-    with pytest.raises(ValueError, match=r"classifier_ngram_sizes=\[1, 2\] are of input_ids"):
+    with pytest.raises(ValueError, match=r"n-grams .* are of input_ids, not of inputs_embeds"):
         model(inputs_embeds=model.get_input_embeddings()(token_ids))
+
+
+def test_a_pretrained_model_is_given_n_grams(tmp_path):
+    tiny_model("encoder").save_pretrained(tmp_path)
+    sizes = {"ngram_sizes": [2], "classifier_ngram_sizes": [1, 2]}
+    model = trefoil.TrefoilEncoderForTokenClassification.from_pretrained(tmp_path, **sizes)
+    assert model.ngrams.weight.shape == (262_144, 2)
+    assert model.model.embed_ngrams.table.weight.shape == (65_536, 64)
+    asked = {"classifier_ngram_sizes": [1], "classifier_ngram_vocab_size": 100}
+    for fields in (asked, dict(reversed(asked.items()))):
+        model = trefoil.TrefoilEncoderForSequenceClassification.from_pretrained(tmp_path, **fields)
+        assert model.ngrams.weight.shape == (100, 2)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """`trefoil.load`: one object for a run, a stock folder and one of its own, and what it answers."""
 
+import copy
+
 import pytest
 import torch
 import yaml
@@ -213,13 +215,21 @@ def test_a_stock_model(tmp_path):
     assert answer == {"label": expected["label"], "score": pytest.approx(expected["score"])}
 
 
-def test_models_that_are_refused(tmp_path, of_task):
+def test_models_that_are_refused(tmp_path, of_task, translator):
+    broken = copy.deepcopy(translator.model)
+    with torch.no_grad():
+        broken.model.decoder.norm.weight[3] = torch.nan
     for model, task, message in [
         (tmp_path / "none", None, "none: no such folder, and no Hub id that can be loaded: "),
         (tmp_path, None, "no model; give a run's folder that has best/"),
         ("nobody/nothing", None, "nobody/nothing: no such folder, and no Hub id"),
         (of_task("causal-lm").name, "fill-mask", "the head of the model is for text-generation, not for fill-mask"),
         (of_task("causal-lm").name, "guess", "task='guess': unknown; there are translation, "),
+        (
+            save(broken, translator.tokenizer, tmp_path / "nan"),
+            None,
+            r"nan: model\.\S+ holds NaN or an infinity, so it can",
+        ),
     ]:
         with pytest.raises(UserError, match=message) as caught:
             load(model, task)
