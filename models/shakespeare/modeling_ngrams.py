@@ -1,7 +1,5 @@
 """N-grams: what tokens mean together, looked up and not computed."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
@@ -105,7 +103,7 @@ class NgramTagger(NgramWeights):
         ids, reach = real_ids(input_ids, attention_mask), max(self.sizes) + 1
         near = {place: _shifted(ids, -place, sequence_ids) for place in range(-reach, reach + 1)}
         rows = [
-            hashed([*(near[start + i] for i in range(size)), 2 * reach * size + start], self.weight.shape[0])
+            hashed(self.weight.shape[0], *(near[start + i] for i in range(size)), 2 * reach * size + start)
             for size in self.sizes
             for start in range(-size - 1, 3)
         ]
@@ -132,12 +130,11 @@ def rows_of(
 ) -> torch.Tensor:
     """The row, of so many, of the n-gram that ends or begins with each token."""
     distances = [distance if way == ENDING else -distance for distance in range(1, size)]
-    return hashed([ids, *(_shifted(ids, distance, sequence_ids) for distance in distances), 2 * size + way], count)
+    return hashed(count, ids, *(_shifted(ids, distance, sequence_ids) for distance in distances), 2 * size + way)
 
 
-def hashed(parts: Sequence[torch.Tensor | int], count: int) -> torch.Tensor:
+def hashed(count: int, found: torch.Tensor, *others: torch.Tensor | int) -> torch.Tensor:
     """A polynomial hash of numbers, element by element: one of so many rows."""
-    found, *others = parts
     for other in others:
         found = (found * MULTIPLIER + other) % count
     return found
