@@ -385,7 +385,8 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
     tokenizer: dict[str, Any] = {"vocab_size": (int(vocabulary), f"by the {characters:,.0f} characters of text")}
     if by_ngrams:
         # a syllable is a character in some scripts, and letters are many to a word in others
-        config |= {"classifier_ngram_sizes": [*range(1, 5 if {*languages} & {"ko", "ja", "zh"} else 7)]}
+        is_short = is_tagging or {*languages} & {"ko", "ja", "zh"}
+        config |= {"classifier_ngram_sizes": [*range(1, 5 if is_short else 7)]}
         config |= {"ngram_sizes": [2, 3, 4], "classifier_crf": True} if is_tagging else {"num_hidden_layers": 1}
         tokenizer = {
             "kind": ("characters", "whose n-grams tell more of few or short texts than layers learn"),

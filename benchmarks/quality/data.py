@@ -72,7 +72,14 @@ DATA = {
             label_of=("topic", "act"),
         ),
         DataSet("embedded topics", "encoder-text-classification-embedded"),
-        DataSet("WNUT-17", "encoder-token-classification-wnut17"),
+        DataSet(
+            "WNUT-17",
+            "encoder-token-classification-wnut17",
+            stock_changes=(
+                "tokenizer={vocab_size: 6000}",
+                "model.config={hidden_size: 192, intermediate_size: 512, num_hidden_layers: 4, max_position_embeddings: 128, hidden_dropout: 0.2}",
+            ),
+        ),
         DataSet("KLUE", "encoder-token-classification-klue"),
         DataSet("embedded entities", "encoder-token-classification-embedded"),
         DataSet("Multi30k", "encoder-decoder-translation-multi30k", ("data.test_split=test_2016_flickr",)),

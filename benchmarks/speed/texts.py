@@ -39,7 +39,19 @@ RECIPES = {
             "optimization.learning_rate=5e-4",
         ],
     ),
-    "WNUT-17": ("encoder-token-classification-wnut17", []),
+    "WNUT-17": (
+        "encoder-token-classification-wnut17",
+        # of four layers, in pieces of words, and by AdamW, as Trainer does
+        [
+            "tokenizer={vocab_size: 6000}",
+            "model.config={hidden_size: 192, intermediate_size: 512, num_hidden_layers: 4, max_position_embeddings: 128, "
+            "hidden_dropout: 0.2}",
+            "batches.tokens_per_batch=1536",
+            "batches.token_dropout=0",
+            "optimization.optimizer=adamw",
+            "optimization.learning_rate=7e-4",
+        ],
+    ),
     "Multi30k": (
         "encoder-decoder-translation-multi30k",
         # wider, in larger steps, and by AdamW, as Trainer does
