@@ -47,12 +47,12 @@ def runs_of(data: DataSet, source: Path | None, arguments: argparse.Namespace) -
         for seed in range(arguments.seeds):
             files = write_splits(data, source, arguments.output.absolute(), rows, seed)
             for name in chosen_models(data, task, arguments.models, rows is not None):
-                is_timed = MODELS[task][name].is_timed
-                changes = data.changes + (data.stock_changes if name.startswith("Trainer") else ())
-                if seed and rows is None and not is_timed:  # it would be the same
+                model = MODELS[task][name]
+                changes = data.changes + (data.stock_changes if model.is_stock else ())
+                if seed and rows is None and not model.is_timed:  # it would be the same
                     continue
                 yield Run(
-                    task, data.name, name, seed, rows, arguments.minutes if is_timed else None, arguments.threads,
+                    task, data.name, name, seed, rows, arguments.minutes if model.is_timed else None, arguments.threads,
                     data.recipe, (*changes, *AS_WRITTEN, f"data.path={files.folder}"), f"{files.content}-{made_by}", files.rows,
                 )  # fmt: skip
 

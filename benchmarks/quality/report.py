@@ -130,9 +130,10 @@ def sentence(points: list[Row]) -> str:
 
 
 def write(rows: list[Row], folder: Path) -> None:
-    """Put the tables in their places in `quality.md`, and numbers and picture beside it."""
-    page = folder / "quality.md"
-    for task in dict.fromkeys(row.task for row in rows):
+    """Put the tables in their places in `quality.md`, and numbers and picture beside it; of tasks without rows all stays."""
+    page, images = folder / "quality.md", folder / "images"
+    tasks = dict.fromkeys(row.task for row in rows)
+    for task in tasks:
         write_table(task, table(HEADER, [line(row) for row in rows if row.task == task]), page)
     numbers = [
         {
@@ -142,9 +143,11 @@ def write(rows: list[Row], folder: Path) -> None:
         }
         for row in rows
     ]  # fmt: skip
-    images = folder / "images"
     images.mkdir(exist_ok=True)
-    (images / "quality.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file = images / "quality.json"
+    before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    numbers = [each for each in before if each["task"] not in tasks] + numbers
+    file.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     if drawn := curves(rows):
         draw(drawn, images / "quality.png")
         sentences = "\n".join(f"- {sentence(points)}" for points in drawn.values())

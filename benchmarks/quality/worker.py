@@ -212,12 +212,14 @@ class Model:
     """
     Attributes:
         is_timed: It trains for the minutes that it is given, and seeds change it; else it ends by itself, always alike.
+        is_stock: A class of transformers, which reads what the data set says for such.
         package: That it needs, as it is imported and as pip calls it.
         wants_closed_vocabulary: It is for such data sets only.
     """
 
     answer: Callable[[Run, Path], Answer]
     is_timed: bool = False
+    is_stock: bool = False
     package: tuple[str, str] | None = None
     wants_closed_vocabulary: bool = False
 
@@ -228,8 +230,8 @@ class Model:
 
 TRAINED = {"ours": Model(ours, is_timed=True)}
 TRAINER = {
-    "Trainer": Model(partial(by_trainer, False), is_timed=True),
-    "Trainer's defaults": Model(partial(by_trainer, True), is_timed=True),
+    "Trainer": Model(partial(by_trainer, False), is_timed=True, is_stock=True),
+    "Trainer's defaults": Model(partial(by_trainer, True), is_timed=True, is_stock=True),
 }
 # by task; of the peers, the first is the one that learning curves show beside ours
 MODELS: dict[str, dict[str, Model]] = {

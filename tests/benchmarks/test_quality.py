@@ -408,12 +408,16 @@ def test_the_page_gets_its_tables_numbers_and_picture(tmp_path, monkeypatch):
     found = report.rows_of(
         [*of_curve({1000: (60, 70), 3000: (75, 72)}), outcome(some_run("TF-IDF, words", minutes=None), 7)]
     )
+    (tmp_path / "images").mkdir()
+    before = [{"task": "causal-lm", "rows": 5}, {"task": "text-classification", "rows": 5}]
+    (tmp_path / "images" / "quality.json").write_text(json.dumps(before), encoding="utf-8")
     report.write(found, tmp_path)
     text = page.read_text(encoding="utf-8")
     assert "| SST-2 | TF-IDF, both | 1,000 | 60.5 | 70.5 |" in text
     assert "- SST-2: by accuracy, ours is better than TF-IDF, both from 3,000 rows on" in text
     assert (tmp_path / "images" / "quality.png").read_bytes()[:4] == b"\x89PNG"
-    numbers = json.loads((tmp_path / "images" / "quality.json").read_text(encoding="utf-8"))
+    of_other_task, *numbers = json.loads((tmp_path / "images" / "quality.json").read_text(encoding="utf-8"))
+    assert of_other_task == before[0]
     assert [(each["rows"], each["ours"], each["theirs"]) for each in numbers] == [
         (900, [], [7]), (1000, [60, 61], [70, 71]), (3000, [75, 76], [72, 73]),
     ]  # fmt: skip
