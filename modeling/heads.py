@@ -243,7 +243,8 @@ class TokenClassificationModel(HeadedModel):
         super().__init__(config)
         self.num_labels = config.num_labels
         self.score = nn.Linear(config.hidden_size, config.num_labels)
-        self.ngrams = NgramTagger(config) if config.classifier_ngram_sizes else None
+        # decoders have no such option
+        self.ngrams = NgramTagger(config) if getattr(config, "classifier_ngram_sizes", None) else None
         self.crf = LinearChainCRF(config) if config.classifier_crf else None
         self.loss_function = token_cross_entropy
         self.post_init()
