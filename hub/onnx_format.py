@@ -61,6 +61,8 @@ def _inputs(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids: tor
     inputs = {"input_ids": ids, "attention_mask": mask}
     if "token_type_ids" in tokenizer.model_input_names:
         inputs["token_type_ids"] = torch.zeros_like(ids)
+        if flat_options(model.config)["type_vocab_size"] > 1:
+            inputs["token_type_ids"][:, ids.shape[1] // 3 :] = 1
     return inputs
 
 

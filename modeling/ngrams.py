@@ -5,6 +5,7 @@ from torch import nn
 from transformers.configuration_utils import PreTrainedConfig
 
 MULTIPLIER = 1_000_003  # of a polynomial hash
+HASHES = 2**31 - 1  # so many that two n-grams of a text hardly share one
 ENDING, BEGINNING = 0, 1
 # AdamW moves a weight by the learning rate in a step, and that of an n-gram, which is in few texts, must come as far in fewer steps
 PACE = 20.0
@@ -46,6 +47,55 @@ class NgramEmbeddings(nn.Module):
                 for way in (ENDING, BEGINNING)
             )
         )
+
+
+class MatchEmbeddings(nn.Module):
+    """For each token the sum of the embeddings of those sizes of which an n-gram that holds it stands in another segment of its sequence,
+    too: the text's of the question, the question's of the text (the exact match of Chen et al. 2017, §3.2, of n-grams).
+
+    Which words are the same in both, attention learns from tens of thousands of pairs; this needs not be learned.
+
+    Args:
+        width: C, of the embeddings that these are added to.
+    """
+
+    def __init__(self, config: PreTrainedConfig, width: int) -> None:
+        super().__init__()
+        self.sizes = list(config.matched_ngram_sizes)
+        self.segments = config.type_vocab_size
+        self.embeddings = nn.Embedding(len(self.sizes), width)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | dict | None = None,
+        sequence_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """`(B, T)` to `(B, T, C)`.
+
+        Args:
+            token_type_ids: `(B, T)`, the segment of each token. Default: all are of one, and nothing matches.
+            attention_mask, sequence_ids: As of `NgramEmbeddings`; another document matches nothing of this one.
+        """
+        ids = real_ids(input_ids, attention_mask)
+        segments = torch.zeros_like(ids) if token_type_ids is None else token_type_ids
+        sequences = torch.arange(ids.shape[0], device=ids.device)[:, None] * ids.shape[1]
+        sequences = sequences + (torch.zeros_like(ids) if sequence_ids is None else sequence_ids)
+        matched = torch.stack([self._matched(ids, size, segments, sequences) for size in self.sizes], dim=-1)
+        return matched.to(self.embeddings.weight.dtype) @ self.embeddings.weight
+
+    def _matched(self, ids: torch.Tensor, size: int, segments: torch.Tensor, sequences: torch.Tensor) -> torch.Tensor:
+        """Which tokens are in an n-gram of this size that another segment of their sequence has, `(B, T)`."""
+        part = sequences * self.segments + segments
+        tokens = [ids, *(_shifted(ids, -distance, part) for distance in range(1, size))]
+        is_whole = torch.stack(tokens).all(dim=0)
+        ngrams = hashed(HASHES, *tokens) * ids.numel() + sequences
+        begins = torch.zeros_like(is_whole)
+        for segment in range(self.segments):
+            is_own = is_whole & (segments == segment)
+            begins = begins | (is_whole & ~is_own & torch.isin(ngrams, torch.where(is_own, ngrams, -1)))
+        return torch.stack([_shifted(begins, distance, None) for distance in range(size)]).any(dim=0)
 
 
 class NgramWeights(nn.Module):
@@ -118,7 +168,9 @@ def real_ids(input_ids: torch.Tensor | None, attention_mask: torch.Tensor | dict
         ValueError: There are no ids.
     """
     if input_ids is None:
-        raise ValueError("n-grams (ngram_sizes, classifier_ngram_sizes) are of input_ids, not of inputs_embeds")
+        raise ValueError(
+            "n-grams (ngram_sizes, matched_ngram_sizes, classifier_ngram_sizes) are of input_ids, not of inputs_embeds"
+        )
     ids = input_ids + 1
     if isinstance(attention_mask, torch.Tensor) and attention_mask.ndim == 2:
         ids = ids * (attention_mask != 0)

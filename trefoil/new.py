@@ -356,15 +356,23 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         )
     texts = [text for some in reader.texts(rows) for text in some]
     characters = sum(map(len, texts)) * data.count / len(rows)
+    vocabulary = min(32_000, max(500, round(2.5 * math.sqrt(characters), -2)))
+    tokenizer: dict[str, Any] = {"vocab_size": (int(vocabulary), f"by the {characters:,.0f} characters of text")}
     longest = max((len(text.encode()) for text in texts), default=0)
     labels = label_note(reader, rows)
     languages = languages_of(task, data.keys.get("columns", {}), reader, rows)
+    is_answering = task.name == "question-answering"
+    if is_answering:  # a text is read with each of its questions
+        columns = (rows[str(reader.column(role))] for role in reader.text_roles())
+        characters = sum(len(text or "") for column in columns for text in column) * data.count / len(rows)
     is_tagging = task.name == "token-classification" and characters <= FEW
     by_ngrams = is_tagging or (task.name == "text-classification" and longest <= SHORT)
+    # a syllable is a character in some scripts, and letters are many to a word in others
+    is_syllabic = bool({*languages} & {"ko", "ja", "zh"})
+    in_characters = by_ngrams or (is_answering and is_syllabic)
     tokens = characters / 3
-    read = characters if by_ngrams else tokens
+    read = characters if in_characters else tokens
     is_packed = task.name in LANGUAGE_MODELS
-    vocabulary = min(32_000, max(500, round(2.5 * math.sqrt(characters), -2)))
     is_brief = minutes is not None and minutes < 60 and not torch.cuda.is_available()
     most = 2048 if is_brief else 8192  # of few minutes, more steps make more than larger ones
     batch = 2 ** round(math.log2(min(most, max(2048 if is_packed else 512, read / 100))))
@@ -382,18 +390,21 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         rate *= 2
     config: dict[str, Any] = {"hidden_dropout": 0.2 if tokens < 5e6 else 0.1}
     config |= {"classifier_pooling": "mean"} if task.name == "text-classification" else {}
-    tokenizer: dict[str, Any] = {"vocab_size": (int(vocabulary), f"by the {characters:,.0f} characters of text")}
     if by_ngrams:
-        # a syllable is a character in some scripts, and letters are many to a word in others
-        is_short = is_tagging or {*languages} & {"ko", "ja", "zh"}
-        config |= {"classifier_ngram_sizes": [*range(1, 5 if is_short else 7)]}
+        config |= {"classifier_ngram_sizes": [*range(1, 5 if is_tagging or is_syllabic else 7)]}
         config |= {"ngram_sizes": [2, 3, 4], "classifier_crf": True} if is_tagging else {"num_hidden_layers": 1}
         tokenizer = {
             "kind": ("characters", "whose n-grams tell more of few or short texts than layers learn"),
             "vocab_size": (5000, "at most"),
         } | ({} if is_tagging else {"lowercase": (True, "")})
-    if is_tagging:
+    if is_answering:
+        config |= {"type_vocab_size": 2, "ngram_sizes": [2, 3, 4]}
+        config |= {"matched_ngram_sizes": [2, 3, 4, 5] if is_syllabic else [1, 2, 3]}
+        if is_syllabic:
+            tokenizer = {"kind": ("characters", "an answer may end within a word"), "vocab_size": (5000, "at most")}
+    if is_tagging or is_answering:
         rate *= 2
+    if is_tagging:
         options = options or {"label_all_subwords": (True, "each character has its word's tag")}
     config |= {"max_position_embeddings": 256} if is_packed else {}
     # without it nothing is left to learn of labels that are all right, and one surprise then breaks what was learned
@@ -415,7 +426,7 @@ def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]
         "batches": {"tokens_per_batch": (batch, "of a step; small data wants small batches")}
         | ({"truncate": (True, f"the longest text has {longest:,} bytes")} if truncates else {})
         | ({"token_dropout": (0.1, "of the characters, so that names are not learned by heart")} if is_tagging else {}),
-        "optimization": ({"optimizer": ("muon", "")} if task.name in WRITING or is_tagging else {})
+        "optimization": ({"optimizer": ("muon", "")} if task.name in WRITING or is_tagging or is_answering else {})
         | {
             "learning_rate": (rate, ""),
             "schedule": ("linear", "warm-up: a tenth of the run, at most 400 steps"),

@@ -19,7 +19,7 @@ from .modeling_heads import (
 )
 from .modeling_layer import TransformerLayer
 from .modeling_masks import bidirectional_masks
-from .modeling_ngrams import NgramEmbeddings
+from .modeling_ngrams import MatchEmbeddings, NgramEmbeddings
 from .modeling_stack import TransformerPreTrainedModel, TransformerStack
 from .modeling_unpadding import Unread, sort_by_length
 from .modeling_vocabulary import LanguageModelHead, VocabularyProjection
@@ -35,6 +35,7 @@ class TrefoilEncoderModel(TransformerStack):
         super().__init__(config)
         width = self.embed_tokens.embedding_dim
         self.embed_ngrams = NgramEmbeddings(config, width) if config.ngram_sizes else None
+        self.embed_matches = MatchEmbeddings(config, width) if config.matched_ngram_sizes else None
         add_pooler = config.add_pooler if add_pooler is None else add_pooler
         self.pooler = EncoderPooler(config) if add_pooler else None
         self.post_init()
@@ -64,15 +65,19 @@ class TrefoilEncoderModel(TransformerStack):
         inputs = self.one_of(input_ids, inputs_embeds)
         position_ids = self.resolve_position_ids(position_ids, attention_mask, inputs)
         sequences = self.sequences(inputs, attention_mask, unread, sequence_ids, **kwargs)
+        ngrams = []
+        if self.embed_ngrams is not None:
+            ngrams.append(self.embed_ngrams(input_ids, attention_mask, sequence_ids))
+        if self.embed_matches is not None:
+            ngrams.append(self.embed_matches(input_ids, token_type_ids, attention_mask, sequence_ids))
         masks = {}
         if sequences is not None:
             sort_by_length(sequences)
             position_ids = sequences.join(position_ids)
             token_type_ids = None if token_type_ids is None else sequences.join(token_type_ids)
         inputs_embeds = self.embed(inputs, sequences)
-        if self.embed_ngrams is not None:
-            ngrams = self.embed_ngrams(input_ids, attention_mask, sequence_ids)
-            inputs_embeds = inputs_embeds + (ngrams if sequences is None else sequences.join(ngrams))
+        for embeddings in ngrams:
+            inputs_embeds = inputs_embeds + (embeddings if sequences is None else sequences.join(embeddings))
         if sequences is None:
             masks = bidirectional_masks(self.config, inputs_embeds, attention_mask, sequence_ids)
         hidden_states = self.run_layers(

@@ -25,6 +25,10 @@ class TrefoilEncoderConfig(TrefoilConfig):
             more than layers learn to see. Such a model reads ids, not `inputs_embeds`. Default: none.
         ngram_vocab_size: Rows of their table, in which n-grams are found by hashing. Default: 65,536, where there are n-grams.
         ngram_embedding_size: Width of their table. Default: 64, where there are n-grams.
+        matched_ngram_sizes: Lengths, in tokens, of n-grams of which a token is told that it is in one that stands in the other segment, too,
+            by an embedding each (Chen et al. 2017, §3.2): where a text stands with a question, or with another text, and few data
+            teach attention little of what is the same in both. Segments are told by `token_type_ids`. Such a model reads ids, not
+            `inputs_embeds`. Default: none.
         classifier_pooling: What a sequence is classified by: the hidden state of its first token (`cls`), or the
             `mean` over its tokens.
         classifier_ngram_sizes: Lengths, in tokens, of n-grams by which a sequence, or a token that is in them or near them, is classified
@@ -46,6 +50,7 @@ class TrefoilEncoderConfig(TrefoilConfig):
     ngram_sizes: list[int] | None = None
     ngram_vocab_size: int | None = None
     ngram_embedding_size: int | None = None
+    matched_ngram_sizes: list[int] | None = None
     classifier_pooling: Literal["cls", "mean"] = "cls"
     classifier_ngram_sizes: list[int] | None = None
     classifier_ngram_vocab_size: int | None = None
@@ -90,8 +95,14 @@ class TrefoilEncoderConfig(TrefoilConfig):
                 raise ValueError(f"{name}={size} must be positive")
         if any(size < 2 for size in self.ngram_sizes or []):
             raise ValueError(f"ngram_sizes={self.ngram_sizes} must be 2 or more; single tokens have embeddings")
-        if any(size < 1 for size in self.classifier_ngram_sizes or []):
-            raise ValueError(f"classifier_ngram_sizes={self.classifier_ngram_sizes} must be 1 or more")
+        for name in ("matched_ngram_sizes", "classifier_ngram_sizes"):
+            if any(size < 1 for size in getattr(self, name) or []):
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if self.matched_ngram_sizes and self.type_vocab_size < 2:
+            raise ValueError(
+                f"matched_ngram_sizes={self.matched_ngram_sizes} are of one segment and of another, which type_vocab_size="
+                f"{self.type_vocab_size} does not tell apart; it must be 2 or more"
+            )
         if self.position_embedding_type == "sinusoidal" and self.embedding_size % 2 != 0:
             raise ValueError(
                 f"embedding_size={self.embedding_size} must be even with position_embedding_type='sinusoidal'"

@@ -140,13 +140,16 @@ def test_a_tokenizer_without_unknown_token_goes_to_ctranslate2(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["TokenClassification", "QuestionAnswering"])
-def test_a_model_goes_to_onnx_as_it_is(head, tmp_path):
+@pytest.mark.parametrize(
+    ("head", "fields"),
+    [("TokenClassification", {}), ("QuestionAnswering", {"type_vocab_size": 2, "matched_ngram_sizes": [1, 2]})],
+)
+def test_a_model_goes_to_onnx_as_it_is(head, fields, tmp_path):
     require("onnx")
     tokenizer = trained_tokenizer("encoder", "byte_bpe")
-    model = random_model(
-        getattr(trefoil, f"TrefoilEncoderFor{head}"), small_preset("encoder-tiny", tokenizer, num_hidden_layers=1)
-    )
+    tokenizer.model_input_names = [*tokenizer.model_input_names, *(["token_type_ids"] if fields else [])]
+    config = small_preset("encoder-tiny", tokenizer, num_hidden_layers=1, **fields)
+    model = random_model(getattr(trefoil, f"TrefoilEncoderFor{head}"), config)
     source = saved(tmp_path / "ours", model.to(torch.bfloat16), tokenizer)
     converted = export_for_engine(source, tmp_path / "out", "onnx")
     assert converted.difference < 1e-4

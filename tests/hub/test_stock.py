@@ -519,7 +519,12 @@ def test_an_encoder_without_segments():
 
 @pytest.mark.parametrize(
     ("option", "value", "has"),
-    [("classifier_crf", True, False), ("ngram_sizes", [2, 3], None), ("classifier_ngram_sizes", [1, 2], None)],
+    [
+        ("classifier_crf", True, False),
+        ("ngram_sizes", [2, 3], None),
+        ("matched_ngram_sizes", [2, 3], None),
+        ("classifier_ngram_sizes", [1, 2], None),
+    ],
 )
 def test_what_no_stock_tagger_has(option, value, has):
     model = tiny_model("encoder", "bert", type_vocab_size=2)

@@ -5,7 +5,8 @@ import torch
 from conftest import SMALL, tiny_model
 
 import trefoil
-from trefoil.modeling.ngrams import PACE, NgramClassifier, NgramEmbeddings, NgramTagger
+from trefoil.modeling.ngrams import PACE, MatchEmbeddings, NgramClassifier, NgramEmbeddings, NgramTagger
+from trefoil.modeling.unpadding import Unread
 
 
 def embeddings(*sizes):
@@ -51,6 +52,70 @@ def test_an_n_gram_is_not_another():
     found = module(pairs)
     assert len(found[:, 1].unique(dim=0)) > 1500
     assert not torch.allclose(found[:, 0], found[:, 1])
+
+
+def matches(*sizes, **fields):
+    """How many sizes a token matches of."""
+    config = trefoil.TrefoilEncoderConfig(**SMALL | {"type_vocab_size": 2} | fields, matched_ngram_sizes=list(sizes))
+    module = MatchEmbeddings(config, 1)
+    torch.nn.init.ones_(module.embeddings.weight)
+    return lambda *inputs, **others: module(*inputs, **others)[..., 0].int()
+
+
+QUESTION, TEXT = [9, 5, 6, 7], [5, 6, 8, 6, 7, 5]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "of_question", "of_text"),
+    [
+        ([1], [0, 1, 1, 1], [1, 1, 0, 1, 1, 1]),
+        ([2], [0, 1, 1, 1], [1, 1, 0, 1, 1, 0]),
+        ([1, 2], [0, 2, 2, 2], [2, 2, 0, 2, 2, 1]),
+        ([3], [0, 0, 0, 0], [0, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_what_stands_in_both_segments_matches(sizes, of_question, of_text):
+    ids, types = torch.tensor([QUESTION + TEXT]), torch.tensor([[0] * 4 + [1] * 6])
+    assert matches(*sizes)(ids, types)[0].tolist() == of_question + of_text
+    assert matches(*sizes)(ids, 1 - types)[0].tolist() == of_question + of_text
+    assert matches(*sizes, type_vocab_size=3)(ids, 2 * types)[0].tolist() == of_question + of_text
+    for alone in (None, torch.zeros_like(ids)):
+        assert not matches(*sizes)(ids, alone).any()
+
+
+@pytest.mark.parametrize("padding", [(0, 3), (3, 0)])
+def test_what_stands_in_another_row_or_document_or_in_padding_does_not_match(padding):
+    ids, types = torch.tensor([QUESTION + TEXT]), torch.tensor([[0] * 4 + [1] * 6])
+    alone = matches(1, 2)(ids, types)[0]
+    others = torch.tensor([[9, 8, 8, 8, 5, 6, 6, 6, 7, 5]])
+    pair = matches(1, 2)(torch.cat([ids, others]), torch.cat([types, types]))
+    assert pair.tolist() == [alone.tolist(), [0] * 10]
+    documents = torch.tensor([[0] * 10 + [1] * 10])
+    packed = matches(1, 2)(torch.cat([ids, others], dim=1), torch.cat([types, types], dim=1), sequence_ids=documents)
+    assert packed[0].tolist() == pair.flatten().tolist()
+    padded = torch.nn.functional.pad(ids, padding, value=9), torch.nn.functional.pad(types, padding, value=1)
+    real = torch.nn.functional.pad(torch.ones_like(ids), padding)
+    assert matches(1, 2)(*padded, real)[0][real[0].bool()].tolist() == alone.tolist()
+
+
+def test_a_model_reads_what_matches_alone_in_a_batch_and_packed(token_ids):
+    torch.manual_seed(0)
+    model = tiny_model("encoder", type_vocab_size=2, matched_ngram_sizes=[1, 2], hidden_dropout=0.0).model.eval()
+    ids, types = torch.tensor([QUESTION + TEXT]), torch.tensor([[0] * 4 + [1] * 6])
+    alone = model(ids, token_type_ids=types).last_hidden_state
+    model.embed_matches.embeddings.weight.data.zero_()
+    assert not torch.allclose(model(ids, token_type_ids=types).last_hidden_state, alone)
+    torch.nn.init.normal_(model.embed_matches.embeddings.weight)
+    alone = model(ids, token_type_ids=types).last_hidden_state
+    pad = (0, 4)
+    padded = {
+        "input_ids": torch.nn.functional.pad(ids.repeat(2, 1), pad),
+        "token_type_ids": torch.nn.functional.pad(types.repeat(2, 1), pad),
+        "attention_mask": torch.nn.functional.pad(torch.ones_like(ids).repeat(2, 1), pad),
+    }
+    for unread in (None, Unread(padded["attention_mask"])):
+        batch = model(**padded, unread=unread).last_hidden_state
+        torch.testing.assert_close(batch[:, :10], alone.repeat(2, 1, 1))
 
 
 def test_a_model_of_n_grams_reads_ids(token_ids):
@@ -160,6 +225,11 @@ def test_a_pretrained_model_is_given_n_grams(tmp_path):
             "classifier_ngram_vocab_size=0 must be positive",
         ),
         ({"ngram_sizes": [1]}, "ngram_sizes"),
+        ({"matched_ngram_sizes": [0], "type_vocab_size": 2}, r"matched_ngram_sizes=\[0\] must be 1 or more"),
+        (
+            {"matched_ngram_sizes": [2], "type_vocab_size": 1},
+            "type_vocab_size=1 does not tell apart; it must be 2 or more",
+        ),
         ({"ngram_sizes": [2], "ngram_vocab_size": -1}, "ngram_vocab_size=-1 must be positive"),
     ],
 )

@@ -183,10 +183,25 @@ def test_how_a_table_is_read_is_found_once(tmp_path, write, capsys):
     assert new(tmp_path, "classification", plain).data.encoding is None
 
 
-def test_questions_in_the_form_of_squad(tmp_path, write):
-    qas = [{"id": str(n), "question": f"{n}?", "answers": [{"text": "서울", "answer_start": 0}]} for n in range(40)]
-    file = write("dev.json", json.dumps({"data": [{"paragraphs": [{"context": "서울에 산다", "qas": qas}]}]}))
-    assert new(tmp_path, "qa", file).data.columns == {}
+def squad(question, context, answer):
+    """Forty texts, with two questions each."""
+    answers = [{"text": answer, "answer_start": context.index(answer)}]
+    qas = [{"id": str(number), "question": question, "answers": answers} for number in range(2)]
+    return json.dumps({"data": [{"paragraphs": [{"context": f"{context} {n:02}", "qas": qas} for n in range(40)]}]})
+
+
+def test_questions_in_the_form_of_squad(tmp_path, write, capsys):
+    file = write("dev.json", squad("몇 번째 도시에 산다?", "서울에 산다", "서울"))
+    recipe = new(tmp_path, "qa", file)
+    assert recipe.data.columns == {}
+    assert (recipe.tokenizer.kind, recipe.model.config["matched_ngram_sizes"]) == ("characters", [2, 3, 4, 5])
+    # a text is read with each of its questions
+    assert f"64 rows to train on, about {64 * (12 + 9):,} tokens" in capsys.readouterr().out
+    assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
+    (tmp_path / "my.yaml").unlink()
+    recipe = new(tmp_path, "qa", write("dev.json", squad("Where do you live?", "They live in Seoul", "Seoul")))
+    assert (recipe.tokenizer.kind, recipe.model.config["matched_ngram_sizes"]) == ("byte_bpe", [1, 2, 3])
+    assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
 
 
 def test_more_text_asks_for_more(tmp_path, write):
