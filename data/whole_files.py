@@ -36,6 +36,19 @@ def write_file(path: Path, content: str | bytes) -> None:
     sync(path.parent)
 
 
+def require_writable(path: Path) -> None:
+    """
+    Raises:
+        UserError: A file cannot be written there: a folder is, or there is none for it, or none that may be written to.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; name a file in it")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path}: its folder does not exist")
+    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+        raise UserError(f"{path}: cannot be written; name a file elsewhere")
+
+
 def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
     """Let `fill` write a folder, and put it in place of what `path` holds."""
     with whole_folder(path) as new:

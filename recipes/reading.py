@@ -125,6 +125,8 @@ def read_mapping(path: str | PathLike | Mapping, overrides: Sequence[str] = ()) 
         raise UserError(f"{path}: no such recipe; give a YAML file or one of {', '.join(packaged)}") from None
     except IsADirectoryError:
         raise UserError(f"{path}: a folder, not a recipe; give a YAML file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}; save the recipe as UTF-8") from None
     except yaml.YAMLError as error:

@@ -57,7 +57,7 @@ class LabelledReader(Reader):
         """How often rows have each label, by its name; of a list each counts."""
         values = examples[str(self.column(self.label_role))]
         each = (one for value in values for one in (value if isinstance(value, list) else [value]))
-        return Counter(str(self.name_of(one)) for one in each if one is not None)
+        return Counter(str(self.name_of(one)) for one in each if one is not None and str(one).strip())
 
     def own_names(self, examples: datasets.Dataset) -> list[str] | None:
         """The data's own names, where the column with the labels has numbers for them."""

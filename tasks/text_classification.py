@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from ..configuration.errors import UserError
+from ..recipes.schema import Recipe
 from .evaluator import Evaluator
 from .labelled import LabelledPreprocessor, LabelledReader, label_fields
 from .metrics.classification import ClassificationQuality, MultiLabelQuality, RegressionQuality
@@ -46,12 +47,38 @@ QUALITIES: dict[str, type[evaluate.Metric]] = {
 class TextClassificationOptions:
     problem_type: ProblemType | None = None  # default: by the labels, which are texts or integers, lists, or fractions
     names: dict[Any, str] = field(default_factory=dict)  # of labels that are numbers: {0: negative, 1: positive}
+    label_separator: str | None = None  # of several labels in one text: "|" in "food|price"; an empty text has none
 
 
 class TextClassificationReader(LabelledReader):
     """`text`, or `text` and `text_pair`, and `label`: a text or integer, a list of them, or a number to estimate."""
 
     label_role = "label"
+
+    def __init__(self, task: Task, recipe: Recipe) -> None:
+        super().__init__(task, recipe)
+        separator, problem_type = self.options.label_separator, self.options.problem_type
+        if separator is not None and not separator.strip():
+            raise UserError(f"options.label_separator={separator!r} must be a character between labels, such as |")
+        if separator is not None and problem_type not in (None, "multi_label_classification"):
+            raise UserError(
+                f"options.label_separator is of several labels, and options.problem_type={problem_type} of one"
+            )
+
+    def prepared(self, examples: datasets.Dataset, where: str) -> datasets.Dataset:
+        examples = super().prepared(examples, where)
+        if self.options.label_separator is None:
+            return examples
+        column = str(self.column("label"))
+        if not isinstance(examples.features[column], datasets.Value):
+            raise UserError(f"{where}: column {column!r} holds lists already; leave options.label_separator out")
+        return examples.map(
+            lambda values: {column: [split_labels(value, self.options.label_separator) for value in values]},
+            batched=True,
+            input_columns=[column],
+            features=datasets.Features({**examples.features, column: datasets.List(datasets.Value("string"))}),
+            desc=f"dividing the labels of {where}",
+        )
 
     def text_roles(self) -> tuple[str, ...]:
         return "text", "text_pair"
@@ -227,6 +254,12 @@ class TextClassificationEvaluator(Evaluator):
 def _is_empty(label: Any) -> bool:
     """Whether there is none; in a CSV file that is an empty text."""
     return label is None or (isinstance(label, str) and not label.strip())
+
+
+def split_labels(value: Any, separator: str) -> list[str]:
+    """The labels in a text, each once."""
+    parts = (part.strip() for part in ("" if value is None else str(value)).split(separator))
+    return list(dict.fromkeys(part for part in parts if part))
 
 
 def _problem_type(values: list) -> ProblemType:

@@ -69,6 +69,11 @@ def describe(recipe: Recipe) -> Iterator[str]:
         UserError: As of a run, before its first step.
     """
     reader = make_checked_reader(recipe)
+    fate = (
+        "which are left out"
+        if recipe.data.invalid_examples == "skip"
+        else ("at which the run stops, unless data.invalid_examples=skip")
+    )
     recipe.data.invalid_examples, recipe.training.trackers = "skip", []
     with tempfile.TemporaryDirectory() as folder:
         run_folder = RunFolder(folder)
@@ -78,15 +83,19 @@ def describe(recipe: Recipe) -> Iterator[str]:
         set_seed(recipe.seed)
         prepared = prepare(reader, engine, run_folder)
         raw = load_splits(reader, accelerator, prepared.sources)
-        yield from _of_rows(reader, raw)
+        yield from _of_rows(reader, raw, fate)
         for kind, split in prepared.splits.items():
             yield from _of_lengths(kind, split, prepared.preprocessor)
         yield from _of_examples(prepared)
         yield from _of_steps(prepared, make_loop(prepared, engine, run_folder), accelerator)
 
 
-def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
-    """How many there are of each split, what they are labelled, which are invalid, and which come twice."""
+def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset], fate: str) -> Iterator[str]:
+    """How many there are of each split, what they are labelled, which are invalid, and which come twice.
+
+    Args:
+        fate: What comes of rows that are invalid.
+    """
     data = reader.recipe.data
     texts = [name for role in reader.text_roles() if (name := reader.column(role)) is not None]
     keys = {kind: row_keys(rows, texts) for kind, rows in raw.items()}
@@ -98,7 +107,7 @@ def _of_rows(reader: Reader, raw: dict[str, datasets.Dataset]) -> Iterator[str]:
             yield f"  labels: {_balance(reader.label_counts(rows))}"
         invalid, place = [*_invalid(reader, rows)], row_place(data, rows, where)
         if invalid:
-            yield f"  {len(invalid):,} invalid rows; the run stops at them, unless data.invalid_examples=skip"
+            yield f"  {len(invalid):,} invalid rows, {fate}"
             yield from (f"    {place(index)}: {problem}" for index, problem in invalid[:SHOWN])
         if twice := len(rows) - len(np.unique(keys[kind])):
             yield f"  {twice:,} rows whose text stands in a row before"

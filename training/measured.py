@@ -7,8 +7,9 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from ..configuration.errors import UserError
 from ..data.progress import say_once
-from ..data.whole_files import write_file
+from ..data.whole_files import require_writable, write_file
 from ..tasks.evaluator import Evaluator
 
 
@@ -48,6 +49,27 @@ def scores_in(found: dict[str, Any]) -> dict[str, Any]:
 def name_in_line(column: str) -> str:
     """What a column of the data is called in a line of `predictions.jsonl`, of which two names are taken."""
     return f"given_{column}" if column in ("prediction", "reference") else column
+
+
+def require_own_file(file: str | None) -> None:
+    """
+    Raises:
+        UserError: Predictions that are to be written to a file, if there is one, cannot be, or it holds something else than such.
+    """
+    if file is None:
+        return
+    place = Path(file)
+    require_writable(place)
+    if place.exists() and place.stat().st_size and not _holds_predictions(place):
+        raise UserError(f"{file}: holds something else than predictions; name another file")
+
+
+def _holds_predictions(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            return "prediction" in json.loads(next(lines))
+    except (ValueError, TypeError, RecursionError):
+        return False
 
 
 def write_predictions(file: Path, measured: Measured) -> None:

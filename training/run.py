@@ -48,7 +48,7 @@ from .engine import Engine, require_known_engine
 from .example import find_example
 from .log import end_training, start_trackers
 from .loop import Position, TrainingLoop
-from .measured import Measured, measured_of, scores_in, write_predictions
+from .measured import Measured, measured_of, require_own_file, scores_in, write_predictions
 from .models import (
     LOADING_ERRORS,
     Told,
@@ -509,7 +509,7 @@ def evaluate(
     Raises:
         UserError: No recipe or no such split, or data that only the folder's recipe names lies elsewhere.
     """
-    require_folder_of(predictions)
+    require_own_file(predictions)
     measured = measure(folder, recipe_of(folder, overrides, trust_recipe), split)
     if predictions is not None:
         write_predictions(Path(predictions), measured)
@@ -567,12 +567,6 @@ def measure(folder: Path | str, recipe: Recipe, split: str | None = None) -> Mea
         for line in scored.remarks():
             say(line)
     return measured_of(reader.task.evaluator(preprocessor, scored, accelerator), model)
-
-
-def require_folder_of(file: str | None) -> None:
-    """Raises a UserError where a file that is to be written, if there is one, has no folder."""
-    if file is not None and not Path(os.path.abspath(file)).parent.is_dir():
-        raise UserError(f"{file}: its folder does not exist")
 
 
 def load_model(folder: Path | str, told: Told, accelerator: Accelerator) -> PreTrainedModel:

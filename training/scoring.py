@@ -16,9 +16,10 @@ from ..tasks import CAUSAL_LM, MASKED_LM, TASKS
 from ..tasks.language_modeling import LanguageModelPreprocessor
 from ..tasks.minimal_pairs import SENTENCES, accuracies, load_pairs, score_pairs
 from ..tasks.sentence_scorer import SentenceScorer
+from .measured import require_own_file
 from .models import LOADING_ERRORS, Told, tasks_of
 from .nodes import in_turns
-from .run import load_model, make_accelerator, make_reader, require_folder_of
+from .run import load_model, make_accelerator, make_reader
 from .run_folder import ModelFolder
 
 
@@ -36,7 +37,7 @@ def evaluate_minimal_pairs(
     Raises:
         UserError: The model is no language model, a pair cannot be read, or a sentence is too long.
     """
-    require_folder_of(predictions)
+    require_own_file(predictions)
     recipe = recipe_for(folder, overrides)
     names, recipe.data.columns = recipe.data.columns, {}
     accelerator = make_accelerator(recipe)

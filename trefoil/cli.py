@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -405,8 +406,8 @@ def _new(arguments: argparse.Namespace) -> int:
     for line in new_recipe(arguments.task, arguments.data, arguments.minutes, arguments.output, arguments.overrides):
         print(line)
     print(f"{arguments.output} is written; look at it, then:")
-    print(f"  trefoil debug {arguments.output}")
-    print(f"  trefoil train {arguments.output}")
+    for command in ("debug", "train"):
+        print(f"  trefoil {command} {shlex.quote(str(arguments.output))}")
     return 0
 
 
@@ -499,8 +500,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from .records import as_json
     from .report import lines_of, report_of, require_own, score_lines, write_report
     from .training.adapters import whole_model
-    from .training.measured import write_predictions
-    from .training.run import require_folder_of
+    from .training.measured import require_own_file, write_predictions
     from .training.scoring import evaluate_minimal_pairs
 
     folder, predictions, output = model_folder(arguments.folder), arguments.predictions, arguments.output
@@ -512,7 +512,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     }
     if sum(way is not None for way in ways.values()) > 1:
         raise UserError(f"trefoil evaluate: give one of {', '.join(ways)}")
-    require_folder_of(predictions)
+    require_own_file(predictions)
     if output is not None:
         output = Path(os.path.abspath(output))
         require_own(output)
@@ -809,7 +809,7 @@ def _attend(arguments: argparse.Namespace) -> int:
     from .visualization.picture import attention_picture
 
     output = arguments.output
-    _require_writable(output)
+    _require_picture(output)
     folder = model_folder(arguments.folder)
     most_weights = MOST_WEIGHTS if output.suffix == ".html" else None
     try:
@@ -835,15 +835,12 @@ def _attend(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _require_writable(output: Path) -> None:
+def _require_picture(output: Path) -> None:
+    from .data.whole_files import require_writable
+
     if output.suffix not in (".html", ".png"):
         raise UserError(f"{output}: the file's name must end with .html or .png")
-    if os.path.isdir(output):
-        raise UserError(f"{output}: is a folder; name a file in it")
-    if not os.path.isdir(output.parent):
-        raise UserError(f"{output}: its folder does not exist")
-    if not os.access(output if os.path.exists(output) else output.parent, os.W_OK):
-        raise UserError(f"{output}: cannot be written; name a file elsewhere")
+    require_writable(output)
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -1004,6 +1001,10 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
+        if error.filename is None:
+            raise
+        return _mistake(f"{error.filename}: {error.strerror}")
     except RuntimeError as error:
         if not lost_contact(error):
             raise

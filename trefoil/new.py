@@ -3,6 +3,7 @@
 import inspect
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from .data.formats import FORM, FORMATS, load_file, suffix_of
 from .data.formats.delimited import DELIMITERS, delimiter_of
 from .data.formats.reading import UTF_8, encoding_of
 from .data.loading import load_split, split_file
-from .data.whole_files import write_file
+from .data.whole_files import require_writable, write_file
 from .pipelines.translation import is_language
 from .recipes.reading import override_mapping, write_yaml
 from .recipes.schema import DataRecipe, Recipe, build, validate
@@ -25,6 +26,7 @@ from .tasks import Task, get_task
 from .tasks.labelled import LabelledReader
 from .tasks.reader import Reader, shortened
 from .tasks.task import usual_name
+from .tasks.text_classification import split_labels
 from .training.run import make_checked_reader
 
 LOOKED_AT = 20_000  # rows
@@ -61,11 +63,17 @@ SCRIPTS = {
     "hi": "अ-ह",
 }
 SIZES = (("tiny", 2e6, 1e-3), ("small", 5e7, 5e-4), ("base", math.inf, 3e-4))  # up to so many tokens; learning rate
+# what else stands behind the name of a file and looks like a language's
+NO_LANGUAGES = (
+    ".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".md", ".rst", ".log", ".lock", ".bak", ".old", ".orig", ".tmp", ".zip", ".tar",
+    ".doc", ".docx", ".odt", ".pdf", ".rtf", ".html", ".htm", ".xml", ".py", ".ipynb",
+)  # fmt: skip
 WINDOWED = ("token-classification", "question-answering")  # which read long texts piece by piece
 LANGUAGE_MODELS = ("masked-lm", "causal-lm", "denoising")
 WRITING = ("translation", "summarization")  # by Muon, which learned translation several times as fast (docs/log.md)
 SHORT = 1000  # bytes, the longest of texts that are classified by n-grams of their characters (docs/log.md)
 FEW = 5e6  # characters, up to which they are tagged by their n-grams and a chain over the tags
+SEPARATORS, JOINED = ("|", ";", ","), 0.05  # of labels, and the share of rows with several of them
 SMOOTHED = ("text-classification", "translation", "summarization", "image-captioning")
 
 
@@ -104,12 +112,13 @@ def new_recipe(called: str, path: str, minutes: float | None, output: Path, over
     """
     if output.exists():
         raise UserError(f"{output}: exists already; name another file with -o")
-    if not output.absolute().parent.is_dir():
-        raise UserError(f"{output}: its folder does not exist")
+    require_writable(output)
     own = usual_name(called)
     task = get_task(own or called)
     given: dict[str, Any] = {}
     override_mapping(given, overrides)
+    if called == "regression":
+        given["options"] = {"problem_type": "regression"} | given.get("options", {})
     build(Recipe, given, f"trefoil new {called}")
     data = find_data(task, path, given.get("data") or {})
     text = written(task, data, minutes, given)
@@ -179,7 +188,7 @@ def has_split(folder: Path, name: str) -> bool:
 def line_files(folder: Path, split: str) -> list[str]:
     """The suffixes of files whose lines belong together."""
     names = [file.name.removesuffix(".gz").removeprefix(f"{split}.") for file in sorted(folder.glob(f"{split}.*"))]
-    return [name for name in names if is_language(name) and f".{name}" not in FORMATS]
+    return [name for name in names if is_language(name) and f".{name.lower()}" not in (*FORMATS, *NO_LANGUAGES)]
 
 
 def aligned_pair(place: Path) -> tuple[str, dict[str, str]] | None:
@@ -338,12 +347,14 @@ def fitting_columns(role: str, columns: dict[str, list]) -> list[str]:
 def written(task: Task, data: Data, minutes: float | None, given: dict[str, Any]) -> str:
     """A recipe in YAML, with comments on what was chosen and why."""
     options: dict[str, Any] = {}
+    if task.name == "text-classification":
+        options = options_of_labels(data.rows[data.keys.get("columns", {}).get("label", "label")])
     if task.name == "token-classification":
         tokens_of_rows = data.rows[data.keys.get("columns", {}).get("tokens", "tokens")]
         if all(isinstance(token, str) and len(token) <= 1 for tokens in tokens_of_rows for token in tokens or []):
             options = {"delimiter": ("", "tokens are characters")}
     content = {
-        "task": task.name, "data": data.keys, "options": {name: value for name, (value, _) in options.items()},
+        "task": task.name, "data": data.keys, "options": {name: value for name, (value, _) in options.items()} | given.get("options", {}),
         "training": {"max_steps": 1}, "model": {"init_from": "any"},
     }  # fmt: skip
     reader = task.reader(task, build(Recipe, content, "trefoil new"))
@@ -467,8 +478,32 @@ def lines_of(key: str, value: Any) -> list[str]:
     return [f"{key}: {shown}" + (f" # {_one_line(comment)}" if comment else "")]
 
 
+def options_of_labels(labels: Sequence[Any]) -> dict[str, tuple[Any, str]]:
+    """What is said of labels that are numbers to estimate, or several in one text, which texts of a table do not say themselves."""
+    if any(isinstance(label, list | dict) for label in labels):
+        return {}
+    texts = [text for label in labels if label is not None and (text := str(label).strip())]
+    if texts and all(map(is_number, texts)) and any(not float(text).is_integer() for text in texts):
+        return {"problem_type": ("regression", "labels are fractions")}
+    for separator in SEPARATORS:
+        parts = [split_labels(text, separator) for text in texts]
+        joined = sum(len(of) > 1 for of in parts)
+        counts = Counter(part for of in parts for part in of)
+        # the parts come again in other rows
+        if joined > JOINED * len(texts) and len(counts) < len({*texts}) and counts.total() > 3 * len(counts):
+            return {"label_separator": (separator, "between the labels of a row; one without has none")}
+    return {}
+
+
+def is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
+
+
 def label_note(reader: Reader, rows: datasets.Dataset) -> str | None:
-    if not isinstance(reader, LabelledReader):
+    if not isinstance(reader, LabelledReader) or getattr(reader.options, "problem_type", None) == "regression":
         return None
     counts = reader.label_counts(rows)
     shares = ", ".join(f"{name} {count / counts.total():.0%}" for name, count in counts.most_common(8))

@@ -13,6 +13,7 @@ from .data.progress import say
 from .pipelines.by_length import predict_by_length
 from .pipelines.translation import languages_of, with_language
 from .recipes.reading import parse_yaml
+from .tasks.reader import shortened
 from .training.adapters import whole_model
 from .training.run_folder import ModelFolder, best_model
 from .training.strangers import require_loadable
@@ -175,14 +176,16 @@ class Predictor:
                 raise UserError(f"{place}: there is no {missing[0]!r}; {self.task} needs {' and '.join(names)}")
             texts = list(each.values())
         elif len(names) > 1:
-            raise UserError(f"{place}: {self.task} needs a dict with {' and '.join(names)}, not {each!r}")
+            raise UserError(
+                f"{place}: {self.task} needs a dict with {' and '.join(names)}, not {shortened(repr(each))}"
+            )
         else:
             texts = [each]
         if self.task == "image-to-text" or (self.task == "text-generation" and isinstance(each, list)):
             return each in ("", None)
         for text in texts:
             if text is not None and not isinstance(text, str):
-                raise UserError(f"{place}: {text!r} is not a text")
+                raise UserError(f"{place}: {shortened(repr(text))} is not a text")
             if text is not None and any("\udc80" <= character <= "\udcff" for character in text):
                 raise UserError(f"{place}: is not UTF-8; convert the text to UTF-8")  # what Python makes of other bytes
         return any(text is None or not text.strip() for text in texts)

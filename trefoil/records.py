@@ -110,6 +110,11 @@ def rows_of_file(task: str, file: Path, columns: Mapping[str, str], fixed: dict[
             if name in asking.optional and name not in columns:
                 del names[name]
                 continue
+            if task == "token-classification" and "tokens" in data.column_names and name not in columns:
+                raise UserError(
+                    f"{file}: holds tokens, not texts; `trefoil evaluate MODEL --data {file} -o FOLDER` reads them, and writes what "
+                    "the model says of each"
+                )
             raise UserError(
                 f"{file}: no column {column!r}; there are {', '.join(data.column_names)}; name the one with --column {name}=NAME"
             )

@@ -11,7 +11,7 @@ import numpy as np
 import sklearn.metrics
 
 from .configuration.errors import UserError
-from .data.whole_files import write_folder
+from .data.whole_files import require_writable, write_folder
 from .recipes.schema import Recipe
 from .records import as_json
 from .tasks.labelled import LabelledPreprocessor
@@ -144,12 +144,13 @@ def require_own(folder: Path) -> None:
     """
     if folder.is_dir():
         own = {RESULTS, CONFUSION, RELIABILITY, RunFolder(folder).recipe.name, RunFolder(folder).predictions.name}
-        if others := sorted(entry.name for entry in folder.iterdir() if entry.name not in own):
+        there = {entry.name for entry in folder.iterdir()}
+        if others := sorted(there - own) or (sorted(there) if RESULTS not in there else []):
             raise UserError(f"{folder}: holds {others[0]}, which is of no evaluation; name another folder")
     elif folder.exists():
         raise UserError(f"{folder}: is a file; name a folder")
-    elif not folder.absolute().parent.is_dir():
-        raise UserError(f"{folder}: its folder does not exist")
+    else:
+        require_writable(folder)
 
 
 def write_report(folder: Path, report: dict[str, Any], measured: Measured | None = None) -> None:

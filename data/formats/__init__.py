@@ -35,8 +35,8 @@ ROWS: dict[str, ReadRows] = {".conll": conll.sentences, ".iob": conll.sentences}
 
 
 def suffix_of(file: Path) -> str:
-    """The suffix by which a file's format is known: that of `train.csv.gz` is `.csv`."""
-    return Path(file.name.removesuffix(".gz")).suffix
+    """The suffix by which a file's format is known: that of `train.csv.gz` is `.csv`, and of `TRAIN.CSV`, too."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
 def load_file(file: Path, columns: list[str], form: dict[str, Any]) -> datasets.Dataset:

@@ -66,7 +66,7 @@ def _check(file: Path, columns: list[str]) -> int | datasets.Dataset:
     except (ValueError, RecursionError) as error:
         raise UserError(f"{file}: JSON that is not read ({reason(error)})") from None
     del text
-    if isinstance(content, dict) and "data" in content and not set(columns) <= content.keys():
+    if isinstance(content, dict) and "data" in content and not (columns and set(columns) <= content.keys()):
         return read_squad(file, content)
     if isinstance(content, dict):  # the only row
         content = [content]

@@ -64,7 +64,7 @@ class _Unpacked(io.RawIOBase):
 
 def opened(file: Path) -> io.BufferedReader:
     """The content of a file, gzipped or not."""
-    return io.BufferedReader(_Unpacked(file), CHUNK) if file.suffix == ".gz" else file.open("rb")
+    return io.BufferedReader(_Unpacked(file), CHUNK) if file.suffix.lower() == ".gz" else file.open("rb")
 
 
 def whole_lines(file: Path, content: IO[AnyStr], is_bounded: bool = True) -> Iterator[AnyStr]:

@@ -2,11 +2,13 @@
 
 import json
 import random
+import shlex
 
 import pytest
 import yaml
 
 from trefoil.cli import main
+from trefoil.new import options_of_labels
 from trefoil.recipes.schema import load_recipe
 
 WORDS = ["영화", "정말", "좋다", "나쁜", "배우", "음악", "😀", "연출", "장면", "감동"]
@@ -153,6 +155,8 @@ def test_two_files_whose_lines_belong_together(tmp_path, write, capsys, given, m
     write("notes.de", "".join(f"Satz {number}\n" for number in range(100)))
     folder = write("notes.en", "".join(f"sentence {number}\n" for number in range(100))).parent
     write("readme.txt", "What this is.\n")
+    for suffix in ("yaml", "md", "bak"):
+        write(f"notes.{suffix}", "no lines of a language\n")
     recipe = new(tmp_path, "translation", folder / given, *more)
     assert (recipe.data.path, recipe.data.train_split, recipe.data.columns) == (str(folder), "notes", columns)
     assert recipe.data.shares == {"validation": 0.1, "test": 0.1}
@@ -171,6 +175,16 @@ def test_of_several_pairs_of_files_none_is_chosen(tmp_path, write, capsys):
     assert "holds one.de, one.en, two.de, two.en; which is to train on?" in capsys.readouterr().err
 
 
+def test_what_is_printed_can_be_typed(tmp_path, write, capsys):
+    file = write("A.CSV", table(["text", "label"], [[sentence(n), n % 2] for n in range(40)]))
+    output = tmp_path / "my first.yaml"
+    assert main(["new", "classification", "--data", str(file), "-o", str(output)]) == 0
+    *_, debug, train = capsys.readouterr().out.splitlines()
+    assert [shlex.split(line) for line in (debug, train)] == [
+        ["trefoil", one, str(output)] for one in ("debug", "train")
+    ]
+
+
 def test_how_a_table_is_read_is_found_once(tmp_path, write, capsys):
     file = write("a.csv", table(["text", "label"], [[f"Ärger {n}", n % 2] for n in range(40)], ";").encode("cp1252"))
     recipe = new(tmp_path, "classification", file)
@@ -181,6 +195,45 @@ def test_how_a_table_is_read_is_found_once(tmp_path, write, capsys):
     (tmp_path / "my.yaml").unlink()
     plain = write("b.csv", table(["text", "label"], [[sentence(n), n % 2] for n in range(40)]))
     assert new(tmp_path, "classification", plain).data.encoding is None
+
+
+def test_several_labels_of_a_row_and_fractions(tmp_path, write, capsys):
+    labels = ["음식", "음식|값", "값|자리", "", "자리"]
+    rows = [[sentence(number), labels[number % 5]] for number in range(100)]
+    recipe = new(tmp_path, "classification", write("a.csv", table(["text", "label"], rows)))
+    assert recipe.options == {"label_separator": "|"}
+    assert "3 labels: " in capsys.readouterr().out
+    assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
+    assert "micro_f1" in capsys.readouterr().err
+    (tmp_path / "my.yaml").unlink()
+    rows = [[sentence(number), f"{number % 40 / 10:.2f}"] for number in range(100)]
+    recipe = new(tmp_path, "classification", write("b.csv", table(["text", "score"], rows)))
+    assert recipe.options == {"problem_type": "regression"}
+    assert " labels: " not in capsys.readouterr().out
+    assert main(["train", str(tmp_path / "my.yaml"), "--dry-run"]) == 0
+    assert "pearson" in capsys.readouterr().err
+    (tmp_path / "my.yaml").unlink()
+    rows = [[sentence(number), number % 4] for number in range(100)]
+    file = write("c.csv", table(["text", "score"], rows))
+    assert new(tmp_path, "regression", file).options == {"problem_type": "regression"}
+    (tmp_path / "my.yaml").unlink()
+    assert new(tmp_path, "classification", file).options == {}
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        (["a", "b", None], {}),
+        (["low, risk", "high, risk", "none"] * 9, {}),
+        (["1", "2", "10"], {}),
+        (["1.0", "2.0"], {}),
+        ([1, 2.5], {"problem_type": "regression"}),
+        ([["a"], ["a", "b"]], {}),
+        (["a; b", "b", "a", "b;a;c", "c"] * 3, {"label_separator": ";"}),
+    ],
+)
+def test_what_labels_of_a_table_are(labels, options):
+    assert {name: value for name, (value, _) in options_of_labels(labels).items()} == options
 
 
 def squad(question, context, answer):

@@ -118,6 +118,24 @@ def test_files_that_are_refused(tmp_path, name, content, message):
         rows_of_file("translation", tmp_path / "none.csv", {}, {})
 
 
+def test_questions_in_the_form_of_squad(tmp_path):
+    file = tmp_path / "dev.JSON"
+    qas = [{"question": question, "answers": []} for question in ("어디?", "언제?")]
+    file.write_text(json.dumps({"version": "1", "data": [{"paragraphs": [{"context": "서울에서 세 시", "qas": qas}]}]}))
+    rows = rows_of_file("question-answering", file, {}, {})
+    assert [row.asked for row in rows.after(0)] == [
+        {"question": question, "context": "서울에서 세 시"} for question in ("어디?", "언제?")
+    ]
+
+
+def test_tokens_are_no_texts(tmp_path):
+    (tmp_path / "a.conll").write_text("Kim B-PER\ncame O\n\n")
+    with pytest.raises(
+        UserError, match=r"a\.conll: holds tokens, not texts; `trefoil evaluate MODEL --data .*a\.conll -o FOLDER`"
+    ):
+        rows_of_file("token-classification", tmp_path / "a.conll", {}, {})
+
+
 # --- records
 
 

@@ -115,7 +115,10 @@ def test_a_translation_has_lengths(finished_run, capsys):
 
 def test_a_folder_that_holds_something_else_is_left_alone(trained, tmp_path, capsys):
     run = trained("text-classification", REVIEWS)
+    (project := tmp_path / "project").mkdir()
+    (project / "recipe.yaml").write_text("mine")
     for folder, message in [
+        (project, "holds recipe.yaml, which is of no evaluation; name another folder"),
         (run, "holds .trefoil-run"),
         (run / "best", "which is of no evaluation; name another folder"),
         (run / "log.jsonl", "is a file; name a folder"),
@@ -125,6 +128,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(trained, tmp_path, cap
         assert main(["evaluate", str(run), "-o", str(folder)]) == 2
         assert message in capsys.readouterr().err
         assert sorted(run.rglob("*")) == before
+    assert (project / "recipe.yaml").read_text() == "mine"
 
 
 def test_quarters_by_length():

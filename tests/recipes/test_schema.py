@@ -285,6 +285,9 @@ def test_no_such_file(tmp_path):
         r"none.yaml: no such recipe; give a YAML file or one of .*encoder-decoder-translation-multi30k", message
     )
     assert refused(tmp_path) == f"{tmp_path}: a folder, not a recipe; give a YAML file"
+    (tmp_path / "data.csv").touch()
+    through = tmp_path / "data.csv" / "my.yaml"
+    assert refused(through) == f"{through}: cannot be read (Not a directory)"
 
 
 def test_no_is_a_word_where_a_word_is_wanted(tmp_path):

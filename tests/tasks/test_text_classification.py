@@ -127,6 +127,34 @@ def test_several_labels_are_a_row_of_ones_and_zeros():
     assert encoded(preprocessor, examples)["labels"] == [[1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
 
 
+def test_several_labels_may_stand_in_one_text():
+    examples = with_labels("b| a", "", "c|c", None, "b")
+    preprocessor, config = ready(examples, changes={"options": {"label_separator": "|"}})
+    assert (preprocessor.labels, config.problem_type) == (["a", "b", "c"], "multi_label_classification")
+    assert encoded(preprocessor, examples)["labels"] == [
+        [1.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 1.0, 0.0],
+    ]  # fmt: skip
+    named = {"label_separator": ";", "names": {0: "no", 1: "yes"}}
+    assert ready(with_labels("0;1", "1"), changes={"options": named})[0].labels == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label_separator": " "}, "options.label_separator=' ' must be a character between labels, such as |"),
+        (
+            {"label_separator": "|", "problem_type": "regression"},
+            "options.label_separator is of several labels, and options.problem_type=regression of one",
+        ),
+        ({"label_separator": "|"}, "column 'label' holds lists already; leave options.label_separator out"),
+    ],
+)
+def test_a_separator_that_divides_nothing(options, message):
+    with pytest.raises(UserError) as error:
+        learned(with_labels(["a"], ["b"]), options=options)
+    assert message in str(error.value)
+
+
 def test_a_fraction_is_a_number_to_estimate():
     preprocessor, config = ready(with_labels(0.5, -1.0, 2.0))
     assert metric_of(preprocessor) == "pearson"
@@ -500,6 +528,21 @@ def test_a_run(tmp_path, data_of, family, problem_type):
         classify = pipeline("text-classification", model=str(best), device="cpu")
         said = [answer["label"] for answer in classify([line["text"] for line in lines])]
         assert said == [line["prediction"] for line in lines]
+
+
+@pytest.mark.slow
+def test_a_run_of_labels_in_one_text(tmp_path, data_of):
+    rows = rows_of("multi_label_classification")
+    found = {}
+    for name, data, options in [
+        ("lists", rows, {}),
+        ("texts", [row | {"label": "|".join(row["label"])} for row in rows], {"label_separator": "|"}),
+    ]:
+        recipe = make_recipe(
+            tmp_path / name, data={"path": data_of(data)}, options=options, model={"preset": "encoder-tiny"}
+        )
+        found[name] = train(recipe)["test"], evaluate(tmp_path / name / "best")
+    assert found["lists"] == found["texts"]
 
 
 def test_a_run_on_sentence_pairs(tmp_path, data_of):

@@ -30,7 +30,7 @@ def test_a_recipe_is_described_and_nothing_is_trained(tmp_path, write):
     for line in (
         f"train: 62 rows ({train})",
         "  labels: a 41 (66.1%), b 21 (33.9%)",
-        "  1 invalid rows; the run stops at them, unless data.invalid_examples=skip",
+        "  1 invalid rows, at which the run stops, unless data.invalid_examples=skip",
         f"    {train} example 62: column 'text' is empty",
         "  1 rows whose text stands in a row before",
         "  4 rows of validation (80.0%) have a text that is trained on: scores will be too good",

@@ -3,9 +3,11 @@
 import json
 from types import SimpleNamespace
 
+import pytest
 from datasets import Dataset
 
-from trefoil.training.measured import Measured, predictions_of, scores_in, write_predictions
+from trefoil.configuration.errors import UserError
+from trefoil.training.measured import Measured, predictions_of, require_own_file, scores_in, write_predictions
 
 
 def measured(predictions, details=None, references=None, is_main_process=True):
@@ -29,6 +31,24 @@ def test_a_line_is_what_was_read_said_and_right(tmp_path):
     assert predictions_of(found) == lines
     write_predictions(tmp_path / "said.jsonl", found)
     assert [json.loads(line) for line in (tmp_path / "said.jsonl").read_text().splitlines()] == lines
+
+
+def test_a_file_is_replaced_only_where_predictions_were(tmp_path):
+    require_own_file(None)
+    file = tmp_path / "said.jsonl"
+    require_own_file(str(file))
+    file.touch()
+    require_own_file(str(file))
+    write_predictions(file, measured(["x", "z"]))
+    require_own_file(str(file))
+    for content in ("text,label\na,b\n", '{"text": "a"}\n', "[]\n", "\ufeff", b"\xff"):
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        with pytest.raises(UserError, match=r"said\.jsonl: holds something else than predictions; name another file"):
+            require_own_file(str(file))
+    with pytest.raises(UserError, match="is a folder; name a file in it"):
+        require_own_file(str(tmp_path))
+    with pytest.raises(UserError, match="its folder does not exist"):
+        require_own_file(str(tmp_path / "no" / "file"))
 
 
 def test_columns_of_the_data_that_are_called_as_what_is_said_keep_their_values(capsys):
