@@ -5,7 +5,7 @@ et al. 2013, as Rajpurkar et al. 2016, §5.1, take it for spans).
 
 Scored is the test split of a recipe for question-answering. A candidate is one to four words in a row, with and without the last character
 of the last of them, which may be a particle; its score is the weight of those pairs of characters that the question has and that stand
-within twelve words of it, less those in it. A pair weighs -log of the share of texts that have it.
+within twelve words of it, by 1 / (1 + the distance in words), less those in it. A pair weighs -log of the share of texts that have it.
 """
 
 import argparse
@@ -44,9 +44,12 @@ def answer(question: str, text: str, weights: dict[str, float]) -> str:
 
     def score(candidate: tuple[int, int, int, int]) -> float:
         first, last, *_ = candidate
-        around = set().union(*words[max(0, first - AROUND) : first], *words[last + 1 : last + 1 + AROUND])
-        inside = set().union(*words[first : last + 1])
-        return sum(weights.get(pair, 0.0) for pair in around) - sum(weights.get(pair, 0.0) for pair in inside)
+        near: dict[str, float] = {}
+        for number in range(max(0, first - AROUND), min(len(words), last + 1 + AROUND)):
+            distance = max(first - number, number - last, 0)
+            near |= {pair: max(near.get(pair, 0.0), 1 / (1 + distance)) for pair in words[number]}
+        near |= dict.fromkeys(set().union(*words[first : last + 1]), -1.0)
+        return sum(share * weights.get(pair, 0.0) for pair, share in near.items())
 
     _, _, start, end = max(candidates(text), key=score)
     return text[start:end]
