@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shlex
 from collections.abc import Hashable, Mapping, Sequence
 from importlib import resources
 from os import PathLike
@@ -14,6 +15,7 @@ from .. import recipes
 from ..configuration.errors import UserError, reason
 
 MOST_BYTES = 2**20  # of a recipe
+OF_DATA = (".csv", ".tsv", ".jsonl", ".xlsx", ".parquet", ".tmx", ".conll", ".txt")  # suffixes
 INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 # what PyYAML takes for other things than they look like: 012 for ten, 1:30 for ninety, a date for an object
 MISTAKABLE = {INT, FLOAT, "tag:yaml.org,2002:timestamp"}
@@ -114,6 +116,10 @@ def read_mapping(path: str | PathLike | Mapping, overrides: Sequence[str] = ()) 
         override_mapping(content, overrides)
         return content, "the recipe"
     path = Path(path)
+    if path.name.lower().removesuffix(".gz").endswith(OF_DATA) and path.is_file():
+        raise UserError(
+            f"{path}: is data, not a recipe; `trefoil new TASK --data {shlex.quote(str(path))}` writes one for it"
+        )
     packaged = packaged_recipes()
     if not path.exists() and len(path.parts) == 1:
         path = packaged.get(path.name.removesuffix(".yaml"), path)

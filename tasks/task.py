@@ -1,5 +1,6 @@
 """What a task is: a frozen description, and the table of those that there are."""
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,10 @@ def get_task(name: str) -> Task:
         UserError: Unknown; names the nearest one.
     """
     if name not in TASKS:
-        meant = f"; did you mean {own}?" if (own := usual_name(name)) else nearest(name, list(TASKS))
+        called = [other for task in TASKS.values() for other in task.also_called]
+        alike = difflib.get_close_matches(name.lower(), called, n=1, cutoff=0.75)
+        own = usual_name(name) or (usual_name(alike[0]) if alike else None)
+        meant = f"; did you mean {own}?" if own else nearest(name, list(TASKS))
         raise UserError(f"task={name!r}: unknown task{meant}")
     return TASKS[name]
 

@@ -286,6 +286,8 @@ def test_no_such_file(tmp_path):
     )
     assert refused(tmp_path) == f"{tmp_path}: a folder, not a recipe; give a YAML file"
     (tmp_path / "data.csv").touch()
+    data = tmp_path / "data.csv"
+    assert refused(data) == f"{data}: is data, not a recipe; `trefoil new TASK --data {data}` writes one for it"
     through = tmp_path / "data.csv" / "my.yaml"
     assert refused(through) == f"{through}: cannot be read (Not a directory)"
 

@@ -445,6 +445,7 @@ def test_one_file_is_not_enough_to_train_unless_it_is_cut(tmp_path, write):
             ],
         ),
         ({"task": "ner"}, ["task='ner': unknown task; did you mean token-classification?"]),
+        ({"task": "sentimnt"}, ["task='sentimnt': unknown task; did you mean text-classification?"]),
     ],
 )
 def test_a_recipe_that_does_not_suit_is_refused_before_anything_is_written(tmp_path, changes, messages):
