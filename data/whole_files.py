@@ -41,11 +41,12 @@ def require_writable(path: Path) -> None:
     Raises:
         UserError: A file cannot be written there: a folder is, or there is none for it, or none that may be written to.
     """
-    if path.is_dir():
+    folder = os.path.dirname(os.path.abspath(path))  # os.path takes names of any length, pathlib does not
+    if os.path.isdir(path):
         raise UserError(f"{path}: is a folder; name a file in it")
-    if not path.absolute().parent.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(f"{path}: its folder does not exist")
-    if not os.access(path if path.exists() else path.absolute().parent, os.W_OK):
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
         raise UserError(f"{path}: cannot be written; name a file elsewhere")
 
 

@@ -1,6 +1,7 @@
 """What was found of a model on a split: scores, and what it said of each row."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def require_own_file(file: str | None) -> None:
         return
     place = Path(file)
     require_writable(place)
-    if place.exists() and place.stat().st_size and not _holds_predictions(place):
+    if os.path.exists(place) and place.stat().st_size and not _holds_predictions(place):
         raise UserError(f"{file}: holds something else than predictions; name another file")
 
 

@@ -2,6 +2,7 @@
 import | export | doctor | completion`."""
 
 import argparse
+import errno
 import gc
 import importlib.util
 import json
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from .recipes.schema import Recipe
     from .training.measured import Measured
 
+# of a file or folder that a user named
+OF_PLACES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG}
 LINES_AT_A_TIME = 16  # that are answered before they are shown
 OVERRIDES = "change a key of the recipe: key.sub=value, for example training.max_steps=1000"
 # arguments that a shell completes by what lies on the disk
@@ -1001,8 +1004,8 @@ def _run(parsed: argparse.Namespace, arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
-    except (PermissionError, IsADirectoryError, NotADirectoryError) as error:
-        if error.filename is None:
+    except OSError as error:
+        if error.errno not in OF_PLACES or error.filename is None:
             raise
         return _mistake(f"{error.filename}: {error.strerror}")
     except RuntimeError as error:

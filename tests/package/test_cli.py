@@ -542,6 +542,12 @@ def test_mistakes_about_folders(recipe, trained, tmp_path, capsys):
         (["evaluate", tmp_path / "none"], "has no recipe.yaml"),
         (["evaluate", trained, "--split", "dev"], "no split 'dev'"),
         (["evaluate", trained, "--predictions", tmp_path / "no" / "file"], "its folder does not exist"),
+        (["evaluate", trained, "--predictions", tmp_path], "is a folder; name a file in it"),
+        (
+            ["evaluate", trained, "--predictions", tmp_path / "full" / "thesis.txt"],
+            "holds something else than predictions",
+        ),
+        (["evaluate", trained, "--data", tmp_path / f"{'long' * 70}.csv"], "File name too long"),
         (["translate", tmp_path / "full", "x"], "no model; give a run's folder"),
         (["translate", tmp_path / "none", "x"], "none"),
         (["translate", trained, "x", "--to", "en"], "--to en: this model has no tags for languages"),
