@@ -69,11 +69,8 @@ def describe(recipe: Recipe) -> Iterator[str]:
         UserError: As of a run, before its first step.
     """
     reader = make_checked_reader(recipe)
-    fate = (
-        "which are left out"
-        if recipe.data.invalid_examples == "skip"
-        else ("at which the run stops, unless data.invalid_examples=skip")
-    )
+    is_skipping = recipe.data.invalid_examples == "skip"
+    fate = "which are left out" if is_skipping else "at which the run stops, unless data.invalid_examples=skip"
     recipe.data.invalid_examples, recipe.training.trackers = "skip", []
     with tempfile.TemporaryDirectory() as folder:
         run_folder = RunFolder(folder)

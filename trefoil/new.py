@@ -489,6 +489,8 @@ def options_of_labels(labels: Sequence[Any]) -> dict[str, tuple[Any, str]]:
         parts = [split_labels(text, separator) for text in texts]
         joined = sum(len(of) > 1 for of in parts)
         counts = Counter(part for of in parts for part in of)
+        if separator == "," and all(map(str.isdecimal, counts)):  # fractions, as some languages write them
+            continue
         # the parts come again in other rows
         if joined > JOINED * len(texts) and len(counts) < len({*texts}) and counts.total() > 3 * len(counts):
             return {"label_separator": (separator, "between the labels of a row; one without has none")}

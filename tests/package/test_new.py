@@ -228,6 +228,7 @@ def test_several_labels_of_a_row_and_fractions(tmp_path, write, capsys):
         (["1", "2", "10"], {}),
         (["1.0", "2.0"], {}),
         ([1, 2.5], {"problem_type": "regression"}),
+        (["3,25", "1,5", "2,25", "3,5", "1,25", "2,5"] * 3, {}),
         ([["a"], ["a", "b"]], {}),
         (["a; b", "b", "a", "b;a;c", "c"] * 3, {"label_separator": ";"}),
     ],
